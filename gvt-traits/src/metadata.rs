@@ -1,0 +1,236 @@
+//! The part of a thread's record that contracts speak of.
+//!
+//! ```text
+//! offset size  field
+//! 0x00   1     preempt_flag      set by the monitor, cleared at the safepoint
+//! 0x01   1     cancelled         this thread's own token was cancelled
+//! 0x02   1     state             GvtState
+//! 0x03   1     priority          Priority
+//! 0x04   4     gvthread_id       place in the record table
+//! 0x08   4     parent_id         place of the spawning thread, or u32::MAX
+//! 0x0C   4     worker_id         worker it runs on or ran on last
+//! 0x10   8     entry_fn          runs the closure
+//! 0x18   8     entry_arg         boxed closure, if it is too large for the record
+//! 0x20   8     result_ptr        boxed result, if it is too large for the record
+//! 0x28   8     join_waiters      who waits for the end; see the runtime's `join`
+//! 0x30   8     start_time_ns     when it was first run (coarse)
+//! 0x38   8     wake_time_ns      deadline of its present wait, 0 for none
+//! 0x40   64    voluntary registers
+//! 0x80   8     suspended         see below
+//! 0x88   8     wait              number and stage of its present wait
+//! 0x90   8     unique_id         what users see
+//! 0x98   8     blocked_since_ns  (coarse)
+//! 0xA0   4     references        holders of the record
+//! 0xA4   4     slot              stack it is bound to, or u32::MAX
+//! 0xA8   1     wait_reason       WaitReason
+//! 0xA9   1     outcome           how it ended; private to the runtime
+//! 0xAA   1     flags             private to the runtime
+//! 0xAB   1     affinity          preferred worker, or 255
+//! 0xAC   4     children_credit   private to the runtime
+//! 0xB0   8     runtime           owner of the record
+//! 0xB8   8     cold              what few threads have (a name, …), or null
+//! ```
+//!
+//! **Departure from the specified layout.** The 256 bytes of forced registers are not at 0x80 but
+//! out of line. With kernel-thread preemption they lie in the kernel's own signal frame, on the
+//! thread's stack, and only a thread taken off in the fast mode ever needs a block of ours; inline
+//! they would double the record of each of two million threads. `suspended` is what remains at
+//! 0x80: the OS thread that keeps a thread taken off by force, or its [`ForcedRegisters`].
+//!
+//! The first 64 bytes are what a scheduling decision touches, the next 64 what a switch touches;
+//! the pair is one 128-byte unit, which adjacent-line prefetchers fetch at once.
+
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
+
+use crate::{GvtId, Priority};
+
+/// Registers that a voluntary switch keeps: those that the System V ABI calls callee-saved.
+///
+/// MXCSR and the x87 control word are callee-saved too; a [`ContextSwitch`](crate::ContextSwitch)
+/// keeps them on the stack being left.
+#[derive(Debug, Default, Clone)]
+#[repr(C, align(64))]
+#[allow(missing_docs, reason = "the names are the registers'")]
+pub struct Registers {
+    pub rsp: u64,
+    pub rip: u64,
+    pub rbx: u64,
+    pub rbp: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+}
+
+/// Registers of a thread taken off at an arbitrary instruction (fast mode).
+#[derive(Debug, Default, Clone)]
+#[repr(C, align(64))]
+#[allow(missing_docs, reason = "the names are the registers'")]
+pub struct ForcedRegisters {
+    pub rax: u64,
+    pub rbx: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub rbp: u64,
+    pub rsp: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+    pub rip: u64,
+    pub rflags: u64,
+    pub cs: u64,
+    pub ss: u64,
+    /// Address of the XSAVE area, 0 for none.
+    pub extended: u64,
+    reserved: [u64; 11],
+}
+
+/// The head of each thread's record. See the module's table.
+///
+/// All fields that several OS threads may touch are atomics; the rest belong to whoever holds the
+/// thread's [`Runnable`](crate::Runnable) or runs it.
+#[derive(Debug)]
+#[repr(C, align(64))]
+#[allow(missing_docs, reason = "the module's table describes the fields")]
+pub struct Metadata {
+    pub preempt_flag: AtomicU8,
+    pub cancelled: AtomicU8,
+    pub state: AtomicU8,
+    pub priority: AtomicU8,
+    pub gvthread_id: u32,
+    pub parent_id: AtomicU32,
+    pub worker_id: AtomicU32,
+    pub entry_fn: AtomicU64,
+    pub entry_arg: AtomicU64,
+    pub result_ptr: AtomicU64,
+    pub join_waiters: AtomicU64,
+    pub start_time_ns: AtomicU64,
+    pub wake_time_ns: AtomicU64,
+    pub registers: core::cell::UnsafeCell<Registers>,
+    pub suspended: AtomicPtr<()>,
+    pub wait: AtomicU64,
+    pub unique_id: AtomicU64,
+    pub blocked_since_ns: AtomicU64,
+    pub references: AtomicU32,
+    pub slot: AtomicU32,
+    pub wait_reason: AtomicU8,
+    pub outcome: AtomicU8,
+    pub flags: AtomicU8,
+    pub affinity: AtomicU8,
+    pub children_credit: AtomicU32,
+    pub runtime: AtomicPtr<()>,
+    pub cold: AtomicPtr<()>,
+}
+
+// SAFETY: every field but `registers` is atomic or never written after `new`; `registers` is
+// touched only by a `ContextSwitch` on behalf of whoever holds the thread (C1, C2 of
+// `ContextSwitch::switch`).
+unsafe impl Sync for Metadata {}
+// SAFETY: as above; nothing in it belongs to an OS thread.
+unsafe impl Send for Metadata {}
+
+impl Metadata {
+    /// A record that names place `id` and is otherwise blank.
+    pub const fn new(id: GvtId) -> Self {
+        Metadata {
+            preempt_flag: AtomicU8::new(0),
+            cancelled: AtomicU8::new(0),
+            state: AtomicU8::new(0),
+            priority: AtomicU8::new(Priority::Normal as u8),
+            gvthread_id: id.index(),
+            parent_id: AtomicU32::new(u32::MAX),
+            worker_id: AtomicU32::new(u32::MAX),
+            entry_fn: AtomicU64::new(0),
+            entry_arg: AtomicU64::new(0),
+            result_ptr: AtomicU64::new(0),
+            join_waiters: AtomicU64::new(0),
+            start_time_ns: AtomicU64::new(0),
+            wake_time_ns: AtomicU64::new(0),
+            registers: core::cell::UnsafeCell::new(Registers {
+                rsp: 0,
+                rip: 0,
+                rbx: 0,
+                rbp: 0,
+                r12: 0,
+                r13: 0,
+                r14: 0,
+                r15: 0,
+            }),
+            suspended: AtomicPtr::new(core::ptr::null_mut()),
+            wait: AtomicU64::new(0),
+            unique_id: AtomicU64::new(0),
+            blocked_since_ns: AtomicU64::new(0),
+            references: AtomicU32::new(0),
+            slot: AtomicU32::new(u32::MAX),
+            wait_reason: AtomicU8::new(0),
+            outcome: AtomicU8::new(0),
+            flags: AtomicU8::new(0),
+            affinity: AtomicU8::new(u8::MAX),
+            children_credit: AtomicU32::new(0),
+            runtime: AtomicPtr::new(core::ptr::null_mut()),
+            cold: AtomicPtr::new(core::ptr::null_mut()),
+        }
+    }
+
+    /// The thread's place.
+    pub const fn id(&self) -> GvtId {
+        GvtId::new(self.gvthread_id)
+    }
+}
+
+const _: () = {
+    assert!(offset_of!(Metadata, preempt_flag) == 0x00);
+    assert!(offset_of!(Metadata, cancelled) == 0x01);
+    assert!(offset_of!(Metadata, state) == 0x02);
+    assert!(offset_of!(Metadata, priority) == 0x03);
+    assert!(offset_of!(Metadata, gvthread_id) == 0x04);
+    assert!(offset_of!(Metadata, parent_id) == 0x08);
+    assert!(offset_of!(Metadata, worker_id) == 0x0C);
+    assert!(offset_of!(Metadata, entry_fn) == 0x10);
+    assert!(offset_of!(Metadata, entry_arg) == 0x18);
+    assert!(offset_of!(Metadata, result_ptr) == 0x20);
+    assert!(offset_of!(Metadata, join_waiters) == 0x28);
+    assert!(offset_of!(Metadata, start_time_ns) == 0x30);
+    assert!(offset_of!(Metadata, wake_time_ns) == 0x38);
+    assert!(offset_of!(Metadata, registers) == 0x40);
+    assert!(offset_of!(Metadata, suspended) == 0x80);
+    assert!(offset_of!(Metadata, wait) == 0x88);
+    assert!(offset_of!(Metadata, unique_id) == 0x90);
+    assert!(offset_of!(Metadata, blocked_since_ns) == 0x98);
+    assert!(offset_of!(Metadata, references) == 0xA0);
+    assert!(offset_of!(Metadata, slot) == 0xA4);
+    assert!(offset_of!(Metadata, wait_reason) == 0xA8);
+    assert!(offset_of!(Metadata, outcome) == 0xA9);
+    assert!(offset_of!(Metadata, flags) == 0xAA);
+    assert!(offset_of!(Metadata, affinity) == 0xAB);
+    assert!(offset_of!(Metadata, children_credit) == 0xAC);
+    assert!(offset_of!(Metadata, runtime) == 0xB0);
+    assert!(offset_of!(Metadata, cold) == 0xB8);
+    assert!(size_of::<Metadata>() == 0xC0);
+    assert!(align_of::<Metadata>() == 64);
+
+    assert!(offset_of!(Registers, rsp) == 0x00);
+    assert!(offset_of!(Registers, rip) == 0x08);
+    assert!(offset_of!(Registers, rbx) == 0x10);
+    assert!(offset_of!(Registers, rbp) == 0x18);
+    assert!(offset_of!(Registers, r12) == 0x20);
+    assert!(offset_of!(Registers, r13) == 0x28);
+    assert!(offset_of!(Registers, r14) == 0x30);
+    assert!(offset_of!(Registers, r15) == 0x38);
+    assert!(size_of::<Registers>() == 64);
+
+    assert!(offset_of!(ForcedRegisters, rip) == 0x80);
+    assert!(offset_of!(ForcedRegisters, rflags) == 0x88);
+    assert!(offset_of!(ForcedRegisters, cs) == 0x90);
+    assert!(offset_of!(ForcedRegisters, ss) == 0x98);
+    assert!(offset_of!(ForcedRegisters, extended) == 0xA0);
+    assert!(size_of::<ForcedRegisters>() == 256);
+};

@@ -1,0 +1,170 @@
+//! Which ready thread runs next.
+
+use core::ptr::NonNull;
+
+use crate::{Metadata, Runnable, WorkerId};
+
+/// Why a thread became ready on this worker: what a queue may use to place it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum PushKind {
+    /// New, spawned by the thread that runs on this worker.
+    Spawn,
+    /// Woken by the thread that runs on this worker; it likely finds its data in this worker's
+    /// caches.
+    Wake,
+    /// It ran here and stepped back: it goes behind what is queued already.
+    Yield,
+    /// Its timer expired.
+    Timer,
+}
+
+/// In which order a queue hands out threads; what generic code and the suites may expect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Order {
+    /// Arrival, with the deviations that locality brings; no thread waits for ever.
+    Fair,
+    /// The most urgent level first; within a level arrival. Lower levels may starve.
+    StrictPriority,
+    /// The most urgent level first, but waiting lifts a thread: none waits for ever.
+    AgeingPriority,
+}
+
+/// Who orders a push before the runtime's look at sleeping workers.
+///
+/// A lost wake-up is the hazard: the pusher looks for sleepers too early and a worker looks for
+/// work too early. Each side must store before it loads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PushFence {
+    /// The runtime, with a fence of its own after each push: always correct.
+    ByRuntime,
+    /// The queue: each push publishes with a `SeqCst` read-modify-write, and `pop` and `has_work`
+    /// look with `SeqCst` loads. Saves a fence where a push needs such an operation anyway.
+    ByQueue,
+}
+
+/// Decides which ready thread a worker runs next.
+///
+/// One value serves all workers of a runtime. Each worker has an end of its own, `Local`, that
+/// nobody else touches: what lies there needs no sharing. What must be visible to others lies in
+/// `self`.
+///
+/// # Implementer's contract
+///
+/// - **Q1 exactly once**: each token that was pushed is popped once; none is dropped, none made up.
+/// - **Q2 no waiting**: no method waits for another thread to do something; `pop` on an empty
+///   queue returns `None` at once.
+/// - **Q3 complete**: with no other call under way, `pop` returns `None` only if nothing is queued
+///   that this worker may run, wherever it was pushed; then and only then `has_work` is `false`.
+///   A push whose effect happens before a `has_work` or `pop` is seen by it.
+/// - **Q4 order**: as [`ORDER`](Self::ORDER) says. Under [`Order::Fair`] a queued thread is passed
+///   over by a bounded number of pops, whatever else is pushed, woken threads included.
+/// - **Q5 low-priority workers**: a worker that the plan reserves for Low threads never gets
+///   another, and `has_work` tells it of Low threads only. A queue that cannot do that refuses such a
+///   plan in [`Factory::build`](crate::Factory::build).
+/// - **Q6 fence**: [`PUSH_FENCE`](Self::PUSH_FENCE) is true.
+/// - **Q7 hints are hints**: `upcoming` has no effect.
+///
+/// Also B1–B5 of the crate. Tested: Q1–Q5, Q7 (`ready_queue` suite). Argued by hand: Q6, and
+/// modelled in loom where it is [`PushFence::ByQueue`].
+///
+/// The trait is safe: breaking a clause can delay or strand a thread, or abort the process, but a
+/// [`Runnable`] cannot be forged or doubled in safe code.
+///
+/// # The plausible wrong implementation
+///
+/// A queue that keeps woken threads in a last-in-first-out place and always serves that place
+/// first passes Q1–Q3 and looks fast. Two threads that wake each other then own the worker, and the
+/// rest never runs: Q4. Bound the number of times in a row that the place is served.
+///
+/// # Example
+///
+/// A whole queue; `docs/WRITING_A_BACKEND.md` builds it step by step.
+///
+/// ```
+/// use std::{collections::VecDeque, sync::Mutex};
+/// use gvt_traits::*;
+///
+/// #[derive(Default)]
+/// struct Fifo(Mutex<VecDeque<Runnable>>);
+///
+/// impl ReadyQueue for Fifo {
+///     type Local = ();
+///     const ORDER: Order = Order::Fair;
+///     fn local(&self, _worker: WorkerId) {}
+///     fn inject(&self, task: Runnable) {
+///         self.0.lock().unwrap().push_back(task)
+///     }
+///     fn push(&self, _local: &mut (), task: Runnable, _kind: PushKind) {
+///         self.inject(task)
+///     }
+///     fn pop(&self, _local: &mut ()) -> Option<Runnable> {
+///         self.0.lock().unwrap().pop_front()
+///     }
+///     fn has_work(&self, _local: &()) -> bool {
+///         !self.0.lock().unwrap().is_empty()
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a ready queue",
+    label = "this backend does not implement `ReadyQueue`",
+    note = "pass a queue such as `GoQueue` or `PriorityQueue` to `.queue(…)`"
+)]
+pub trait ReadyQueue: Send + Sync + 'static {
+    /// One worker's own end. Only that worker uses it; it may move between OS threads with the
+    /// worker (B4).
+    type Local: Send + 'static;
+
+    /// What order a user may expect.
+    const ORDER: Order;
+
+    /// Who fences (Q6).
+    const PUSH_FENCE: PushFence = PushFence::ByRuntime;
+
+    /// Makes `worker`'s end; called once a worker, before its first push or pop.
+    ///
+    /// Context: the thread that builds the runtime; may allocate.
+    fn local(&self, worker: WorkerId) -> Self::Local;
+
+    /// Queues a thread from outside all workers.
+    ///
+    /// Context: any OS thread, preemption off; not a signal handler. May take a short lock, may
+    /// allocate.
+    fn inject(&self, task: Runnable);
+
+    /// Queues a thread from the worker that owns `local`.
+    ///
+    /// Context: worker, preemption off, on a green thread's stack or the worker's. On this path a
+    /// good queue neither allocates nor locks.
+    fn push(&self, local: &mut Self::Local, task: Runnable, kind: PushKind);
+
+    /// Takes the next thread for the worker that owns `local`: from its own end, from the shared
+    /// part, or from another worker.
+    ///
+    /// Context: as `push`.
+    fn pop(&self, local: &mut Self::Local) -> Option<Runnable>;
+
+    /// Whether `pop` might find something; asked before a worker sleeps, and to decide whether to
+    /// wake another. May err towards `true` while others are at work, never towards `false` (Q3).
+    ///
+    /// Context: as `push`.
+    fn has_work(&self, local: &Self::Local) -> bool;
+
+    /// The thread that a `pop` about `distance` pops from now will return, if that is cheap to
+    /// tell: its record and stack are then prefetched. The record may meanwhile have gone
+    /// elsewhere; the runtime does no more than prefetch (Q7).
+    ///
+    /// Context: as `push`.
+    fn upcoming(&self, _local: &Self::Local, _distance: usize) -> Option<NonNull<Metadata>> {
+        None
+    }
+
+    /// How many threads are queued, roughly; for people.
+    ///
+    /// Context: any OS thread.
+    fn len_hint(&self) -> usize {
+        0
+    }
+}
