@@ -7,6 +7,7 @@
 
 pub mod laws;
 pub mod threads;
+pub mod wrong;
 
 use std::fmt;
 

@@ -1,1 +1,3 @@
 //! The laws, one module a trait, one function a clause.
+
+pub mod slot_allocator;

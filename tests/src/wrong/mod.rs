@@ -1,0 +1,3 @@
+//! Deliberately wrong backends: proof that each law can fail.
+
+pub mod slot_allocator;
