@@ -6,7 +6,9 @@
 #![warn(missing_docs)]
 
 pub mod laws;
+pub mod stacks;
 pub mod threads;
+pub mod wrong;
 
 use std::fmt;
 

@@ -1,1 +1,4 @@
 //! The laws, one module a trait, one function a clause.
+
+#[cfg(target_arch = "x86_64")]
+pub mod context_switch;

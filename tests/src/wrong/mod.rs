@@ -1,0 +1,5 @@
+//! Backends that are wrong on purpose, one module a trait: each suite must reject each of its own,
+//! with the number of the clause that it breaks.
+
+#[cfg(target_arch = "x86_64")]
+pub mod context_switch;
