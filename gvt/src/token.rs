@@ -162,7 +162,7 @@ impl Clone for CancellationToken {
 impl Drop for CancellationToken {
     fn drop(&mut self) {
         if let Node::Thread(record) = &self.node {
-            release(*record);
+            release(*record, 1);
         }
     }
 }
@@ -175,13 +175,13 @@ impl fmt::Debug for CancellationToken {
     }
 }
 
-/// Lets go of one reference to a record, from wherever the caller is.
-pub(crate) fn release(record: NonNull<Record>) {
+/// Lets go of the caller's references to a record, from wherever the caller is.
+pub(crate) fn release(record: NonNull<Record>, count: u32) {
     let _section = local::Section::new();
     // SAFETY: a worker that is carried is alive.
     let worker = unsafe { local::worker().as_ref() };
-    // SAFETY: the reference is the caller's.
-    unsafe { root::release(record.as_ref(), 1, worker) };
+    // SAFETY: the references are the caller's.
+    unsafe { root::release(record.as_ref(), count, worker) };
 }
 
 /// The token that a running thread's closure is lent: no reference of its own.
@@ -246,5 +246,5 @@ unsafe fn skip_ended_parent(thread: &Record) {
         thread.core().table.get(GvtId::new(grandparent)).meta.references.fetch_add(1, Relaxed);
     }
     thread.meta.parent_id.store(grandparent, Relaxed);
-    release(NonNull::from(parent));
+    release(NonNull::from(parent), 1);
 }

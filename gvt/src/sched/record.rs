@@ -6,7 +6,7 @@
 //!
 //! **Lifetime.** Records live in a table that is mapped as long as the runtime's core, so a stale
 //! pointer never faults; what a stale holder may conclude is limited by wait numbers (`wait`).
-//! `references` counts: the thread itself until its end, its `JoinHandle`, clones of its token, and each
+//! `references` counts: one that the thread and its `JoinHandle` share, clones of its token, and each
 //! thread it spawned (a child's token looks at its parent's). The last one to let go puts the
 //! record on a free list.
 //!
