@@ -30,8 +30,8 @@ pub(crate) const INLINE_BYTES: usize = 64;
 
 /// `Metadata::flags`: the runtime shuts down and the thread is to unwind from its wait.
 pub(crate) const UNWIND: u8 = 1;
-/// `Metadata::flags`: a token of this thread was cloned, so it may be cancelled after its end.
-pub(crate) const TOKEN_CLONED: u8 = 2;
+/// `Metadata::flags`: the thread is changing its link to its parent; see `token`.
+pub(crate) const SKIPPING: u8 = 2;
 
 /// `Metadata::outcome`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
