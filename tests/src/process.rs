@@ -179,6 +179,38 @@ pub fn cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// From here on no OS thread of this process can start another: `clone` and `clone3` answer `EAGAIN`, as they
+/// do at the limit of `ulimit -u` (which does not bind root) or of a cgroup's `pids.max`.
+///
+/// # Panics
+///
+/// If the kernel refuses the filter.
+pub fn deny_new_os_threads() {
+    const LOAD_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let instruction = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut filter = [
+        instruction(LOAD_NUMBER, 0, 0, 0),
+        instruction(IF_EQUAL, 2, 0, libc::SYS_clone as u32),
+        instruction(IF_EQUAL, 1, 0, libc::SYS_clone3 as u32),
+        instruction(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+        instruction(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EAGAIN as u32),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the program is valid and copied by the kernel.
+    let answer = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_TSYNC,
+            &raw const program,
+        )
+    };
+    assert_eq!(answer, 0, "seccomp: {}", io::Error::last_os_error());
+}
+
 /// Looks at `gauge` until it says `true`; for what becomes true soon, but not at once. Gives up after
 /// twenty seconds and says whether it became true.
 pub fn becomes(mut gauge: impl FnMut() -> bool) -> bool {

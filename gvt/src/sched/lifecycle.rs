@@ -63,9 +63,6 @@ impl Lifecycle {
 /// Starts one more OS thread for a runtime.
 pub(crate) fn start_os_thread<P: Parts>(core: &Core<P>) -> Result<&'static OsThread, WorkerError> {
     let threads = &core.base.os_threads;
-    if threads.started() >= threads.limit {
-        return Err(WorkerError::ThreadCreation { running: threads.started(), errno: libc::EAGAIN });
-    }
     threads.start(format!("gvt-{}", threads.started()), move |os_thread| {
         os_thread.thread_id.store(crate::os::thread_id(), Relaxed);
         crate::os::set_timer_slack();
