@@ -9,6 +9,8 @@
 //! - **M3** a worker is stuck, threads are queued, and another worker sleeps: that one is woken (the
 //!   thread woken first is kept by its waker, see `schedule::push_here`).
 //!
+//! It also tells them the time, roughly (`coarse_ns`), so that they need not read the clock for the sake of reports.
+//!
 //! While all workers sleep the monitor sleeps too, without a time limit.
 //!
 //! **Hazard.** The monitor falls asleep while a worker becomes busy.
@@ -108,7 +110,8 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
 fn tick<P: Parts>(core: &Core<P>, periods: Periods, seen: &mut [Seen; MAX_WORKERS]) {
     let base = &core.base;
     let now = monotonic_ns();
-    let overdue = core.timer.next_deadline_ns().is_some_and(|deadline| deadline < core.now_ns());
+    let core_now = core.now_ns();
+    let overdue = core.timer.next_deadline_ns().is_some_and(|deadline| deadline < core_now);
     let sleepers = base.idle.sleepers();
     let mut stuck = false;
     for (index, seen) in seen.iter_mut().enumerate().take(base.worker_count) {
@@ -117,6 +120,7 @@ fn tick<P: Parts>(core: &Core<P>, periods: Periods, seen: &mut [Seen; MAX_WORKER
         }
         let row = &base.rows.rows[index];
         // Relaxed: gauges.
+        base.worker(index).coarse_ns.store(core_now, Relaxed);
         let activity = row.activity_counter.load(Relaxed);
         if activity != seen.activity {
             *seen = Seen { activity, since_ns: now, flagged: false };

@@ -174,7 +174,7 @@ pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
         return 0;
     };
     let now = core.now_ns();
-    worker.base.coarse_ns.set(now);
+    worker.base.coarse_ns.store(now, Relaxed);
     if deadline > now {
         return 0;
     }
@@ -446,7 +446,7 @@ unsafe fn park<P: Parts>(base: &WorkerBase) {
     let worker = unsafe { Worker::<P>::of(base) };
     let record = base.current();
     record.set_state(GvtState::Blocked);
-    record.meta.blocked_since_ns.store(base.coarse_ns.get(), Relaxed);
+    record.meta.blocked_since_ns.store(base.coarse_ns.load(Relaxed), Relaxed);
     if std::thread::panicking() {
         // SAFETY: C1.
         unsafe { held::park_held::<P>(worker, record) };
@@ -550,8 +550,12 @@ unsafe fn destroy<P: Parts>(base: *const CoreBase) {
 pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *const WorkerBase) -> bool {
     let no_unwind = NoUnwind;
     local::set_worker(worker);
-    // SAFETY: C1.
-    unsafe { &*worker }.row().thread_id.store(os_thread.thread_id.load(Relaxed) as u64, Relaxed);
+    {
+        // SAFETY: C1.
+        let worker = unsafe { Worker::<P>::of(&*worker) };
+        worker.base.row().thread_id.store(os_thread.thread_id.load(Relaxed) as u64, Relaxed);
+        worker.base.coarse_ns.store(worker.core().now_ns(), Relaxed);
+    }
     let goes_on = loop {
         // Whichever worker this OS thread carries now: a held thread may have left with another.
         // SAFETY: C1.
