@@ -32,8 +32,8 @@
 //!    from other workers threads come into an inbox, and an inbox never overflows. A thread in an inbox
 //!    only moves forward, since a thief takes the oldest and keeps their order.
 //! 4. *Its worker is stuck with a thread that does not yield, and all others are busy.* Every
-//!    [`PATROL`]th turn of the global list goes to another worker instead, in rotation; if that one has
-//!    not taken anything since it was last visited, half of what it has is stolen.
+//!    [`PATROL`]th turn of the global list goes to another worker instead, in rotation; if that one has had
+//!    no turn since it was last visited, half of what it has is stolen.
 //!
 //! A thread with p before it in a ring or inbox is thus passed over by O(p + 1) pops of its worker, one
 //! with g before it in the global list by O(g + 1) pops of all workers, one with a stuck worker by
@@ -45,12 +45,14 @@
 //! *Private batches*: nobody could steal them (Q3).
 
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering::Relaxed;
 
 use gvt_traits::{Metadata, PushKind, Runnable};
 
 use crate::global::Global;
 use crate::next_up;
 use crate::ring::{self, Publish, Stolen};
+use crate::sync::{Arc, AtomicUsize, Padded};
 use crate::transit::{self, Moves};
 use crate::{STREAK, TURN};
 
@@ -71,15 +73,8 @@ pub(crate) struct Peer {
     inbox: ring::Stealer<INBOX>,
     ring: ring::Stealer<RING>,
     moves: transit::Watch,
-}
-
-/// What a patrol remembers of a worker.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-struct Mark {
-    /// Threads taken from its ring and inbox so far.
-    taken: usize,
-    /// Address of its next-up thread.
-    next_up: usize,
+    /// Turns of the global list that this worker has seen: tells one that stands still.
+    turns: Arc<Padded<AtomicUsize>>,
 }
 
 impl Peer {
@@ -89,13 +84,6 @@ impl Peer {
 
     fn has_work(&self) -> bool {
         self.ring.has_work() || self.inbox.has_work() || !self.next_up.look().is_null()
-    }
-
-    fn mark(&self) -> Mark {
-        Mark {
-            taken: self.inbox.taken().wrapping_add(self.ring.taken()),
-            next_up: self.next_up.look().addr(),
-        }
     }
 }
 
@@ -114,9 +102,12 @@ pub(crate) struct Member {
     /// Turns of the global list until a patrol.
     patrol: u32,
     me: usize,
+    /// Turns of the global list so far.
+    turns: Arc<Padded<AtomicUsize>>,
     /// Whom the last patrol visited.
     visited: usize,
-    marks: Box<[Mark]>,
+    /// How many turns each other worker had seen when it was last visited.
+    turns_seen: Box<[usize]>,
     /// State of a xorshift generator, for the first victim of a theft.
     random: u32,
 }
@@ -127,6 +118,7 @@ pub(crate) fn member(me: usize, workers: usize) -> (Member, Peer) {
     let (ring, ring_peer) = ring::ring();
     let (inbox, inbox_peer) = ring::ring();
     let (moves, watch) = transit::moves();
+    let turns = Arc::new(Padded(AtomicUsize::new(0)));
     let member = Member {
         next_up,
         ring,
@@ -138,10 +130,11 @@ pub(crate) fn member(me: usize, workers: usize) -> (Member, Peer) {
         patrol: PATROL,
         me,
         visited: me,
-        marks: vec![Mark::default(); workers].into(),
+        turns: turns.clone(),
+        turns_seen: vec![0; workers].into(),
         random: 0x9E37_79B9 ^ (me as u32 + 1),
     };
-    let peer = Peer { next_up: next_up_peer, inbox: inbox_peer, ring: ring_peer, moves: watch };
+    let peer = Peer { next_up: next_up_peer, inbox: inbox_peer, ring: ring_peer, moves: watch, turns };
     (member, peer)
 }
 
@@ -233,6 +226,8 @@ impl Member {
     #[inline(never)]
     fn take_turn(&mut self, peers: &[Peer], global: &Global) -> Option<Runnable> {
         self.turn = TURN;
+        // Relaxed, here and in `visit`: compared with an earlier value, no more.
+        self.turns.0.store(self.turns.0.load(Relaxed).wrapping_add(1), Relaxed);
         if self.inbox_filled {
             return None;
         }
@@ -253,11 +248,12 @@ impl Member {
     fn visit(&mut self, peers: &[Peer]) -> Option<Runnable> {
         self.visited = (self.visited + 1) % peers.len();
         if self.visited == self.me {
-            return None;
+            self.visited = (self.visited + 1) % peers.len();
         }
         let peer = &peers[self.visited];
-        let mark = peer.mark();
-        if std::mem::replace(&mut self.marks[self.visited], mark) != mark {
+        let turns = peer.turns.0.load(Relaxed);
+        let before = std::mem::replace(&mut self.turns_seen[self.visited], turns);
+        if before != turns {
             return None;
         }
         self.rob(peer).or_else(|| peer.next_up.steal())
