@@ -79,7 +79,7 @@ fn agrees<F: Factory<Output: ReadyQueue>>(factory: &F, plan: (usize, usize), scr
 ///
 /// A failure names the shortest script that proptest found, which is enough to repeat it.
 pub fn agrees_with_model<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
-    let config = Config { cases: 200, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 100, failure_persistence: None, ..Config::default() };
     let scripts = (plan(), prop::collection::vec(call(), 1..600));
     let last = RefCell::new(None);
     let outcome = TestRunner::new(config).run(&scripts, |(plan, script)| {
