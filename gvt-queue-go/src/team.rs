@@ -31,13 +31,13 @@
 //!    ring and overflow again, a thread might go round for ever. It cannot: from the global list and
 //!    from other workers threads come into an inbox, and an inbox never overflows. A thread in an inbox
 //!    only moves forward, since a thief takes the oldest and keeps their order.
-//! 4. *Its worker is stuck with a thread that does not yield, and all others are busy.* Every
-//!    [`PATROL`]th turn of the global list goes to another worker instead, in rotation; if that one has had
-//!    no turn since it was last visited, half of what it has is stolen.
+//! 4. *Its worker is stuck with a thread that does not yield, and all others are busy.* When about
+//!    [`PATROL`] pops have gone by, a worker looks at another before it looks at the global list, in rotation; if
+//!    that one has had no turn since it was last visited, half of what it has is stolen.
 //!
 //! A thread with p before it in a ring or inbox is thus passed over by O(p + 1) pops of its worker, one
 //! with g before it in the global list by O(g + 1) pops of all workers, one with a stuck worker by
-//! O(`TURN * PATROL` * workers) pops of each other one.
+//! O(`PATROL` * workers) pops of each other one.
 //!
 //! **Rejected.** *One ring for both* (as Go has): refilling a full ring makes it overflow, see 3; with
 //! 100,000 threads yielding, half of what a batch brought went back unserved. *Yielding threads
@@ -62,8 +62,8 @@ const RING: usize = if cfg!(loom) { 4 } else { 256 };
 const INBOX: usize = RING / 2;
 /// Threads taken from the global list when it has its turn.
 const BATCH: usize = if cfg!(loom) { 2 } else { 64 };
-/// Turns of the global list until another worker is looked at.
-const PATROL: u32 = 16;
+/// Pops until another worker is looked at.
+const PATROL: usize = 16 * TURN as usize;
 /// Races for one ring that a thief loses before it goes on to the next.
 const RACES: usize = 4;
 
@@ -99,8 +99,8 @@ pub(crate) struct Member {
     turn: u32,
     /// Whether the inbox was filled and not yet found empty.
     inbox_filled: bool,
-    /// Turns of the global list until a patrol.
-    patrol: u32,
+    /// Pops since the last patrol, roughly: counted in turns and batches.
+    since_patrol: usize,
     me: usize,
     /// Turns of the global list so far.
     turns: Arc<Padded<AtomicUsize>>,
@@ -127,7 +127,7 @@ pub(crate) fn member(me: usize, workers: usize) -> (Member, Peer) {
         streak: 0,
         turn: TURN,
         inbox_filled: false,
-        patrol: PATROL,
+        since_patrol: 0,
         me,
         visited: me,
         turns: turns.clone(),
@@ -226,26 +226,23 @@ impl Member {
     #[inline(never)]
     fn take_turn(&mut self, peers: &[Peer], global: &Global) -> Option<Runnable> {
         self.turn = TURN;
-        // Relaxed, here and in `visit`: compared with an earlier value, no more.
+        // Relaxed, here and in `patrol`: compared with an earlier value, no more.
         self.turns.0.store(self.turns.0.load(Relaxed).wrapping_add(1), Relaxed);
         if self.inbox_filled {
             return None;
         }
-        self.patrol -= 1;
-        if self.patrol == 0 {
-            self.patrol = PATROL;
-            if let Some(task) = self.visit(peers) {
-                self.streak = 0;
-                return Some(task);
-            }
-        }
-        let task = self.fetch(peers.len(), BATCH, global)?;
+        self.since_patrol += TURN as usize;
+        let task = self.patrol(peers).or_else(|| self.fetch(peers.len(), BATCH, global))?;
         self.streak = 0;
         Some(task)
     }
 
-    /// Robs the next worker in rotation if it stands still.
-    fn visit(&mut self, peers: &[Peer]) -> Option<Runnable> {
+    /// If it is time, robs the next worker in rotation, provided that it stands still.
+    fn patrol(&mut self, peers: &[Peer]) -> Option<Runnable> {
+        if self.since_patrol < PATROL {
+            return None;
+        }
+        self.since_patrol = 0;
         self.visited = (self.visited + 1) % peers.len();
         if self.visited == self.me {
             self.visited = (self.visited + 1) % peers.len();
@@ -263,7 +260,7 @@ impl Member {
     #[cold]
     #[inline(never)]
     fn look_elsewhere(&mut self, peers: &[Peer], global: &Global) -> Option<Runnable> {
-        if let Some(task) = self.fetch(peers.len(), INBOX, global) {
+        if let Some(task) = self.patrol(peers).or_else(|| self.fetch(peers.len(), INBOX, global)) {
             return Some(task);
         }
         let first = self.draw(peers.len());
@@ -280,6 +277,7 @@ impl Member {
             return None;
         }
         let share = (waiting / workers + 1).min(most);
+        self.since_patrol += share;
         self.moves.begin();
         global.take(share, |next| {
             self.inbox.extend(next);

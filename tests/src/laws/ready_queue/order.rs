@@ -203,29 +203,37 @@ pub fn q4_beside_spawners<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdic
     })
 }
 
-/// Q4: threads get on though the worker that they were pushed at never pops again and the others are busy.
+/// Q4: threads get on though the worker that they were pushed at never pops again and the others are busy,
+/// with threads of their own or with what comes from outside.
 pub fn q4_stuck_worker<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
     guarded(|| {
         for workers in [2, 3, 8] {
             for kind in KINDS {
-                let busy = (workers - 1) * 5;
-                let mut rig = Rig::normal(factory, workers, busy + 3)?;
-                (0..3).for_each(|index| rig.push(0, index, kind));
-                for index in 3..busy + 3 {
-                    rig.push(1 + index % (workers - 1), index, PushKind::Spawn);
-                }
-                let mut waiting = Waiting::new(0..3, workers);
-                for worker in (1..workers).cycle() {
-                    if waiting.is_over() {
-                        break;
+                for (own, others) in [(true, 5), (false, 5), (false, 500)] {
+                    let busy = (workers - 1) * others;
+                    let mut rig = Rig::normal(factory, workers, busy + 3)?;
+                    (0..3).for_each(|index| rig.push(0, index, kind));
+                    let mut waiting = Waiting::new(0..3, workers);
+                    waiting.allowed += allowance(0, busy);
+                    for index in 3..busy + 3 {
+                        if own {
+                            rig.push(1 + index % (workers - 1), index, PushKind::Spawn);
+                        } else {
+                            rig.inject(index);
+                        }
                     }
-                    let index = must_pop(&mut rig, worker)?;
-                    if index >= 3 {
-                        rig.push(worker, index, PushKind::Yield);
+                    for worker in (1..workers).cycle() {
+                        if waiting.is_over() {
+                            break;
+                        }
+                        let index = must_pop(&mut rig, worker)?;
+                        if index >= 3 {
+                            if own { rig.push(worker, index, PushKind::Yield) } else { rig.inject(index) }
+                        }
+                        waiting.popped(index, &format!("pushed with {kind:?} at a worker that is stuck"))?;
                     }
-                    waiting.popped(index, &format!("pushed with {kind:?} at a worker that is stuck"))?;
+                    rig.finish()?;
                 }
-                rig.finish()?;
             }
         }
         Ok(())
