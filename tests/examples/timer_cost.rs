@@ -10,6 +10,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use gvt_timer_heap::HeapTimer;
+use gvt_timer_timerfd::TimerFd;
 use gvt_timer_wheel::Wheel;
 use gvt_traits::{
     Factory, GvtId, Plan, TimerBackend, TimerEntry, TimerHandle, TimerType, WakeTicket, WorkerId,
@@ -135,10 +136,11 @@ fn measure<F: Factory<Output: TimerBackend>>(factory: &F) -> [f64; COLUMNS.len()
 
 fn main() {
     let runs = std::env::args().nth(1).map_or(5, |runs| runs.parse().expect("RUNS is a number"));
-    let backends: [(&str, &dyn Fn() -> [f64; COLUMNS.len()]); 3] = [
+    let backends: [(&str, &dyn Fn() -> [f64; COLUMNS.len()]); 4] = [
         ("heap", &|| measure(&HeapTimer)),
         ("wheel", &|| measure(&Wheel::default())),
         ("wheel, 65 µs", &|| measure(&Wheel::default().tick_ns(1 << 16))),
+        ("timerfd, wheel", &|| measure(&TimerFd::<Wheel>::default())),
     ];
     let mut results = vec![Vec::new(); backends.len()];
     for _ in 0..runs {
@@ -147,14 +149,14 @@ fn main() {
         }
     }
     print!("{:<30}", "ns an operation");
-    backends.iter().for_each(|(name, _)| print!("{name:>14}"));
+    backends.iter().for_each(|(name, _)| print!("{name:>16}"));
     println!();
     for (column, name) in COLUMNS.iter().enumerate() {
         print!("{name:<30}");
         for result in &results {
             let mut values: Vec<f64> = result.iter().map(|run| run[column]).collect();
             values.sort_by(f64::total_cmp);
-            print!("{:>14.1}", values[values.len() / 2]);
+            print!("{:>16.1}", values[values.len() / 2]);
         }
         println!();
     }
