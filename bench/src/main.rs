@@ -5,6 +5,7 @@ mod compare;
 mod outcome;
 mod params;
 mod peers;
+mod report;
 mod usage;
 mod work;
 
@@ -35,6 +36,8 @@ enum Command {
         /// Its sizes, `key=value`.
         params: Vec<String>,
     },
+    /// Writes the document with its charts from the JSON lines of a comparison.
+    Report(report::Options),
     /// Lists the cases and the peers.
     List,
 }
@@ -42,6 +45,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Compare(options) => compare::run(&options),
+        Command::Report(options) => report::run(&options),
         Command::Run { peer, work, params } => run(&peer, &work, &params),
         Command::List => {
             list();

@@ -12,6 +12,7 @@
 mod child;
 mod go;
 mod machine;
+pub mod notes;
 pub mod record;
 pub mod stats;
 pub mod table;

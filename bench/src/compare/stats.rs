@@ -13,6 +13,13 @@ pub struct Spread {
     pub max: f64,
 }
 
+impl Spread {
+    /// Least and most, if they differ.
+    pub fn range(&self) -> Option<(f64, f64)> {
+        (self.min < self.max).then_some((self.min, self.max))
+    }
+}
+
 /// The spread of `values`; `None` if there are none.
 pub fn spread(mut values: Vec<f64>) -> Option<Spread> {
     values.sort_unstable_by(f64::total_cmp);
@@ -71,7 +78,8 @@ pub fn short(value: f64) -> String {
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
         v if v >= 0.1 || v == 0.0 => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
+        v if v >= 0.01 => format!("{value:.3}"),
+        _ => format!("{value:.4}"),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use comfy_table::{Attribute, Cell as Field, CellAlignment, Color, ContentArrangement, Table, presets};
 
+use super::notes::{Notes, Shown};
 use super::record::{Run, Setting};
-use super::stats::{Cell, cell, short};
+use super::stats::{cell, short};
 use crate::cases::{self, Case, Figure};
-use crate::peers;
 
 /// Whom the others are compared with: gvt if it was measured, else the first.
 pub fn base(setting: &Setting) -> &str {
@@ -42,28 +42,8 @@ pub fn print(setting: &Setting, runs: &[Run]) {
     }
     println!("{table}");
     println!("Median, and the ratio to {base} in this run; below them least … most over the rounds.");
-    for (i, (note, cases)) in notes.0.iter().enumerate() {
-        println!("  [{}] {note} ({})", i + 1, cases.join(", "));
-    }
-}
-
-/// Footnotes; each says its text once, with the cases that it holds for.
-#[derive(Default)]
-struct Notes(Vec<(String, Vec<&'static str>)>);
-
-impl Notes {
-    /// The mark of note `text` of `peer`.
-    fn mark(&mut self, peer: &str, text: &str, case: &'static str) -> String {
-        let text = format!("{peer}: {text}");
-        let place = self.0.iter().position(|(known, _)| *known == text).unwrap_or_else(|| {
-            self.0.push((text, Vec::new()));
-            self.0.len() - 1
-        });
-        let cases = &mut self.0[place].1;
-        if !cases.contains(&case) {
-            cases.push(case);
-        }
-        format!("[{}]", place + 1)
+    for (number, note) in notes.lines() {
+        println!("  [{number}] {note}");
     }
 }
 
@@ -76,24 +56,16 @@ fn text(
     ours: Option<f64>,
     notes: &mut Notes,
 ) -> String {
-    let (spread, shrunk) = match cell(runs, case.name, peer, figure.key) {
-        Cell::Empty => return String::new(),
-        Cell::Failed(why) => return format!("— {}", notes.mark(peer, &why, case.name)),
-        Cell::Value(spread, shrunk) => (spread, shrunk),
+    let (spread, numbers) = match notes.show(runs, case, figure, peer) {
+        Shown::Nothing => return String::new(),
+        Shown::Failed(number) => return format!("— [{number}]"),
+        Shown::Took(spread, numbers) => (spread, numbers),
     };
     let ratio = ours.map(|ours| format!("  {}x", short(spread.median / ours))).unwrap_or_default();
-    let mut marks = String::new();
-    if let Some(threads) = shrunk {
-        marks += &notes.mark(peer, &format!("{} threads only", short(threads as f64)), case.name);
-    }
-    let remarks = peers::find(peer).map_or(&[][..], |p| p.remarks);
-    if let Some((_, remark)) = remarks.iter().find(|(name, _)| *name == case.name) {
-        marks += &notes.mark(peer, remark, case.name);
-    }
-    let range = if spread.min < spread.max {
-        format!("\n{} … {}", short(spread.min), short(spread.max))
-    } else {
-        String::new()
+    let marks: String = numbers.iter().map(|number| format!("[{number}]")).collect();
+    let range = match spread.range() {
+        Some((min, max)) => format!("\n{} … {}", short(min), short(max)),
+        None => String::new(),
     };
     format!("{}{ratio}{marks}{range}", short(spread.median))
 }
