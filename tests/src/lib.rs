@@ -5,8 +5,12 @@
 //! adds one line a backend to a roster and gets every law.
 #![warn(missing_docs)]
 
+pub mod counting;
+pub mod descriptor;
 pub mod laws;
+pub mod stacks;
 pub mod threads;
+pub mod wrong;
 
 use std::fmt;
 

@@ -1,0 +1,220 @@
+//! What all workers share: the free lists, and the growth of the address space. All of it is used under
+//! one lock, which workers take once in some thirty operations.
+//!
+//! **Where a slot is.** Numbers below `fresh` have been handed out at least once. Each is in exactly one
+//! place (P1): in use (its token exists), in `warm`, `clean` or `bare`, in one worker's cache, or in the
+//! hands of the one call that moves it. The three lists:
+//!
+//! - `warm`: free, may hold physical pages. A stack: what came back last goes out first.
+//! - `clean`: free, given back to the system. Used when `warm` is empty.
+//! - `bare`: never used, for its guard could not be installed. Retried when the others are empty.
+//!
+//! P2: every slot in use, in a cache, in `warm` or in `clean` has its guard.
+//!
+//! **The promise** (S5) must hold although slots lie in other workers' caches, where `acquire` cannot
+//! reach them. So with `total` slots reserved, `total - (workers - 1) * cache - TRIM_BATCH` are promised
+//! (P3), where `cache` bounds each worker's cache and `TRIM_BATCH` what a `trim` has in its hands. `cache`
+//! grows with `total`, so that a small runtime reserves little.
+//!
+//! **Rejected.** Stealing from others' caches instead of reserving more: it costs every `acquire` an
+//! atomic operation, and address space costs nothing. Lists linked through the free slots themselves:
+//! they would touch memory that has just been given back.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use gvt_traits::MemoryError;
+
+use crate::layout::{Layout, MAX_SEGMENTS, PAGE_TABLE_SPAN};
+use crate::sys::{Guarding, Mapping, Range};
+
+/// A worker's cache holds this many slots at the most.
+pub(crate) const CACHE: usize = 64;
+/// A worker's cache may hold this many, however small the pool.
+const MIN_CACHE: usize = 4;
+/// Slots that a `trim` has in its hands at the most.
+pub(crate) const TRIM_BATCH: usize = 16;
+
+/// How many slots lie in one worker's cache; written by that worker alone, read by `memory_use`.
+///
+/// Relaxed everywhere: a gauge. With no call under way, whoever asks is ordered after its last write.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Gauge(pub(crate) AtomicU32);
+
+/// Shared by a pool and the caches made by it; the address space lives as long as any of them.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) layout: Layout,
+    pub(crate) guarding: Guarding,
+    /// The stack that every slot has; `layout.largest()`, kept next to what `acquire` reads.
+    pub(crate) largest: usize,
+    /// How often `trim` was called. Relaxed: a worker that sees a new value late gives its memory back late.
+    pub(crate) epoch: AtomicU32,
+    /// Address of each segment's first slot. Relaxed: whoever has a slot's token is ordered after the
+    /// lock under which the slot came into being, and the segment before it.
+    bases: [AtomicPtr<u8>; MAX_SEGMENTS],
+    /// Threads promised (P3). Relaxed: it is written under the lock, and who reads a new value takes the
+    /// lock later than the writer did, by coherence.
+    promised: AtomicUsize,
+    workers: usize,
+    central: Mutex<Central>,
+    /// Held by the one `trim` at work.
+    pub(crate) trimming: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Central {
+    pub(crate) warm: Vec<u32>,
+    pub(crate) clean: Vec<u32>,
+    pub(crate) bare: Vec<u32>,
+    /// Numbers from here on have never been handed out.
+    pub(crate) fresh: u32,
+    /// Slots reserved.
+    pub(crate) total: u32,
+    segments: Vec<Mapping>,
+    pub(crate) gauges: Vec<Arc<Gauge>>,
+}
+
+impl Shared {
+    pub(crate) fn new(layout: Layout, guarding: Guarding, workers: usize) -> Self {
+        Shared {
+            largest: layout.largest(),
+            layout,
+            guarding,
+            epoch: AtomicU32::new(0),
+            bases: [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_SEGMENTS],
+            promised: AtomicUsize::new(0),
+            workers,
+            central: Mutex::default(),
+            trimming: Mutex::default(),
+        }
+    }
+
+    /// Nothing below panics while the lock is held, so a poisoned lock guards sound data.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Central> {
+        self.central.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// How many slots one worker may keep when `total` are reserved.
+    pub(crate) fn cache_limit(&self, total: usize) -> usize {
+        (total / (4 * self.workers)).clamp(MIN_CACHE, CACHE)
+    }
+
+    /// How many threads `total` slots are enough for (P3).
+    fn promise(&self, total: usize) -> usize {
+        let elsewhere = (self.workers - 1) * self.cache_limit(total) + TRIM_BATCH;
+        total.saturating_sub(elsewhere)
+    }
+
+    /// Whether `gauge` is one of the first `workers`: only those may keep slots (P3).
+    pub(crate) fn may_cache(&self, central: &Central, gauge: &Arc<Gauge>) -> bool {
+        central.gauges.iter().take(self.workers).any(|known| Arc::ptr_eq(known, gauge))
+    }
+
+    /// The slot's lowest byte: its guard.
+    #[inline]
+    pub(crate) fn base(&self, index: u32) -> *mut u8 {
+        let (segment, offset) = self.layout.place(index);
+        let base = self.bases[segment].load(Relaxed);
+        assert!(!base.is_null(), "slot {index} is not this pool's");
+        base.wrapping_add(offset)
+    }
+
+    /// The slot as a range, guard included.
+    pub(crate) fn range(&self, index: u32) -> Range {
+        Range { start: self.base(index).expose_provenance(), bytes: self.layout.slot_size() }
+    }
+
+    /// See [`SlotAllocator::reserve`](gvt_traits::SlotAllocator::reserve).
+    pub(crate) fn reserve(&self, threads: usize) -> Result<(), MemoryError> {
+        if threads <= self.promised.load(Relaxed) {
+            return Ok(());
+        }
+        self.grow(threads)
+    }
+
+    #[cold]
+    fn grow(&self, threads: usize) -> Result<(), MemoryError> {
+        let mut central = self.lock();
+        let before = central.segments.len();
+        let refused = |slots: usize, errno| MemoryError::Reserve {
+            what: "stacks",
+            bytes: slots.saturating_mul(self.layout.slot_size()),
+            errno,
+        };
+
+        let mut segments = before;
+        while self.promise(self.layout.segment_start(segments)) < threads {
+            if segments == MAX_SEGMENTS {
+                return Err(refused(threads, libc::ENOMEM));
+            }
+            segments += 1;
+        }
+        let total = self.layout.segment_start(segments);
+        let more = total - central.total as usize;
+
+        // All lists together hold each slot once at the most (P1), so no later push allocates.
+        let Central { warm, clean, bare, .. } = &mut *central;
+        for list in [warm, clean, bare] {
+            if list.try_reserve_exact(total - list.len()).is_err() {
+                return Err(refused(more, libc::ENOMEM));
+            }
+        }
+        for k in before..segments {
+            let span = self.layout.segment_slots(k).checked_mul(self.layout.slot_size());
+            match span.and_then(|span| span.checked_add(2 * PAGE_TABLE_SPAN)).map(Mapping::new) {
+                Some(Ok(mapping)) => {
+                    self.bases[k].store(self.align(&mapping), Relaxed);
+                    central.segments.push(mapping);
+                }
+                failure => {
+                    for (k, mapping) in (before..).zip(central.segments.drain(before..)) {
+                        self.bases[k].store(std::ptr::null_mut(), Relaxed);
+                        // SAFETY: no slot of this segment has been handed out: `total` is unchanged.
+                        unsafe { mapping.unmap() };
+                    }
+                    let errno = failure.and_then(Result::err).unwrap_or(libc::ENOMEM);
+                    return Err(refused(more, errno));
+                }
+            }
+        }
+        central.total = total as u32;
+        self.promised.store(self.promise(total), Relaxed);
+        Ok(())
+    }
+
+    /// The lowest address in `mapping` with the layout's phase. The mapping is two spans longer than
+    /// its slots, so that they fit wherever it begins.
+    fn align(&self, mapping: &Mapping) -> *mut u8 {
+        let phase = self.layout.phase();
+        let to_phase = phase.wrapping_sub(mapping.address()) % PAGE_TABLE_SPAN;
+        mapping.pointer().wrapping_add(to_phase)
+    }
+}
+
+impl Central {
+    pub(crate) fn bytes_reserved(&self) -> usize {
+        self.segments.iter().map(Mapping::bytes).sum()
+    }
+
+    /// Slots that are free and in one of the lists.
+    pub(crate) fn listed(&self) -> usize {
+        self.warm.len() + self.clean.len() + self.bare.len()
+    }
+}
+
+impl Drop for Shared {
+    /// Runs when the pool and all its caches are gone. If a slot is still in use, some stack may still run:
+    /// then the address space stays (S2), and is lost.
+    fn drop(&mut self) {
+        let central = self.central.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if central.listed() == central.fresh as usize {
+            for mapping in central.segments.drain(..) {
+                // SAFETY: P1: every slot ever handed out is in a list, so none is in use.
+                unsafe { mapping.unmap() };
+            }
+        }
+    }
+}

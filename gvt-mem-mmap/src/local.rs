@@ -1,0 +1,110 @@
+//! One worker's cache of free slots: a small stack that needs no lock.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::central::{CACHE, Central, Gauge, Shared};
+
+/// One worker's cache of free slots, of at most 64.
+///
+/// A cache that is dropped gives its slots to the others.
+pub struct SlotCache {
+    pub(crate) shared: Arc<Shared>,
+    gauge: Arc<Gauge>,
+    len: u32,
+    /// Slots that may be kept: 0 for a cache beyond the plan's workers.
+    limit: u32,
+    /// Fresh slots to take at a time; doubles up to half the cache.
+    pub(crate) fresh_batch: u32,
+    /// The last `trim` that this cache obeyed.
+    pub(crate) epoch: u32,
+    slots: [u32; CACHE],
+}
+
+impl SlotCache {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        let gauge = Arc::new(Gauge::default());
+        shared.lock().gauges.push(Arc::clone(&gauge));
+        SlotCache {
+            shared: Arc::clone(shared),
+            gauge,
+            len: 0,
+            limit: 0,
+            fresh_batch: 1,
+            epoch: shared.epoch.load(Relaxed),
+            slots: [0; CACHE],
+        }
+    }
+
+    #[inline]
+    fn set_len(&mut self, len: u32) {
+        self.len = len;
+        self.gauge.0.store(len, Relaxed);
+    }
+
+    /// The slot that came last.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<u32> {
+        let len = self.len.checked_sub(1)?;
+        self.set_len(len);
+        Some(self.slots[len as usize])
+    }
+
+    /// Keeps a slot if there is room.
+    #[inline]
+    pub(crate) fn push(&mut self, index: u32) -> bool {
+        if self.len >= self.limit {
+            return false;
+        }
+        self.slots[self.len as usize] = index;
+        self.set_len(self.len + 1);
+        true
+    }
+
+    /// Half of what the cache may hold: how many slots go to or come from the others at once.
+    pub(crate) fn half(&self) -> usize {
+        self.limit as usize / 2
+    }
+
+    /// Asks anew how many slots may be kept.
+    pub(crate) fn update_limit(&mut self, central: &Central) {
+        let may = self.shared.may_cache(central, &self.gauge);
+        self.limit = if may { self.shared.cache_limit(central.total as usize) as u32 } else { 0 };
+    }
+
+    /// Gives the `count` slots that came first to the others.
+    pub(crate) fn spill(&mut self, central: &mut Central, count: usize) {
+        let len = self.len as usize;
+        let count = count.min(len);
+        central.warm.extend_from_slice(&self.slots[..count]);
+        self.slots.copy_within(count..len, 0);
+        self.set_len((len - count) as u32);
+    }
+
+    /// Takes all slots out; the last is the one that came last.
+    pub(crate) fn take_all(&mut self, into: &mut [u32; CACHE]) -> usize {
+        let len = self.len as usize;
+        into[..len].copy_from_slice(&self.slots[..len]);
+        self.set_len(0);
+        len
+    }
+}
+
+impl Drop for SlotCache {
+    fn drop(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut central = shared.lock();
+        self.spill(&mut central, CACHE);
+        central.gauges.retain(|gauge| !Arc::ptr_eq(gauge, &self.gauge));
+    }
+}
+
+impl fmt::Debug for SlotCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlotCache")
+            .field("slots", &&self.slots[..self.len as usize])
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # How it is built
+//!
+//! `backend` files entries in one `shard` a worker and one for everybody else. A shard is a short
+//! lock over a `heap` of deadlines and a `slab` that finds an entry by its handle. Nothing here is
+//! `unsafe`.
+#![warn(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod backend;
+mod heap;
+mod shard;
+mod slab;
+
+pub use backend::{HeapBackend, HeapTimer};

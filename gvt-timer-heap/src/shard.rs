@@ -1,0 +1,149 @@
+//! One heap with its slab behind a lock.
+//!
+//! **Handles.** The shard numbers its entries in 64 bits and never repeats a number. A handle is the
+//! place and the number; it is stale unless the entry in that place has that very number (T4).
+//! The number is kept in halves, one in the heap's item, one in the slab's record, where there
+//! was room: an entry costs 44 bytes in all.
+//!
+//! **Batches.** Expired entries are taken out [`BATCH`] at a time under the lock and given to the
+//! sink without it: waking a thread takes longer than popping it, and inserts should not
+//! wait for a flood of wake-ups.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use gvt_traits::{GvtId, TimerEntry, TimerType, WakeTicket, WorkerId};
+
+use crate::heap::{Heap, Item};
+use crate::slab::{Record, Slab};
+
+/// Entries that are taken out in one turn of the lock: 1 KiB of stack.
+pub(crate) const BATCH: usize = 32;
+
+/// Expired entries on their way to the sink.
+pub(crate) struct Batch {
+    entries: [TimerEntry; BATCH],
+    len: usize,
+}
+
+impl Batch {
+    pub(crate) fn new() -> Self {
+        let vacant = TimerEntry {
+            deadline_ns: 0,
+            ticket: WakeTicket { sequence: 0, id: GvtId::NONE },
+            affinity: WorkerId::NONE,
+            kind: TimerType::Sleep,
+        };
+        Batch { entries: [vacant; BATCH], len: 0 }
+    }
+
+    pub(crate) fn entries(&self) -> &[TimerEntry] {
+        &self.entries[..self.len]
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.len == BATCH
+    }
+}
+
+/// What lies behind the lock.
+pub(crate) struct Timers {
+    heap: Heap,
+    slab: Slab,
+    /// The number of the entry inserted last.
+    number: u64,
+}
+
+impl Timers {
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// The earliest deadline, `u64::MAX` also for none.
+    pub(crate) fn earliest_ns(&self) -> u64 {
+        self.heap.first().map_or(u64::MAX, |item| item.deadline_ns)
+    }
+
+    /// Files `entry`; returns its place and number.
+    pub(crate) fn insert(&mut self, entry: TimerEntry) -> (u32, u64) {
+        self.number += 1;
+        let place = self.slab.insert(Record {
+            sequence: entry.ticket.sequence,
+            id: entry.ticket.id,
+            number_high: (self.number >> 32) as u32,
+            affinity: entry.affinity,
+            kind: entry.kind,
+        });
+        let item = Item { deadline_ns: entry.deadline_ns, number_low: self.number as u32, place };
+        self.heap.push(item, &mut self.slab);
+        (place, self.number)
+    }
+
+    /// Takes out the entry in `place` if it is the one with this number.
+    pub(crate) fn cancel(&mut self, place: u32, number: u64) -> Option<TimerEntry> {
+        let position = self.slab.position(place)? as usize;
+        let low = self.heap.get(position).number_low;
+        let high = self.slab.record(place).number_high;
+        if u64::from(high) << 32 | u64::from(low) != number {
+            return None;
+        }
+        let item = self.heap.remove(position, &mut self.slab);
+        Some(self.free(item))
+    }
+
+    /// Takes out entries that are due until `batch` is full or no more are due.
+    pub(crate) fn take_due(&mut self, now_ns: u64, batch: &mut Batch) {
+        batch.len = 0;
+        while !batch.is_full() && self.heap.first().is_some_and(|item| item.deadline_ns <= now_ns) {
+            let item = self.heap.pop(&mut self.slab).expect("there is a first");
+            batch.entries[batch.len] = self.free(item);
+            batch.len += 1;
+        }
+    }
+
+    fn free(&mut self, item: Item) -> TimerEntry {
+        let record = self.slab.remove(item.place);
+        TimerEntry {
+            deadline_ns: item.deadline_ns,
+            ticket: WakeTicket { sequence: record.sequence, id: record.id },
+            affinity: record.affinity,
+            kind: record.kind,
+        }
+    }
+}
+
+/// A shard. Two cache lines of its own, since adjacent ones are fetched in pairs.
+#[repr(align(128))]
+pub(crate) struct Shard {
+    timers: Mutex<Timers>,
+    /// How many entries it holds; written under the lock. Relaxed: a gauge, ordered for whoever
+    /// inserted by coherence.
+    pub(crate) len: AtomicUsize,
+    /// Whether the lock's holder is expiring; written under the lock. Relaxed: only a hint on what
+    /// to do about a lock that is taken.
+    pub(crate) expiring: AtomicBool,
+}
+
+impl Shard {
+    pub(crate) fn new() -> Self {
+        let timers = Timers { heap: Heap::new(), slab: Slab::default(), number: 0 };
+        Shard { timers: Mutex::new(timers), len: AtomicUsize::new(0), expiring: AtomicBool::new(false) }
+    }
+
+    /// Takes the lock. Held for one operation or one batch, with preemption off (B1), so that only
+    /// the kernel can stretch it.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Timers> {
+        // A poisoned lock means that a panic is on its way to abort the process (B3).
+        self.timers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the lock, unless another call is expiring this shard.
+    pub(crate) fn lock_to_help(&self) -> Option<MutexGuard<'_, Timers>> {
+        match self.timers.try_lock() {
+            Ok(timers) => Some(timers),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) if self.expiring.load(Relaxed) => None,
+            Err(TryLockError::WouldBlock) => Some(self.lock()),
+        }
+    }
+}
