@@ -87,3 +87,38 @@ unsafe extern "C" fn root() {
         ".cfi_endproc",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use core::ptr::NonNull;
+
+    use super::*;
+
+    unsafe extern "C" fn entry(_: *mut ()) -> ! {
+        unreachable!("never run here")
+    }
+
+    /// The first diagram of the module; rbp of 0 is what ends a walk by frame pointers, which no
+    /// clause of the contract asks for.
+    #[test]
+    fn layout_is_as_drawn() {
+        #[repr(align(16))]
+        struct Memory([u64; 512]);
+        let mut memory = Memory([!0; 512]);
+        let range = memory.0.as_mut_ptr_range();
+        let (bottom, top) = (range.start.cast::<u8>(), range.end.cast::<u8>());
+        let stack = StackBounds { top: NonNull::new(top).unwrap(), bottom: NonNull::new(bottom).unwrap() };
+        let mut registers = Registers { rbp: 1, r12: 1, ..Registers::default() };
+        // SAFETY: C1, C2: both are ours; the context is never switched to.
+        unsafe { prepare(&raw mut registers, stack, entry, core::ptr::without_provenance_mut(42)) };
+        assert_eq!(registers.rsp, top as u64 - 0x10);
+        assert_eq!(registers.rip, root as *const () as u64);
+        assert_eq!(registers.rbx, entry as *const () as u64);
+        assert_eq!((registers.rbp, registers.r12), (0, 0));
+        assert_eq!(memory.0[511], 0);
+        assert_eq!(memory.0[510], 42);
+        let words = memory.0[509];
+        assert_eq!((words as u32, (words >> 32) as u16), (MXCSR_DEFAULT, X87_DEFAULT));
+        assert!(memory.0[..509].iter().all(|&word| word == !0), "nothing below is touched");
+    }
+}

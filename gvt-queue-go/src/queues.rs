@@ -1,0 +1,238 @@
+//! The backend: who has which end, and what goes where.
+
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+
+use gvt_traits::{
+    Factory, MAX_WORKERS, Metadata, Order, Plan, Priority, PushFence, PushKind, ReadyQueue, Runnable,
+    SchedError, WorkerId,
+};
+
+use crate::GoQueue;
+use crate::global::Global;
+use crate::solo::Solo;
+use crate::sync::{Arc, AtomicUsize, Padded};
+use crate::team::{Member, Peer, member};
+
+/// The ready queue that [`GoQueue`] builds.
+///
+/// **Q6.** [`PushFence::ByQueue`] holds for each push that adds to the number of queued threads:
+///
+/// | push | published by |
+/// |---|---|
+/// | `Wake`, `Spawn` to the next-up place | `SeqCst` swap of its pointer |
+/// | `Wake`, `Spawn` behind a long streak; `Timer` | `SeqCst` swap of the ring's tail |
+/// | `inject`, Low threads of a plan with low-priority workers | `SeqCst` swap of the list's length |
+/// | `Yield` | `Release` store of the ring's tail |
+///
+/// A thread that yields was running, and its worker has taken another off the queues or takes this one
+/// again: the number of queued threads does not grow, and this queue relies on the runtime not looking
+/// for sleepers after such a push. A worker that fell asleep between the two may then sleep beside one
+/// queued thread until the next push of another kind; the thread itself has a worker that is awake.
+pub struct GoQueues {
+    global: Global,
+    /// Low threads, if some workers run only these.
+    low: Option<Global>,
+    /// Workers that run normal threads, if there are several.
+    team: Box<[Peer]>,
+    /// What the only such worker has, roughly.
+    solo_len: Arc<Padded<AtomicUsize>>,
+    /// The local ends that were not yet asked for.
+    ends: std::sync::Mutex<Vec<Option<GoLocal>>>,
+}
+
+/// One worker's end of [`GoQueues`].
+pub struct GoLocal(End);
+
+/// The variants that plans without low-priority workers have come without a further look.
+#[allow(clippy::large_enum_variant, reason = "one a worker, and its first lines are the hot ones")]
+enum End {
+    Solo(Solo),
+    Member(Member),
+    /// Low threads go to a list of their own, which this worker serves last or, if it has no other
+    /// end, alone.
+    Apart(Option<Box<End>>),
+}
+
+impl fmt::Debug for GoQueues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GoQueues").field("len_hint", &self.len_hint()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for GoLocal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.0 {
+            End::Solo(_) => "solo",
+            End::Member(_) => "member",
+            End::Apart(Some(_)) => "low threads apart",
+            End::Apart(None) => "only low threads",
+        };
+        f.debug_tuple("GoLocal").field(&kind).finish()
+    }
+}
+
+impl Factory for GoQueue {
+    type Output = GoQueues;
+
+    fn build(&self, plan: &Plan) -> Result<GoQueues, SchedError> {
+        if plan.workers == 0 || plan.workers > MAX_WORKERS {
+            return Err(SchedError::Config {
+                setting: "workers",
+                problem: format!("asked for {}; 1 to {MAX_WORKERS} would work", plan.workers),
+            });
+        }
+        if plan.low_priority_workers >= plan.workers {
+            return Err(SchedError::Config {
+                setting: "num_low_priority_workers",
+                problem: format!(
+                    "asked for {} of {} workers; at least one must be left for other threads",
+                    plan.low_priority_workers, plan.workers
+                ),
+            });
+        }
+        let normal = plan.workers - plan.low_priority_workers;
+        let solo_len = Arc::new(Padded(AtomicUsize::new(0)));
+        let mut team = Vec::new();
+        let mut ends: Vec<End> = if normal == 1 {
+            vec![End::Solo(Solo::new(solo_len.clone()))]
+        } else {
+            let sides = (0..normal).map(|me| member(me, normal));
+            sides
+                .map(|(member, peer)| {
+                    team.push(peer);
+                    End::Member(member)
+                })
+                .collect()
+        };
+        let low_apart = plan.low_priority_workers > 0;
+        if low_apart {
+            ends = ends.into_iter().map(|end| End::Apart(Some(Box::new(end)))).collect();
+            ends.resize_with(plan.workers, || End::Apart(None));
+        }
+        Ok(GoQueues {
+            global: Global::new(),
+            low: low_apart.then(Global::new),
+            team: team.into(),
+            solo_len,
+            ends: std::sync::Mutex::new(ends.into_iter().map(|end| Some(GoLocal(end))).collect()),
+        })
+    }
+}
+
+impl GoQueues {
+    #[inline]
+    fn push_to(&self, end: &mut End, task: Runnable, kind: PushKind) {
+        match end {
+            End::Solo(solo) => solo.push(task, kind),
+            End::Member(member) => member.push(task, kind, &self.global),
+            End::Apart(end) => self.push_apart(end.as_deref_mut(), task, kind),
+        }
+    }
+
+    #[inline]
+    fn pop_from(&self, end: &mut End) -> Option<Runnable> {
+        match end {
+            End::Solo(solo) => solo.pop(&self.global),
+            End::Member(member) => member.pop(&self.team, &self.global),
+            End::Apart(end) => self.pop_apart(end.as_deref_mut()),
+        }
+    }
+
+    #[inline(never)]
+    fn push_apart(&self, end: Option<&mut End>, task: Runnable, kind: PushKind) {
+        match end {
+            Some(End::Solo(solo)) if task.priority() != Priority::Low => solo.push(task, kind),
+            Some(End::Member(member)) if task.priority() != Priority::Low => {
+                member.push(task, kind, &self.global)
+            }
+            _ => self.inject(task),
+        }
+    }
+
+    #[inline(never)]
+    fn pop_apart(&self, end: Option<&mut End>) -> Option<Runnable> {
+        let task = match end {
+            Some(End::Solo(solo)) => solo.pop(&self.global),
+            Some(End::Member(member)) => member.pop(&self.team, &self.global),
+            _ => None,
+        };
+        if task.is_none() { self.low.as_ref().and_then(Global::pop) } else { task }
+    }
+
+    fn work_for(&self, end: &End) -> bool {
+        match end {
+            End::Solo(solo) => solo.has_work() || self.global.has_work(),
+            End::Member(member) => member.has_work(&self.team, &self.global),
+            End::Apart(end) => {
+                self.low.as_ref().is_some_and(Global::has_work)
+                    || end.as_deref().is_some_and(|end| self.work_for(end))
+            }
+        }
+    }
+}
+
+impl ReadyQueue for GoQueues {
+    type Local = GoLocal;
+
+    const ORDER: Order = Order::Fair;
+    const PUSH_FENCE: PushFence = PushFence::ByQueue;
+
+    /// # Panics
+    ///
+    /// If the plan has no such worker, or its end was given out before: with two owners a ring would
+    /// hand out a token twice.
+    fn local(&self, worker: WorkerId) -> GoLocal {
+        let index = worker.index().unwrap_or(usize::MAX);
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        match ends.get_mut(index).map(Option::take) {
+            Some(Some(local)) => local,
+            Some(None) => panic!("the end of {worker:?} was asked for twice"),
+            None => panic!("{worker:?} is not in the plan of this queue, which has {} workers", ends.len()),
+        }
+    }
+
+    fn inject(&self, task: Runnable) {
+        match &self.low {
+            Some(low) if task.priority() == Priority::Low => low.push(task),
+            _ => self.global.push(task),
+        }
+    }
+
+    #[inline]
+    fn push(&self, local: &mut GoLocal, task: Runnable, kind: PushKind) {
+        self.push_to(&mut local.0, task, kind);
+    }
+
+    #[inline]
+    fn pop(&self, local: &mut GoLocal) -> Option<Runnable> {
+        self.pop_from(&mut local.0)
+    }
+
+    fn has_work(&self, local: &GoLocal) -> bool {
+        self.work_for(&local.0)
+    }
+
+    #[inline]
+    fn upcoming(&self, local: &GoLocal, distance: usize) -> Option<NonNull<Metadata>> {
+        match &local.0 {
+            End::Solo(solo) => solo.upcoming(distance),
+            End::Member(member) => member.upcoming(distance),
+            End::Apart(Some(end)) => match &**end {
+                End::Solo(solo) => solo.upcoming(distance),
+                End::Member(member) => member.upcoming(distance),
+                End::Apart(_) => None,
+            },
+            End::Apart(None) => None,
+        }
+    }
+
+    fn len_hint(&self) -> usize {
+        self.global.len_hint()
+            + self.low.as_ref().map_or(0, Global::len_hint)
+            + self.team.iter().map(Peer::len_hint).sum::<usize>()
+            + self.solo_len.0.load(Relaxed) // Relaxed: for people.
+    }
+}

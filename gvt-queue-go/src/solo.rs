@@ -1,0 +1,118 @@
+//! The local end of the only worker that runs normal threads: nobody steals, so nothing is atomic.
+//!
+//! First in, first out, without a bound on its length; the next-up place as in `team`. The ring has room
+//! for 256 threads from the start; it doubles when more are queued, and gives memory back when it runs
+//! empty. A thread is passed over by at most `STREAK` pops for each one before it, and in the global
+//! list by `TURN` pops for each batch before it.
+//!
+//! **Q6 here.** What lies here only this worker can run, and it is awake, so no push need be ordered
+//! before a look at sleepers. What comes from elsewhere comes through the global list, which
+//! publishes with the total order.
+
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering::Relaxed;
+
+use gvt_traits::{Metadata, PushKind, Runnable};
+
+use crate::fifo::Fifo;
+use crate::global::{Global, KEPT};
+use crate::sync::{Arc, AtomicUsize, Padded, left_behind};
+use crate::{STREAK, TURN};
+
+/// Threads taken from the global list at once.
+const BATCH: usize = 256;
+
+pub(crate) struct Solo {
+    ring: Fifo,
+    next_up: Option<Runnable>,
+    /// Pops in a row that `next_up` has served.
+    streak: u32,
+    /// Pops until the global list has its turn.
+    turn: u32,
+    /// How many were here at the last turn; for people.
+    len_hint: Arc<Padded<AtomicUsize>>,
+}
+
+impl Solo {
+    pub(crate) fn new(len_hint: Arc<Padded<AtomicUsize>>) -> Self {
+        Solo { ring: Fifo::with_places(256), next_up: None, streak: 0, turn: TURN, len_hint }
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, task: Runnable, kind: PushKind) {
+        if matches!(kind, PushKind::Wake | PushKind::Spawn) && self.streak < STREAK {
+            if let Some(displaced) = self.next_up.replace(task) {
+                self.ring.push(displaced);
+            }
+        } else {
+            self.ring.push(task);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn pop(&mut self, global: &Global) -> Option<Runnable> {
+        self.turn -= 1;
+        if self.turn == 0 {
+            return self.fetch_and_pop(global);
+        }
+        if let Some(task) = self.next_up.take() {
+            self.streak += 1;
+            return Some(task);
+        }
+        if self.ring.is_empty() {
+            return self.fetch_and_pop(global);
+        }
+        self.streak = 0;
+        self.ring.pop()
+    }
+
+    /// Moves a batch from the global list behind what is here, then pops. Nobody else asks for these
+    /// threads, so that the move need not be announced.
+    #[cold]
+    #[inline(never)]
+    fn fetch_and_pop(&mut self, global: &Global) -> Option<Runnable> {
+        self.turn = TURN;
+        if global.is_empty() {
+            self.ring.shrink(KEPT);
+        } else {
+            global.take(BATCH, |next| std::iter::from_fn(next).for_each(|task| self.ring.push(task)));
+        }
+        let task = match self.next_up.take() {
+            Some(task) => {
+                self.streak += 1;
+                Some(task)
+            }
+            None => {
+                self.streak = 0;
+                self.ring.pop()
+            }
+        };
+        self.len_hint.0.store(self.len(), Relaxed); // Relaxed: for people.
+        task
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        self.next_up.is_some() || !self.ring.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        self.ring.len() + usize::from(self.next_up.is_some())
+    }
+
+    pub(crate) fn upcoming(&self, distance: usize) -> Option<NonNull<Metadata>> {
+        match &self.next_up {
+            Some(task) if distance == 0 => Some(task.as_ptr()),
+            Some(_) => self.ring.peek(distance - 1),
+            None => self.ring.peek(distance),
+        }
+    }
+}
+
+impl Drop for Solo {
+    fn drop(&mut self) {
+        if let Some(task) = self.next_up.take() {
+            std::mem::forget(task);
+            left_behind(1, "a next-up place");
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! The local end of one worker among several that run normal threads: what it pushes, and in which
+//! order it pops.
+//!
+//! ```text
+//!            Wake, Spawn                    Yield, Timer             inject
+//!                 │                              │                      │
+//!                 ▼          displaced           ▼        older half    ▼
+//!            ┌─────────┐  ───────────────►  ┌─────────┐ ────────────► ┌────────┐
+//!            │ next-up │                    │  ring   │  when full    │ global │
+//!            └────┬────┘                    └────┬────┘               └───┬────┘
+//!                 │        ┌─────────┐           │        a batch         │
+//!                 │        │  inbox  │ ◄─────────│────────────────────────┤
+//!                 │        └────┬────┘           │                        │
+//!                 ▼ 1.          ▼ 2.             ▼ 3.                     ▼ 4.
+//!                ────────────────────────── pop ──────────────────────────  5. other workers
+//! ```
+//!
+//! Other workers take half of the inbox, else half of the ring, else the next-up thread, and put the
+//! loot into their own inbox.
+//!
+//! **Hazard: starvation (Q4).** Four ways in which a thread could wait for ever, and what bounds each:
+//!
+//! 1. *Two threads wake each other.* After [`STREAK`] pops in a row from the next-up place, woken and
+//!    spawned threads go to the ring until it has been served. So of [`STREAK`] + 1 pops at least one
+//!    is not from next-up, roughly; call the others turns.
+//! 2. *The local ends are never empty, the global list waits.* When [`TURN`] pops have gone by without
+//!    the inbox, a batch of up to [`BATCH`] comes from the global list into the inbox, which is served
+//!    before the ring. Only when the inbox is empty does the count start again, so that the ring gets at
+//!    least `TURN / (STREAK + 1)` turns between two batches.
+//! 3. *The ring overflows again and again.* What overflows is the older half; if it could come back to a
+//!    ring and overflow again, a thread might go round for ever. It cannot: from the global list and
+//!    from other workers threads come into an inbox, and an inbox never overflows. A thread in an inbox
+//!    only moves forward, since a thief takes the oldest and keeps their order.
+//! 4. *Its worker is stuck with a thread that does not yield, and all others are busy.* Every
+//!    [`PATROL`]th turn of the global list goes to another worker instead, in rotation; if that one has
+//!    not taken anything since it was last visited, half of what it has is stolen.
+//!
+//! A thread with p before it in a ring or inbox is thus passed over by O(p + 1) pops of its worker, one
+//! with g before it in the global list by O(g + 1) pops of all workers, one with a stuck worker by
+//! O(`TURN * PATROL` * workers) pops of each other one.
+//!
+//! **Rejected.** *One ring for both* (as Go has): refilling a full ring makes it overflow, see 3; with
+//! 100,000 threads yielding, half of what a batch brought went back unserved. *Yielding threads
+//! straight to the global list while that is not empty*: order as good, but a lock a yield.
+//! *Private batches*: nobody could steal them (Q3).
+
+use std::ptr::NonNull;
+
+use gvt_traits::{Metadata, PushKind, Runnable};
+
+use crate::global::Global;
+use crate::next_up;
+use crate::ring::{self, Publish, Stolen};
+use crate::transit::{self, Moves};
+use crate::{STREAK, TURN};
+
+/// Threads in a ring.
+const RING: usize = if cfg!(loom) { 4 } else { 256 };
+/// Threads in an inbox: half of a ring, which is what a thief takes.
+const INBOX: usize = RING / 2;
+/// Threads taken from the global list when it has its turn.
+const BATCH: usize = if cfg!(loom) { 2 } else { 64 };
+/// Turns of the global list until another worker is looked at.
+const PATROL: u32 = 16;
+/// Races for one ring that a thief loses before it goes on to the next.
+const RACES: usize = 4;
+
+/// What everybody sees of a worker.
+pub(crate) struct Peer {
+    next_up: next_up::Stealer,
+    inbox: ring::Stealer<INBOX>,
+    ring: ring::Stealer<RING>,
+    moves: transit::Watch,
+}
+
+/// What a patrol remembers of a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct Mark {
+    /// Threads taken from its ring and inbox so far.
+    taken: usize,
+    /// Address of its next-up thread.
+    next_up: usize,
+}
+
+impl Peer {
+    pub(crate) fn len_hint(&self) -> usize {
+        self.inbox.len() + self.ring.len() + usize::from(!self.next_up.look().is_null())
+    }
+
+    fn has_work(&self) -> bool {
+        self.ring.has_work() || self.inbox.has_work() || !self.next_up.look().is_null()
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            taken: self.inbox.taken().wrapping_add(self.ring.taken()),
+            next_up: self.next_up.look().addr(),
+        }
+    }
+}
+
+/// A worker's own end.
+pub(crate) struct Member {
+    next_up: next_up::Owner,
+    ring: ring::Owner<RING>,
+    inbox: ring::Owner<INBOX>,
+    moves: Moves,
+    /// Pops in a row that the next-up place has served.
+    streak: u32,
+    /// Pops until the global list has its turn.
+    turn: u32,
+    /// Whether the inbox was filled and not yet found empty.
+    inbox_filled: bool,
+    /// Turns of the global list until a patrol.
+    patrol: u32,
+    me: usize,
+    /// Whom the last patrol visited.
+    visited: usize,
+    marks: Box<[Mark]>,
+    /// State of a xorshift generator, for the first victim of a theft.
+    random: u32,
+}
+
+/// The two sides of worker `me` of `workers`.
+pub(crate) fn member(me: usize, workers: usize) -> (Member, Peer) {
+    let (next_up, next_up_peer) = next_up::next_up();
+    let (ring, ring_peer) = ring::ring();
+    let (inbox, inbox_peer) = ring::ring();
+    let (moves, watch) = transit::moves();
+    let member = Member {
+        next_up,
+        ring,
+        inbox,
+        moves,
+        streak: 0,
+        turn: TURN,
+        inbox_filled: false,
+        patrol: PATROL,
+        me,
+        visited: me,
+        marks: vec![Mark::default(); workers].into(),
+        random: 0x9E37_79B9 ^ (me as u32 + 1),
+    };
+    let peer = Peer { next_up: next_up_peer, inbox: inbox_peer, ring: ring_peer, moves: watch };
+    (member, peer)
+}
+
+impl Member {
+    #[inline]
+    pub(crate) fn push(&mut self, task: Runnable, kind: PushKind, global: &Global) {
+        if kind == PushKind::Yield {
+            // The number of queued threads does not grow, so nobody looks for sleepers (Q6).
+            self.append(task, Publish::Plainly, global);
+        } else if matches!(kind, PushKind::Wake | PushKind::Spawn) && self.streak < STREAK {
+            if self.next_up.is_occupied() {
+                self.displace(task, global);
+            } else {
+                // Only we fill it.
+                let displaced = self.next_up.put(task);
+                debug_assert!(displaced.is_none());
+            }
+        } else {
+            self.append(task, Publish::BeforeSleepers, global);
+        }
+    }
+
+    fn displace(&mut self, task: Runnable, global: &Global) {
+        self.moves.begin();
+        if let Some(displaced) = self.next_up.put(task) {
+            // Its own push has looked for sleepers already.
+            if let Err(displaced) = self.ring.push(displaced, Publish::Plainly) {
+                self.overflow(displaced, Publish::Plainly, global);
+            }
+        }
+        self.moves.end();
+    }
+
+    #[inline]
+    fn append(&mut self, task: Runnable, how: Publish, global: &Global) {
+        if let Err(task) = self.ring.push(task, how) {
+            self.moves.begin();
+            self.overflow(task, how, global);
+            self.moves.end();
+        }
+    }
+
+    /// Moves the older half of the full ring to the global list, then appends `task`. The caller has
+    /// announced the move.
+    #[cold]
+    #[inline(never)]
+    fn overflow(&mut self, mut task: Runnable, how: Publish, global: &Global) {
+        loop {
+            if let Some(half) = self.ring.detach_half() {
+                global.push_all(half);
+            }
+            // If nothing was detached, a thief has made room (Q2: the second round succeeds, since
+            // only we fill it).
+            match self.ring.push(task, how) {
+                Ok(()) => return,
+                Err(back) => task = back,
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn pop(&mut self, peers: &[Peer], global: &Global) -> Option<Runnable> {
+        self.turn -= 1;
+        if self.turn == 0
+            && let Some(task) = self.take_turn(peers, global)
+        {
+            return Some(task);
+        }
+        if let Some(task) = self.next_up.take() {
+            self.streak += 1;
+            return Some(task);
+        }
+        self.streak = 0;
+        if self.inbox_filled {
+            if let Some(task) = self.inbox.pop() {
+                return Some(task);
+            }
+            self.inbox_filled = false;
+            self.turn = TURN;
+        }
+        if let Some(task) = self.ring.pop() {
+            return Some(task);
+        }
+        self.look_elsewhere(peers, global)
+    }
+
+    /// Gives the global list, or now and then another worker, its turn.
+    #[cold]
+    #[inline(never)]
+    fn take_turn(&mut self, peers: &[Peer], global: &Global) -> Option<Runnable> {
+        self.turn = TURN;
+        if self.inbox_filled {
+            return None;
+        }
+        self.patrol -= 1;
+        if self.patrol == 0 {
+            self.patrol = PATROL;
+            if let Some(task) = self.visit(peers) {
+                self.streak = 0;
+                return Some(task);
+            }
+        }
+        let task = self.fetch(peers.len(), BATCH, global)?;
+        self.streak = 0;
+        Some(task)
+    }
+
+    /// Robs the next worker in rotation if it stands still.
+    fn visit(&mut self, peers: &[Peer]) -> Option<Runnable> {
+        self.visited = (self.visited + 1) % peers.len();
+        if self.visited == self.me {
+            return None;
+        }
+        let peer = &peers[self.visited];
+        let mark = peer.mark();
+        if std::mem::replace(&mut self.marks[self.visited], mark) != mark {
+            return None;
+        }
+        self.rob(peer).or_else(|| peer.next_up.steal())
+    }
+
+    /// Nothing is here.
+    #[cold]
+    #[inline(never)]
+    fn look_elsewhere(&mut self, peers: &[Peer], global: &Global) -> Option<Runnable> {
+        if let Some(task) = self.fetch(peers.len(), INBOX, global) {
+            return Some(task);
+        }
+        let first = self.draw(peers.len());
+        let (front, back) = peers.split_at(first);
+        let others = || back.iter().chain(front);
+        // Our own ring and inbox are empty, so robbing ourselves finds nothing.
+        others().find_map(|peer| self.rob(peer)).or_else(|| others().find_map(|peer| peer.next_up.steal()))
+    }
+
+    /// Takes a fair share of the global list, at most `most`, into the empty inbox.
+    fn fetch(&mut self, workers: usize, most: usize, global: &Global) -> Option<Runnable> {
+        let waiting = global.len_hint();
+        if waiting == 0 {
+            return None;
+        }
+        let share = (waiting / workers + 1).min(most);
+        self.moves.begin();
+        global.take(share, |next| {
+            self.inbox.extend(next);
+        });
+        self.moves.end();
+        self.inbox_filled = true;
+        self.inbox.pop()
+    }
+
+    /// Takes half of what `peer` has in its inbox, or else in its ring, into the empty inbox.
+    fn rob(&mut self, peer: &Peer) -> Option<Runnable> {
+        if !peer.inbox.has_work() && !peer.ring.has_work() {
+            return None;
+        }
+        self.moves.begin();
+        let mut loot = None;
+        for _ in 0..RACES {
+            let stolen = match peer.inbox.steal_into(&mut self.inbox) {
+                Stolen::Nothing => peer.ring.steal_into(&mut self.inbox),
+                stolen => stolen,
+            };
+            match stolen {
+                Stolen::Raced => continue,
+                Stolen::Got(task) => loot = Some(task),
+                Stolen::Nothing => {}
+            }
+            break;
+        }
+        self.moves.end();
+        self.inbox_filled |= loot.is_some();
+        loot
+    }
+
+    fn draw(&mut self, below: usize) -> usize {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 17;
+        self.random ^= self.random << 5;
+        self.random as usize % below
+    }
+
+    pub(crate) fn has_work(&self, peers: &[Peer], global: &Global) -> bool {
+        if self.next_up.is_occupied() || !self.ring.is_empty() || !self.inbox.is_empty() {
+            return true;
+        }
+        let before = transit::census(peers.iter().map(|peer| &peer.moves));
+        before.is_none()
+            || global.has_work()
+            || peers.iter().any(Peer::has_work)
+            || transit::census(peers.iter().map(|peer| &peer.moves)) != before
+    }
+
+    pub(crate) fn upcoming(&self, distance: usize) -> Option<NonNull<Metadata>> {
+        let next_up = self.next_up.peek();
+        let distance = match next_up {
+            Some(_) if distance == 0 => return next_up,
+            Some(_) => distance - 1,
+            None => distance,
+        };
+        self.inbox.peek(distance).or_else(|behind| self.ring.peek(behind)).ok()
+    }
+}

@@ -1,0 +1,133 @@
+//! A runtime's settings.
+
+use std::time::Duration;
+
+use gvt_traits::{GRACE_PERIOD_NS, MAX_GVTHREADS, MAX_WORKERS, SchedError, TIME_SLICE_NS, TIMER_INTERVAL_NS};
+
+/// The most threads that a runtime can be asked to hold at once.
+const MOST_GVTHREADS: usize = 16 << 20;
+
+/// A runtime's settings, with setters to chain.
+///
+/// ```
+/// use gvt::{Runtime, SchedulerConfig};
+/// let runtime = Runtime::try_new(SchedulerConfig::default().num_workers(2).max_gvthreads(10_000))?;
+/// assert_eq!(runtime.block_on(|| 6 * 7), 42);
+/// # Ok::<(), gvt::SchedError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchedulerConfig {
+    pub(crate) num_workers: usize,
+    pub(crate) num_low_priority_workers: usize,
+    pub(crate) max_gvthreads: usize,
+    pub(crate) time_slice: Duration,
+    pub(crate) grace_period: Duration,
+    pub(crate) timer_interval: Duration,
+    pub(crate) enable_forced_preempt: bool,
+    pub(crate) debug_logging: bool,
+}
+
+impl Default for SchedulerConfig {
+    /// As many workers as the process may use processors (its affinity mask and cgroup are respected), and the figures
+    /// of `gvt_traits`.
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        SchedulerConfig {
+            num_workers: processors.min(MAX_WORKERS),
+            num_low_priority_workers: 0,
+            max_gvthreads: MAX_GVTHREADS,
+            time_slice: Duration::from_nanos(TIME_SLICE_NS),
+            grace_period: Duration::from_nanos(GRACE_PERIOD_NS),
+            timer_interval: Duration::from_nanos(TIMER_INTERVAL_NS),
+            enable_forced_preempt: true,
+            debug_logging: false,
+        }
+    }
+}
+
+impl SchedulerConfig {
+    /// Workers in all, 1 to 64.
+    pub fn num_workers(mut self, count: usize) -> Self {
+        self.num_workers = count;
+        self
+    }
+
+    /// How many of them run only Low threads; at least one must be left for the others.
+    pub fn num_low_priority_workers(mut self, count: usize) -> Self {
+        self.num_low_priority_workers = count;
+        self
+    }
+
+    /// Threads at once at the most, alive or ended and not yet joined.
+    ///
+    /// A runtime with room for many may admit up to 64 a worker more.
+    pub fn max_gvthreads(mut self, count: usize) -> Self {
+        self.max_gvthreads = count;
+        self
+    }
+
+    /// How long a thread may run without a safepoint before it is asked to yield.
+    pub fn time_slice(mut self, duration: Duration) -> Self {
+        self.time_slice = duration;
+        self
+    }
+
+    /// How long after being asked a thread is taken off by force.
+    pub fn grace_period(mut self, duration: Duration) -> Self {
+        self.grace_period = duration;
+        self
+    }
+
+    /// How often the monitor looks at timers and queues while workers are busy.
+    pub fn timer_interval(mut self, duration: Duration) -> Self {
+        self.timer_interval = duration;
+        self
+    }
+
+    /// Whether threads are taken off by force at all, where the preemptor can.
+    pub fn enable_forced_preempt(mut self, enable: bool) -> Self {
+        self.enable_forced_preempt = enable;
+        self
+    }
+
+    /// Whether the runtime tells on stderr what it does: start, end, OS threads.
+    pub fn debug_logging(mut self, enable: bool) -> Self {
+        self.debug_logging = enable;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), SchedError> {
+        let refuse = |setting, problem| Err(SchedError::Config { setting, problem });
+        if !(1..=MAX_WORKERS).contains(&self.num_workers) {
+            return refuse(
+                "num_workers",
+                format!("{} workers were asked for; ask for 1 to {MAX_WORKERS}", self.num_workers),
+            );
+        }
+        if self.num_low_priority_workers >= self.num_workers {
+            return refuse(
+                "num_low_priority_workers",
+                format!(
+                    "{} of {} workers would run only Low threads, and none the others; leave at least one",
+                    self.num_low_priority_workers, self.num_workers
+                ),
+            );
+        }
+        if !(1..=MOST_GVTHREADS).contains(&self.max_gvthreads) {
+            return refuse(
+                "max_gvthreads",
+                format!(
+                    "room for {} green threads was asked for; ask for 1 to {MOST_GVTHREADS}",
+                    self.max_gvthreads
+                ),
+            );
+        }
+        let periods = [("time_slice", self.time_slice), ("timer_interval", self.timer_interval)];
+        for (setting, period) in periods {
+            if period < Duration::from_micros(10) || period > Duration::from_secs(3600) {
+                return refuse(setting, format!("{period:?} was asked for; ask for 10 µs to one hour"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! The few calls to the kernel that the runtime makes.
+
+use std::io;
+use std::sync::atomic::AtomicU32;
+
+/// `CLOCK_MONOTONIC`, ns.
+#[inline]
+pub(crate) fn monotonic_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+/// `CLOCK_MONOTONIC_COARSE`, ns: the value at the kernel's last tick.
+#[inline]
+pub(crate) fn monotonic_coarse_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+#[inline]
+fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the result.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Sleeps while `word` is `expected`, at the longest until `deadline_ns`; `false` when that has
+/// passed. May return early.
+pub(crate) fn futex_wait_until(word: &AtomicU32, expected: u32, deadline_ns: Option<u64>) -> bool {
+    let time;
+    let timeout = match deadline_ns {
+        // Past the range of the kernel's time: for ever.
+        Some(ns) if ns < i64::MAX as u64 => {
+            time = libc::timespec {
+                tv_sec: (ns / 1_000_000_000) as libc::time_t,
+                tv_nsec: (ns % 1_000_000_000) as libc::c_long,
+            };
+            &time as *const libc::timespec
+        }
+        _ => std::ptr::null(),
+    };
+    // SAFETY: `word` is a live, aligned u32; `timeout` is null or points to `time`.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG,
+            expected,
+            timeout,
+            std::ptr::null::<u32>(),
+            u32::MAX,
+        )
+    };
+    answer == 0 || errno() != libc::ETIMEDOUT
+}
+
+/// Wakes up to `count` sleepers on `word`.
+pub(crate) fn futex_wake(word: &AtomicU32, count: i32) {
+    // SAFETY: the kernel only uses the address as a key.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, count);
+    }
+}
+
+pub(crate) fn errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// The kernel's number of this OS thread.
+pub(crate) fn thread_id() -> i32 {
+    // SAFETY: no arguments, cannot fail.
+    unsafe { libc::gettid() }
+}
+
+/// Lets this OS thread's timed waits end when they are due (the default is up to 50 µs later).
+pub(crate) fn set_timer_slack() {
+    // SAFETY: sets a number of this thread's.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong, 0, 0, 0) };
+}
+
+/// A counter that polls readable while it is not zero.
+pub(crate) struct EventFd(i32);
+
+impl EventFd {
+    pub(crate) fn new() -> Result<Self, i32> {
+        // SAFETY: no pointers.
+        match unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) } {
+            -1 => Err(errno()),
+            descriptor => Ok(EventFd(descriptor)),
+        }
+    }
+
+    pub(crate) fn raw(&self) -> i32 {
+        self.0
+    }
+
+    pub(crate) fn signal(&self) {
+        let one = 1u64;
+        // SAFETY: eight readable bytes. A full counter (EAGAIN) is readable already.
+        unsafe { libc::write(self.0, (&raw const one).cast(), 8) };
+    }
+
+    pub(crate) fn drain(&self) {
+        let mut count = 0u64;
+        // SAFETY: eight writable bytes. An empty counter (EAGAIN) is what is wanted.
+        unsafe { libc::read(self.0, (&raw mut count).cast(), 8) };
+    }
+}
+
+impl Drop for EventFd {
+    fn drop(&mut self) {
+        // SAFETY: the descriptor is this value's own.
+        unsafe { libc::close(self.0) };
+    }
+}
+
+/// Blocks until one of two descriptors is readable; says which.
+pub(crate) fn poll_two(first: i32, second: i32) -> (bool, bool) {
+    let mut entries = [first, second].map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    // SAFETY: two valid entries.
+    unsafe { libc::poll(entries.as_mut_ptr(), 2, -1) };
+    (entries[0].revents != 0, entries[1].revents != 0)
+}

@@ -1,0 +1,133 @@
+//! Waiting, for the primitives: draws a wait, says why, leaves the stack.
+
+use std::sync::atomic::Ordering::*;
+
+use gvt_traits::{TimerEntry, TimerType, WaitReason, WakeTicket, WorkerId};
+
+use crate::sched::core::CoreBase;
+use crate::sched::record::{Record, UNWIND};
+use crate::sched::{join, local, wait};
+
+/// What unwinds a thread at shutdown. Not a panic: no hook runs and nothing is printed.
+pub(crate) struct ShutdownUnwind;
+
+/// The running green thread's record, if this is one.
+#[inline]
+pub(crate) fn current<'a>() -> Option<&'a Record> {
+    // SAFETY: a carried worker is alive; its running thread's record stays mapped, and the caller,
+    // being that thread, keeps it.
+    unsafe { local::worker().as_ref()?.current.get().as_ref() }
+}
+
+/// One wait of the running green thread.
+///
+/// The holder publishes [`waker`](Self::waker), looks at its condition once more where needed, and
+/// parks. It may also be dropped: the wait is then void, and its wakers miss.
+pub(crate) struct Wait<'a> {
+    record: &'a Record,
+    number: u64,
+}
+
+/// Ends one particular wait. Copyable, may be kept for ever: a stale one does nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct WaitWaker {
+    record: *const Record,
+    number: u64,
+}
+
+// SAFETY: records are `Sync` and stay mapped as long as their runtime; wakers are kept only in
+// places that a thread of that runtime removes them from before it goes on.
+unsafe impl Send for WaitWaker {}
+// SAFETY: as above.
+unsafe impl Sync for WaitWaker {}
+
+impl WaitWaker {
+    /// The runtime of the thread that waits.
+    pub(crate) fn core(self) -> *const CoreBase {
+        // SAFETY: see the `Send` impl.
+        unsafe { &*self.record }.core()
+    }
+
+    /// Ends the wait; whether this call did.
+    ///
+    /// Context: any OS thread or green thread.
+    pub(crate) fn wake(self) -> bool {
+        // SAFETY: see the `Send` impl.
+        join::wake_wait(unsafe { &*self.record }, self.number)
+    }
+}
+
+impl<'a> Wait<'a> {
+    /// Draws a wait of `record`, which is the running thread.
+    pub(crate) fn new(record: &'a Record, reason: WaitReason) -> Self {
+        record.meta.wait_reason.store(reason as u8, Relaxed);
+        Wait { record, number: wait::prepare(&record.meta.wait) }
+    }
+
+    pub(crate) fn waker(&self) -> WaitWaker {
+        WaitWaker { record: self.record, number: self.number }
+    }
+
+    /// Leaves the stack until the wait is ended. Unwinds if the runtime shuts down meanwhile:
+    /// whoever published the waker must take it back in a destructor.
+    pub(crate) fn park(self) {
+        let record = self.record;
+        self.park_shielded();
+        unwind_if_asked(record);
+    }
+
+    /// The same without unwinding: may return although nobody has ended the wait for its sake.
+    pub(crate) fn park_shielded(self) {
+        if wait::is_notified(&self.record.meta.wait) {
+            return;
+        }
+        let worker = local::enter();
+        // SAFETY: a green thread runs on a worker.
+        let worker = unsafe { &*worker };
+        // SAFETY: this is the running thread, inside the runtime, with its wait armed.
+        unsafe { (worker.vtable.park)(worker, self.number) };
+        local::leave();
+        self.record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
+    }
+
+    /// [`park`](Self::park), at the longest until `deadline_ns` of the runtime's clock.
+    pub(crate) fn park_until(self, deadline_ns: u64, kind: TimerType) {
+        let record = self.record;
+        let core = record.core();
+        let section = local::Section::new();
+        // SAFETY: a green thread runs on a worker.
+        let worker = unsafe { &*local::worker() }.index;
+        let ticket = WakeTicket { sequence: self.number, id: record.meta.id() };
+        let entry = TimerEntry { deadline_ns, ticket, affinity: WorkerId::new(worker), kind };
+        record.meta.wake_time_ns.store(deadline_ns, Relaxed);
+        // SAFETY: the table belongs to this core's type.
+        let handle = unsafe { (core.vtable.insert_timer)(core, entry) };
+        drop(section);
+        self.park_shielded();
+        record.meta.wake_time_ns.store(0, Relaxed);
+        // Sleeps end by their timer, which is then out already; only an early end costs a cancel.
+        if kind != TimerType::Sleep || record.has_flag(UNWIND) {
+            let _section = local::Section::new();
+            // SAFETY: as above.
+            unsafe { (core.vtable.cancel_timer)(core, handle) };
+        }
+        unwind_if_asked(record);
+    }
+}
+
+#[inline]
+fn unwind_if_asked(record: &Record) {
+    if record.has_flag(UNWIND) {
+        unwind(record);
+    }
+}
+
+#[cold]
+fn unwind(record: &Record) {
+    // A destructor that waits while its thread unwinds already goes on waiting.
+    if !std::thread::panicking() {
+        // The flag stays: whoever catches this and waits again is unwound again.
+        let _ = record;
+        std::panic::resume_unwind(Box::new(ShutdownUnwind));
+    }
+}

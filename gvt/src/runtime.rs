@@ -1,0 +1,514 @@
+//! The runtime as its owner sees it.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use gvt_arch_x86_64::X86_64;
+use gvt_mem_mmap::MmapSlots;
+use gvt_preempt_sigurg::Cooperative;
+use gvt_queue_go::GoQueue;
+use gvt_timer_heap::HeapTimer;
+use gvt_traits::{
+    ContextSwitch, Factory, Interrupted, Plan, Preemptor, ReadyQueue, SchedError, SlotAllocator,
+    TimerBackend, WorkerError, WorkerId, WorkerTable,
+};
+
+use crate::builder::RuntimeBuilder;
+use crate::config::SchedulerConfig;
+use crate::join_handle::JoinHandle;
+use crate::os::EventFd;
+use crate::overflow;
+use crate::sched::core::{Core, CoreBase, Parts, Worker, WorkerBase};
+use crate::sched::idle::IdleSet;
+use crate::sched::lifecycle::{self, Closed, Lifecycle};
+use crate::sched::monitor::{self, MonitorState, Periods};
+use crate::sched::os_thread::OsThreads;
+use crate::sched::table::RecordTable;
+use crate::sched::{lifecycle::start_os_thread, local};
+use crate::thread;
+use crate::token::CancellationToken;
+
+/// OS threads that a runtime may start beyond one a worker, for threads that keep theirs.
+const SPARE_OS_THREADS: usize = 256;
+
+/// A runtime: workers on OS threads, and the green threads that they run.
+///
+/// Any number of runtimes may live in one process. Dropping one waits for its green threads and names on
+/// stderr those that it has waited for longer than five seconds.
+///
+/// Its type names its parts; `Runtime` alone is the default assembly.
+pub struct Runtime<Q = GoQueue, T = HeapTimer, P = Cooperative, C = X86_64, S = MmapSlots>
+where
+    Q: Factory<Output: ReadyQueue>,
+    T: Factory<Output: TimerBackend>,
+    P: Factory<Output: Preemptor>,
+    C: ContextSwitch,
+    S: Factory<Output: SlotAllocator>,
+{
+    core: *const Core<Assembly<Q, T, P, C, S>>,
+    monitor: Option<std::thread::JoinHandle<()>>,
+    handle: Handle,
+}
+
+/// The parts of a runtime, from the types of their factories.
+struct Assembly<Q, T, P, C, S>(PhantomData<fn() -> (Q, T, P, C, S)>);
+
+impl<Q, T, P, C, S> Parts for Assembly<Q, T, P, C, S>
+where
+    Q: Factory<Output: ReadyQueue>,
+    T: Factory<Output: TimerBackend>,
+    P: Factory<Output: Preemptor>,
+    C: ContextSwitch,
+    S: Factory<Output: SlotAllocator>,
+{
+    type Queue = Q::Output;
+    type Timer = T::Output;
+    type Preempt = P::Output;
+    type Context = C;
+    type Slots = S::Output;
+}
+
+// SAFETY: the core is `Sync`; everything a `&Runtime` can do is.
+unsafe impl<Q, T, P, C, S> Sync for Runtime<Q, T, P, C, S>
+where
+    Q: Factory<Output: ReadyQueue>,
+    T: Factory<Output: TimerBackend>,
+    P: Factory<Output: Preemptor>,
+    C: ContextSwitch,
+    S: Factory<Output: SlotAllocator>,
+{
+}
+// SAFETY: the core is `Send`, and nothing in it belongs to the OS thread that built it.
+unsafe impl<Q, T, P, C, S> Send for Runtime<Q, T, P, C, S>
+where
+    Q: Factory<Output: ReadyQueue>,
+    T: Factory<Output: TimerBackend>,
+    P: Factory<Output: Preemptor>,
+    C: ContextSwitch,
+    S: Factory<Output: SlotAllocator>,
+{
+}
+
+impl Runtime {
+    /// A runtime of the default parts.
+    ///
+    /// # Panics
+    ///
+    /// With the sentence of the error that [`try_new`](Self::try_new) returns.
+    #[track_caller]
+    pub fn new(config: SchedulerConfig) -> Self {
+        match Self::try_new(config) {
+            Ok(runtime) => runtime,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A runtime of the default parts.
+    ///
+    /// # Errors
+    ///
+    /// As [`RuntimeBuilder::build`].
+    pub fn try_new(config: SchedulerConfig) -> Result<Self, SchedError> {
+        Self::builder().config(config).build()
+    }
+
+    /// Assembles a runtime from parts.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+}
+
+impl<Q, T, P, C, S> Runtime<Q, T, P, C, S>
+where
+    Q: Factory<Output: ReadyQueue>,
+    T: Factory<Output: TimerBackend>,
+    P: Factory<Output: Preemptor>,
+    C: ContextSwitch,
+    S: Factory<Output: SlotAllocator>,
+{
+    pub(crate) fn assemble(
+        config: SchedulerConfig,
+        queue: &Q,
+        timer: &T,
+        preemptor: &P,
+        slots: &S,
+    ) -> Result<Self, SchedError> {
+        config.check()?;
+        let plan = Plan::new(config.num_workers, config.max_gvthreads)
+            .with_low_priority_workers(config.num_low_priority_workers);
+        let workers = config.num_workers;
+        let mut core = Box::new(Core::<Assembly<Q, T, P, C, S>> {
+            base: CoreBase {
+                vtable: &Core::<Assembly<Q, T, P, C, S>>::VTABLE,
+                table: RecordTable::new(config.max_gvthreads, workers)?,
+                idle: IdleSet::new(),
+                rows: Box::new(WorkerTable::new()),
+                worker_count: workers,
+                wake_descriptor: EventFd::new()
+                    .map_err(|errno| WorkerError::Descriptor { what: "waking a worker", errno })?,
+                os_threads: OsThreads::new(workers + SPARE_OS_THREADS),
+                monitor: MonitorState::new(),
+                lifecycle: Lifecycle::new(),
+                cancelled: AtomicBool::new(false),
+                spawned_outside: AtomicU64::new(0),
+                workers: Default::default(),
+                timer_watch_ns: AtomicU64::new(u64::MAX),
+                poller: AtomicU32::new(0),
+                debug: config.debug_logging,
+            },
+            queue: queue.build(&plan)?,
+            timer: timer.build(&plan)?,
+            preempt: preemptor.build(&plan)?,
+            slots: slots.build(&plan)?,
+            workers: Vec::new(),
+            stack_bytes: 0,
+        });
+        // A first stack, so that an address space too small for any is an error here.
+        core.slots.reserve(1)?;
+        let base: *const CoreBase = &raw const core.base;
+        for index in 0..workers {
+            let id = WorkerId::new(index);
+            let worker = Box::new(Worker {
+                base: WorkerBase::new(core.base.vtable, base, index),
+                queue: core.queue.local(id).into(),
+                slots: core.slots.local(id).into(),
+            });
+            let low = u8::from(plan.is_low_priority(index));
+            core.base.rows.rows[index].is_low_priority.store(low, Relaxed);
+            core.base.workers.get_mut().push(&raw const worker.base);
+            core.workers.push(worker);
+        }
+        overflow::install();
+        // SAFETY: C1: the hook is signal-safe.
+        unsafe { core.preempt.attach(ignore_interrupt)? };
+        let core = Box::into_raw(core).cast_const();
+        // SAFETY: just leaked; freed by `stop`.
+        match unsafe { start(core, &config) } {
+            Ok(monitor) => Ok(Runtime {
+                core,
+                monitor: Some(monitor),
+                handle: Handle { gate: Arc::new(RwLock::new(Gate(base))) },
+            }),
+            Err(error) => {
+                // SAFETY: no thread was spawned, and nobody else knows the core.
+                unsafe { lifecycle::stop(core, None) };
+                Err(error.into())
+            }
+        }
+    }
+
+    fn base(&self) -> &CoreBase {
+        // SAFETY: the core lives as long as its runtime.
+        unsafe { &(*self.core).base }
+    }
+
+    /// Runs `f` as a green thread and returns its value as soon as it has returned. Threads that it spawned may still
+    /// run; dropping the runtime waits for them.
+    ///
+    /// Context: an OS thread, which is blocked meanwhile. `f` may borrow from its stack. Several OS threads may
+    /// do this at once.
+    ///
+    /// # Panics
+    ///
+    /// With `f`'s payload if that panics. On a green thread, with the sentence of
+    /// [`SchedError::NestedBlockOn`]; when a thread cannot be spawned, with that error's.
+    #[track_caller]
+    pub fn block_on<F, R>(&self, f: F) -> R
+    where
+        F: FnOnce() -> R + Send,
+        R: Send,
+    {
+        match self.try_block_on(f) {
+            Ok(value) => value,
+            Err(error) => thread::refused(error),
+        }
+    }
+
+    /// [`block_on`](Self::block_on) that returns the error.
+    ///
+    /// # Errors
+    ///
+    /// [`SchedError::NestedBlockOn`] on a green thread; as [`Handle::try_spawn`] otherwise.
+    ///
+    /// # Panics
+    ///
+    /// With `f`'s payload if that panics.
+    pub fn try_block_on<F, R>(&self, f: F) -> Result<R, SchedError>
+    where
+        F: FnOnce() -> R + Send,
+        R: Send,
+    {
+        if !local::worker().is_null() {
+            return Err(SchedError::NestedBlockOn);
+        }
+        // SAFETY: C1: joined below, before anything that `f` borrows can end. C2: no worker here. C3: the core
+        // lives as long as `self`.
+        let handle = unsafe { thread::spawn_on(self.base(), None, None, move |_: &CancellationToken| f()) }?;
+        match handle.join() {
+            Ok(value) => Ok(value),
+            Err(payload) => match payload.downcast::<SchedError>() {
+                Ok(error) => Err(*error),
+                Err(payload) => std::panic::resume_unwind(payload),
+            },
+        }
+    }
+
+    /// A handle for spawning from outside.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Green threads that are alive.
+    pub fn live_threads(&self) -> usize {
+        self.base().live() as usize
+    }
+
+    /// OS threads that the runtime has started, the monitor not counted.
+    pub fn os_threads(&self) -> usize {
+        self.base().os_threads.started()
+    }
+
+    /// What the allocator of stacks holds.
+    pub fn memory_use(&self) -> gvt_traits::MemoryUse {
+        // SAFETY: the core lives as long as its runtime.
+        unsafe { &*self.core }.slots.memory_use()
+    }
+
+    /// Cancels the root token and waits for all green threads. Threads that nothing can wake any more
+    /// (they wait for ever, or for longer than a second) are unwound from their wait, so that their
+    /// destructors run; their `join` returns [`SchedError::ShutDown`] as payload.
+    ///
+    /// Context: an OS thread. Called on a green thread of this runtime it cannot wait for that
+    /// thread: then the runtime is left running and this is said on stderr.
+    pub fn shutdown(self) {
+        // A thread that never stops is waited for, as by drop.
+        let _ = self.end(true, None);
+    }
+
+    /// [`shutdown`](Self::shutdown) that gives up after `limit`; the runtime is then left to itself, and its
+    /// workers go on.
+    ///
+    /// # Errors
+    ///
+    /// [`StillRunning`] says how many threads were left.
+    pub fn shutdown_timeout(self, limit: Duration) -> Result<(), StillRunning> {
+        match self.end(true, Some(limit)) {
+            Closed::Empty => Ok(()),
+            Closed::Left(threads) => Err(StillRunning { threads: threads as usize }),
+        }
+    }
+
+    fn end(mut self, unwind: bool, limit: Option<Duration>) -> Closed {
+        let closed = self.close(unwind, limit);
+        std::mem::forget(self);
+        closed
+    }
+
+    fn close(&mut self, unwind: bool, limit: Option<Duration>) -> Closed {
+        self.handle.shut();
+        let base = self.base();
+        if unwind {
+            // Release pairs with the Acquire in `CancellationToken::is_cancelled`.
+            base.cancelled.store(true, Release);
+        }
+        // SAFETY: a carried worker is alive.
+        if unsafe { local::worker().as_ref() }.is_some_and(|worker| std::ptr::eq(worker.core, base)) {
+            eprintln!(
+                "gvt: a runtime was dropped or shut down on one of its own green threads, which it cannot wait \
+                 for; it is left running. Drop it on the thread that built it."
+            );
+            return Closed::Left(base.live());
+        }
+        let closed = lifecycle::close(base, unwind, limit);
+        if closed == Closed::Empty {
+            if base.debug {
+                eprintln!("gvt: runtime ends");
+            }
+            // SAFETY: no thread is left, and the gate is shut.
+            unsafe { lifecycle::stop(self.core, self.monitor.take()) };
+        }
+        closed
+    }
+}
+
+/// Starts a runtime's OS threads: one a worker, and the monitor.
+///
+/// # Safety
+///
+/// **C1**: `core` stays alive until `stop`.
+unsafe fn start<A: Parts>(
+    core: *const Core<A>,
+    config: &SchedulerConfig,
+) -> Result<std::thread::JoinHandle<()>, WorkerError> {
+    // SAFETY: C1.
+    let this: &'static Core<A> = unsafe { &*core };
+    for worker in &this.workers {
+        start_os_thread(this)?.give(&worker.base);
+    }
+    let periods = Periods {
+        time_slice_ns: config.time_slice.as_nanos() as u64,
+        timer_interval_ns: config.timer_interval.as_nanos() as u64,
+    };
+    let monitor = std::thread::Builder::new()
+        .name("gvt-monitor".into())
+        .spawn(move || {
+            crate::os::set_timer_slack();
+            monitor::run(this, periods);
+        })
+        .map_err(|error| WorkerError::ThreadCreation {
+            running: this.base.os_threads.started(),
+            errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
+        })?;
+    if config.debug_logging {
+        eprintln!(
+            "gvt: runtime of {} workers ({} for Low threads only), room for {} green threads",
+            config.num_workers, config.num_low_priority_workers, config.max_gvthreads
+        );
+    }
+    Ok(monitor)
+}
+
+unsafe extern "C" fn ignore_interrupt(_context: *mut std::ffi::c_void) -> Interrupted {
+    Interrupted::NotOurs
+}
+
+impl<Q, T, P, C, S> Drop for Runtime<Q, T, P, C, S>
+where
+    Q: Factory<Output: ReadyQueue>,
+    T: Factory<Output: TimerBackend>,
+    P: Factory<Output: Preemptor>,
+    C: ContextSwitch,
+    S: Factory<Output: SlotAllocator>,
+{
+    fn drop(&mut self) {
+        let _ = self.close(false, None);
+    }
+}
+
+impl<Q, T, P, C, S> fmt::Debug for Runtime<Q, T, P, C, S>
+where
+    Q: Factory<Output: ReadyQueue>,
+    T: Factory<Output: TimerBackend>,
+    P: Factory<Output: Preemptor>,
+    C: ContextSwitch,
+    S: Factory<Output: SlotAllocator>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime")
+            .field("workers", &self.base().worker_count)
+            .field("live_threads", &self.live_threads())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How many green threads [`Runtime::shutdown_timeout`] has left behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StillRunning {
+    /// Threads that had not ended.
+    pub threads: usize,
+}
+
+impl fmt::Display for StillRunning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the shutdown gave up with {} green thread{} still running; give it more time, or have them look at \
+             their tokens",
+            self.threads,
+            if self.threads == 1 { "" } else { "s" }
+        )
+    }
+}
+
+impl std::error::Error for StillRunning {}
+
+/// Spawns green threads from outside the runtime. Cheap to clone; does not keep the runtime alive.
+#[derive(Clone)]
+pub struct Handle {
+    gate: Arc<RwLock<Gate>>,
+}
+
+/// The core, or null once the runtime closes.
+struct Gate(*const CoreBase);
+
+// SAFETY: the core is `Sync`, and alive while the gate holds it (its owner shuts the gate first).
+unsafe impl Send for Gate {}
+// SAFETY: as above.
+unsafe impl Sync for Gate {}
+
+impl Handle {
+    /// Spawns a green thread on the handle's runtime; see [`spawn`](crate::spawn()). Its token is a child
+    /// of the runtime's, whoever spawns it.
+    ///
+    /// Context: any OS thread or green thread.
+    ///
+    /// # Panics
+    ///
+    /// With the sentence of the error that [`try_spawn`](Self::try_spawn) returns.
+    #[track_caller]
+    pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
+    where
+        F: FnOnce(&CancellationToken) -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        match self.try_spawn(f) {
+            Ok(handle) => handle,
+            Err(error) => thread::refused(error),
+        }
+    }
+
+    /// Spawns a green thread on the handle's runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`SchedError::ShutDown`] if the runtime is gone or going; as [`try_spawn`](crate::try_spawn) otherwise.
+    pub fn try_spawn<F, T>(&self, f: F) -> Result<JoinHandle<T>, SchedError>
+    where
+        F: FnOnce(&CancellationToken) -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.spawn_with(None, f)
+    }
+
+    /// Spawns with a name, a priority or a preferred worker.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_spawn`](Self::try_spawn) and [`Builder::spawn`](crate::Builder::spawn).
+    pub fn spawn_builder<F, T>(&self, builder: crate::Builder, f: F) -> Result<JoinHandle<T>, SchedError>
+    where
+        F: FnOnce(&CancellationToken) -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.spawn_with(Some(builder.into_options()?), f)
+    }
+
+    fn spawn_with<F, T>(&self, options: Option<thread::Options>, f: F) -> Result<JoinHandle<T>, SchedError>
+    where
+        F: FnOnce(&CancellationToken) -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // No preemption while the gate is held: its holder may be waited for by the closer.
+        let _section = local::Section::new();
+        let gate = self.gate.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // SAFETY: alive while the gate holds it.
+        let Some(core) = (unsafe { gate.0.as_ref() }) else {
+            return Err(SchedError::ShutDown);
+        };
+        // SAFETY: C1: `'static`. C2: none. C3: the gate is held.
+        unsafe { thread::spawn_on(core, None, options, f) }
+    }
+
+    fn shut(&self) {
+        self.gate.write().unwrap_or_else(|poisoned| poisoned.into_inner()).0 = std::ptr::null();
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,318 @@
+//! What a runtime consists of while it runs.
+//!
+//! Two layers. [`CoreBase`] and [`WorkerBase`] are plain: records, idle set, counters, what
+//! `spawn` or a `JoinHandle` needs without knowing which parts the runtime was built from.
+//! [`Core`] and [`Worker`] add the parts, as types, so that a queue's `pop` or a switch is a direct
+//! call. A free function such as `yield_now` finds its worker and makes one indirect call, through
+//! [`Vtable`], into code that is compiled for exactly these parts.
+//!
+//! **Ownership.** A `Core` is one allocation that outlives its `Runtime` while anybody refers to a
+//! record (`JoinHandle`s and tokens may be kept for ever); see `lifecycle`.
+
+use std::cell::{Cell, UnsafeCell};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
+
+use gvt_traits::{
+    ContextSwitch, MemoryError, Preemptor, PushKind, ReadyQueue, Runnable, SlotAllocator, TimerBackend,
+    TimerEntry, TimerHandle, WorkerTable,
+};
+
+use super::idle::IdleSet;
+use super::lifecycle::Lifecycle;
+use super::monitor::MonitorState;
+use super::os_thread::OsThreads;
+use super::parker::Parker;
+use super::record::Record;
+use super::table::{RecordCache, RecordTable};
+use crate::os::EventFd;
+
+/// The parts of a runtime, as one type.
+pub(crate) trait Parts: Send + Sync + Sized + 'static {
+    type Queue: ReadyQueue;
+    type Timer: TimerBackend;
+    type Preempt: Preemptor;
+    type Context: ContextSwitch;
+    type Slots: SlotAllocator;
+}
+
+/// Entry points into code that is compiled for a runtime's parts.
+pub(crate) struct Vtable {
+    /// Lets others run; returns when it is this thread's turn again.
+    pub(crate) yield_now: unsafe fn(&WorkerBase),
+    /// Leaves the stack until wait `number` of the running thread is ended.
+    pub(crate) park: unsafe fn(&WorkerBase, number: u64),
+    /// Queues a thread, through the calling worker if it is of this runtime, and wakes a sleeper
+    /// if that helps.
+    pub(crate) push: unsafe fn(&CoreBase, Runnable, PushKind),
+    pub(crate) insert_timer: unsafe fn(&CoreBase, TimerEntry) -> TimerHandle,
+    pub(crate) cancel_timer: unsafe fn(&CoreBase, TimerHandle) -> Option<TimerEntry>,
+    pub(crate) now_ns: unsafe fn(&CoreBase) -> u64,
+    pub(crate) reserve_slots: unsafe fn(&CoreBase, usize) -> Result<(), MemoryError>,
+    pub(crate) stack_bounds: unsafe fn(&CoreBase, u32) -> (usize, usize),
+    /// Gives the worker of this OS thread to another and keeps the OS thread; the running thread
+    /// is bound to it until `resume_held`.
+    pub(crate) release_worker: unsafe fn(&WorkerBase) -> bool,
+    /// Frees the core.
+    pub(crate) destroy: unsafe fn(*const CoreBase),
+}
+
+pub(crate) struct CoreBase {
+    pub(crate) vtable: &'static Vtable,
+    pub(crate) table: RecordTable,
+    pub(crate) idle: IdleSet,
+    pub(crate) rows: Box<WorkerTable>,
+    pub(crate) worker_count: usize,
+    pub(crate) wake_descriptor: EventFd,
+    pub(crate) os_threads: OsThreads,
+    pub(crate) monitor: MonitorState,
+    pub(crate) lifecycle: Lifecycle,
+    /// The root token.
+    pub(crate) cancelled: AtomicBool,
+    /// Spawned from outside all workers.
+    pub(crate) spawned_outside: AtomicU64,
+    /// Source of user-visible ids, shared by the process; see `next_ids`.
+    pub(crate) workers: UnsafeCell<Vec<*const WorkerBase>>,
+    /// Deadline that an idle worker waits for; `u64::MAX` for none.
+    pub(crate) timer_watch_ns: AtomicU64,
+    /// The worker that waits in a backend's descriptor, plus one.
+    pub(crate) poller: AtomicU32,
+    pub(crate) debug: bool,
+}
+
+// SAFETY: `workers` is written before the core is shared, and only read afterwards; the rest is
+// `Sync`.
+unsafe impl Sync for CoreBase {}
+// SAFETY: as above.
+unsafe impl Send for CoreBase {}
+
+impl CoreBase {
+    pub(crate) fn workers(&self) -> &[*const WorkerBase] {
+        // SAFETY: written before the core is shared.
+        unsafe { &*self.workers.get() }
+    }
+
+    pub(crate) fn worker(&self, index: usize) -> &WorkerBase {
+        // SAFETY: workers live as long as the core.
+        unsafe { &*self.workers()[index] }
+    }
+
+    pub(crate) fn reserve_slots(&self, threads: usize) -> Result<(), MemoryError> {
+        // SAFETY: the table belongs to this core's type.
+        unsafe { (self.vtable.reserve_slots)(self, threads) }
+    }
+
+    pub(crate) fn now_ns(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { (self.vtable.now_ns)(self) }
+    }
+
+    pub(crate) fn push(&self, task: Runnable, kind: PushKind) {
+        // SAFETY: as above.
+        unsafe { (self.vtable.push)(self, task, kind) }
+    }
+
+    /// Wakes worker `index`, which was taken out of the idle set.
+    #[cold]
+    pub(crate) fn unpark(&self, index: usize) {
+        self.worker(index).parker.unpark(|| self.wake_descriptor.signal());
+    }
+
+    /// Threads that are alive: spawned and not ended. Exact if nothing changes meanwhile; zero
+    /// is believed only if it was true at some moment of the call.
+    pub(crate) fn live(&self) -> u64 {
+        // ORDERING O1: the ends are read first. Each end is counted after its spawn was, so if the
+        // later sum of spawns equals the earlier sum of ends, nothing was alive between.
+        let ended: u64 = self.workers().iter().map(|&w| unsafe_ref(w).ended.load(SeqCst)).sum();
+        let spawned: u64 = self.workers().iter().map(|&w| unsafe_ref(w).spawned.load(SeqCst)).sum();
+        (spawned + self.spawned_outside.load(SeqCst)).saturating_sub(ended)
+    }
+}
+
+fn unsafe_ref<'a>(worker: *const WorkerBase) -> &'a WorkerBase {
+    // SAFETY: workers live as long as their core, in which alone this is used.
+    unsafe { &*worker }
+}
+
+/// What whoever runs next on a worker does for the thread that left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum After {
+    /// Nothing.
+    Nothing,
+    /// It yielded: queue it.
+    Yielded(*const Record),
+    /// It waits: commit the wait.
+    Parked(*const Record, u64),
+    /// It ended: release its slot.
+    Ended(u32),
+}
+
+/// A worker's plain part. Its cells belong to the OS thread that carries the worker.
+#[repr(C)]
+pub(crate) struct WorkerBase {
+    pub(crate) vtable: &'static Vtable,
+    pub(crate) core: *const CoreBase,
+    pub(crate) index: usize,
+    /// The thread that runs here.
+    pub(crate) current: Cell<*const Record>,
+    pub(crate) after: Cell<After>,
+    /// A thread that must go on on the OS thread that keeps it.
+    pub(crate) handoff: Cell<*const Record>,
+    /// Scheduling decisions; every 64th does the rounds.
+    pub(crate) tick: Cell<u32>,
+    /// It was woken to search and has found nothing yet.
+    pub(crate) searching: Cell<bool>,
+    /// Wake-ups since the last scheduling decision: the first is kept, the others are offered.
+    pub(crate) wakes: Cell<u32>,
+    /// The clock as last read here.
+    pub(crate) coarse_ns: Cell<u64>,
+    /// User-visible ids: the next, and the end of this worker's batch.
+    pub(crate) ids: Cell<(u64, u64)>,
+    /// References owed to a parent's record: which, and how many.
+    pub(crate) debt: Cell<(*const Record, u32)>,
+    pub(crate) records: UnsafeCell<RecordCache>,
+    /// Written by the carrier only; summed by others.
+    pub(crate) spawned: AtomicU64,
+    pub(crate) ended: AtomicU64,
+    /// Asks for rounds at the next scheduling decision.
+    pub(crate) poke: AtomicBool,
+    pub(crate) parker: Parker,
+}
+
+impl WorkerBase {
+    pub(crate) fn new(vtable: &'static Vtable, core: *const CoreBase, index: usize) -> Self {
+        WorkerBase {
+            vtable,
+            core,
+            index,
+            current: Cell::new(ptr::null()),
+            after: Cell::new(After::Nothing),
+            handoff: Cell::new(ptr::null()),
+            tick: Cell::new(0),
+            searching: Cell::new(false),
+            wakes: Cell::new(0),
+            coarse_ns: Cell::new(0),
+            ids: Cell::new((0, 0)),
+            debt: Cell::new((ptr::null(), 0)),
+            records: UnsafeCell::new(RecordCache::new()),
+            spawned: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            poke: AtomicBool::new(false),
+            parker: Parker::new(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn core(&self) -> &CoreBase {
+        // SAFETY: the core owns its workers.
+        unsafe { &*self.core }
+    }
+
+    /// The running thread's record; only on a worker that runs one.
+    #[inline]
+    pub(crate) fn current(&self) -> &Record {
+        debug_assert!(!self.current.get().is_null());
+        // SAFETY: records outlive their threads.
+        unsafe { &*self.current.get() }
+    }
+
+    #[inline]
+    pub(crate) fn row(&self) -> &gvt_traits::WorkerState {
+        &self.core().rows.rows[self.index]
+    }
+
+    #[inline]
+    pub(crate) fn count_spawned(&self) {
+        // Release and no read-modify-write: only the carrier writes; see `CoreBase::live`.
+        self.spawned.store(self.spawned.load(Relaxed) + 1, Release);
+    }
+
+    #[inline]
+    pub(crate) fn count_ended(&self) {
+        self.ended.store(self.ended.load(Relaxed) + 1, Release);
+    }
+}
+
+/// A worker with its ends of the parts.
+#[repr(C)]
+pub(crate) struct Worker<P: Parts> {
+    pub(crate) base: WorkerBase,
+    pub(crate) queue: UnsafeCell<<P::Queue as ReadyQueue>::Local>,
+    pub(crate) slots: UnsafeCell<<P::Slots as SlotAllocator>::Local>,
+}
+
+/// A runtime with its parts.
+#[repr(C)]
+pub(crate) struct Core<P: Parts> {
+    pub(crate) base: CoreBase,
+    pub(crate) queue: P::Queue,
+    pub(crate) timer: P::Timer,
+    pub(crate) preempt: P::Preempt,
+    pub(crate) slots: P::Slots,
+    pub(crate) workers: Vec<Box<Worker<P>>>,
+    /// Stack size to ask of the allocator; 0 for its default.
+    pub(crate) stack_bytes: usize,
+}
+
+// SAFETY: a worker's cells and local ends are used only by the OS thread that carries it; they are
+// `Send`, and handing a worker over orders the accesses (`os_thread`). The parts are `Sync`.
+unsafe impl<P: Parts> Sync for Core<P> {}
+// SAFETY: as above.
+unsafe impl<P: Parts> Send for Core<P> {}
+
+impl<P: Parts> Core<P> {
+    /// # Safety
+    ///
+    /// **C1**: `base` is the first field of a `Core<P>`.
+    #[inline]
+    pub(crate) unsafe fn of(base: &CoreBase) -> &Core<P> {
+        // SAFETY: C1 and `repr(C)`.
+        unsafe { &*(&raw const *base).cast() }
+    }
+
+    #[inline]
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.timer.now_ns().unwrap_or_else(crate::os::monotonic_ns)
+    }
+}
+
+impl<P: Parts> Worker<P> {
+    /// # Safety
+    ///
+    /// **C1**: `base` is the first field of a `Worker<P>`.
+    #[inline]
+    pub(crate) unsafe fn of(base: &WorkerBase) -> &Worker<P> {
+        // SAFETY: C1 and `repr(C)`.
+        unsafe { &*(&raw const *base).cast() }
+    }
+
+    #[inline]
+    pub(crate) fn core(&self) -> &Core<P> {
+        // SAFETY: a worker's core has its type, and `CoreBase` is its first field.
+        unsafe { &*self.base.core.cast() }
+    }
+
+    /// This worker's end of the queue.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: the calling OS thread carries the worker, and no other such borrow is live.
+    #[inline]
+    #[allow(clippy::mut_from_ref, reason = "C1 makes it exclusive")]
+    pub(crate) unsafe fn queue(&self) -> &mut <P::Queue as ReadyQueue>::Local {
+        // SAFETY: C1.
+        unsafe { &mut *self.queue.get() }
+    }
+
+    /// This worker's slot cache.
+    ///
+    /// # Safety
+    ///
+    /// C1 of [`queue`](Self::queue).
+    #[inline]
+    #[allow(clippy::mut_from_ref, reason = "C1 makes it exclusive")]
+    pub(crate) unsafe fn slots(&self) -> &mut <P::Slots as SlotAllocator>::Local {
+        // SAFETY: C1.
+        unsafe { &mut *self.slots.get() }
+    }
+}

@@ -1,0 +1,243 @@
+//! The beginning and the end of a runtime.
+//!
+//! **States.** running → closing (its `Runtime` was dropped or shut down and waits for the threads
+//! that remain) → stopping (no thread is left: workers end) → gone, or orphaned: records are still
+//! referred to by handles and tokens outside, and the last of these frees the core.
+//!
+//! **Waiting for the end.** Nothing on the path of a thread's end tells the closer. Instead a worker
+//! that goes idle while the runtime is closing wakes the closer, which sums the workers' counters
+//! (`CoreBase::live`); the last thread's end is followed by its worker going idle.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
+use std::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use gvt_traits::WorkerError;
+
+use super::core::{Core, CoreBase, Parts};
+use super::os_thread::OsThread;
+use super::record::{Record, UNWIND};
+use super::{join, local, schedule, wait};
+
+pub(crate) struct Lifecycle {
+    closing: AtomicBool,
+    stopping: AtomicBool,
+    closer: Mutex<()>,
+    idled: Condvar,
+    /// Held while names are read or freed.
+    pub(crate) names: Mutex<()>,
+    /// Records still referred to after the end; `usize::MAX` while the runtime lives.
+    pub(crate) orphans: AtomicUsize,
+}
+
+impl Lifecycle {
+    pub(crate) const fn new() -> Self {
+        Lifecycle {
+            closing: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            closer: Mutex::new(()),
+            idled: Condvar::new(),
+            names: Mutex::new(()),
+            orphans: AtomicUsize::new(usize::MAX),
+        }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(SeqCst)
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(SeqCst)
+    }
+
+    /// A worker has announced that it is idle.
+    #[inline]
+    pub(crate) fn note_idle(&self) {
+        if self.is_closing() {
+            let _closer = self.closer.lock().unwrap();
+            self.idled.notify_all();
+        }
+    }
+}
+
+/// Starts one more OS thread for a runtime.
+pub(crate) fn start_os_thread<P: Parts>(core: &Core<P>) -> Result<&'static OsThread, WorkerError> {
+    let threads = &core.base.os_threads;
+    if threads.started() >= threads.limit {
+        return Err(WorkerError::ThreadCreation { running: threads.started(), errno: libc::EAGAIN });
+    }
+    threads.start(format!("gvt-{}", threads.started()), move |os_thread| {
+        os_thread.thread_id.store(crate::os::thread_id(), Relaxed);
+        crate::os::set_timer_slack();
+        let _alternate = crate::overflow::AlternateStack::install();
+        local::adopt(os_thread);
+        loop {
+            let worker = os_thread.receive();
+            if worker.is_null() {
+                break;
+            }
+            // SAFETY: received.
+            if !unsafe { schedule::carry::<P>(os_thread, worker) } {
+                break;
+            }
+        }
+    })
+}
+
+/// How a wait for the end came out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Closed {
+    /// No thread is left.
+    Empty,
+    /// Time ran out with so many left.
+    Left(u64),
+}
+
+/// How long a closer waits before it names on stderr what it waits for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// At shutdown a thread whose wait ends by itself within this time is left to it.
+const SOON_NS: u64 = 1_000_000_000;
+
+/// Waits until no thread is left. With `unwind`, threads that nothing can wake any more are unwound.
+pub(crate) fn close(core: &CoreBase, unwind: bool, limit: Option<Duration>) -> Closed {
+    let lifecycle = &core.lifecycle;
+    lifecycle.closing.store(true, SeqCst);
+    let begin = Instant::now();
+    let mut named = false;
+    let mut guard = lifecycle.closer.lock().unwrap();
+    loop {
+        let live = core.live();
+        if live == 0 {
+            return Closed::Empty;
+        }
+        let waited = begin.elapsed();
+        if limit.is_some_and(|limit| waited >= limit) {
+            return Closed::Left(live);
+        }
+        if waited >= PATIENCE && !named {
+            named = true;
+            report_remaining(core, waited);
+        }
+        let mut pause = if named { Duration::from_secs(3600) } else { PATIENCE - waited };
+        if unwind {
+            if is_quiet(core) {
+                drop(guard);
+                unwind_waiters(core);
+                guard = lifecycle.closer.lock().unwrap();
+            }
+            // A look now and then for threads whose long sleep turned up meanwhile.
+            pause = pause.min(Duration::from_millis(20));
+        }
+        if let Some(limit) = limit {
+            pause = pause.min(limit - waited);
+        }
+        if core.live() != 0 {
+            guard = lifecycle.idled.wait_timeout(guard, pause).unwrap().0;
+        }
+    }
+}
+
+/// Whether every worker sleeps: nothing runs and nothing is queued.
+fn is_quiet(core: &CoreBase) -> bool {
+    core.idle.sleepers().count_ones() as usize == core.worker_count
+}
+
+/// Ends the waits of threads that nothing else is going to wake, asking them to unwind.
+fn unwind_waiters(core: &CoreBase) {
+    let soon = core.now_ns() + SOON_NS;
+    for record in core.table.used() {
+        if record.meta.references.load(Relaxed) == 0 || !wait::is_parked(&record.meta.wait) {
+            continue;
+        }
+        let number = wait::number(&record.meta.wait);
+        let due = record.meta.wake_time_ns.load(Relaxed);
+        let held = !record.meta.suspended.load(Relaxed).is_null();
+        if held || (due != 0 && due <= soon) {
+            continue;
+        }
+        record.meta.flags.fetch_or(UNWIND, Relaxed);
+        join::wake_wait(record, number);
+    }
+}
+
+fn report_remaining(core: &CoreBase, waited: Duration) {
+    let _names = core.lifecycle.names.lock().unwrap();
+    let now = core.now_ns();
+    let mut lines = String::new();
+    let mut count = 0;
+    for record in core.table.used().filter(|record| is_alive(record)) {
+        count += 1;
+        if count <= 10 {
+            lines.push_str(&format!("\n  {}", describe(record, now)));
+        }
+    }
+    if count > 10 {
+        lines.push_str(&format!("\n  … and {} more", count - 10));
+    }
+    eprintln!(
+        "gvt: the runtime has been waiting for {} s for {count} green thread{} to end:{lines}",
+        waited.as_secs(),
+        if count == 1 { "" } else { "s" },
+    );
+}
+
+fn is_alive(record: &Record) -> bool {
+    use gvt_traits::GvtState::*;
+    record.meta.references.load(Relaxed) != 0 && !matches!(record.state(), Finished | Cancelled)
+}
+
+/// One line about a thread, for people. The caller holds the lock on names.
+pub(crate) fn describe(record: &Record, now_ns: u64) -> String {
+    use gvt_traits::{GvtState, WaitReason};
+    let id = record.meta.unique_id.load(Relaxed);
+    let name = record.name().unwrap_or("unnamed");
+    let state = record.state();
+    if state != GvtState::Blocked {
+        return format!("green thread {id} '{name}': {}", state.name());
+    }
+    let reason = WaitReason::from_u8(record.meta.wait_reason.load(Relaxed));
+    let since = now_ns.saturating_sub(record.meta.blocked_since_ns.load(Relaxed));
+    format!(
+        "green thread {id} '{name}': blocked on {} for about {}.{} s",
+        reason.name(),
+        since / 1_000_000_000,
+        since / 100_000_000 % 10
+    )
+}
+
+/// Ends the workers of a runtime in which no thread is left, then the core, unless somebody still refers
+/// to a record; the last of those then ends the core.
+///
+/// # Safety
+///
+/// **C1**: `core` came from `Box::into_raw`; [`close`] answered [`Closed::Empty`]; nobody can spawn any
+/// more.
+pub(crate) unsafe fn stop<P: Parts>(core: *const Core<P>, monitor: Option<std::thread::JoinHandle<()>>) {
+    // SAFETY: C1.
+    let this = unsafe { &*core };
+    let base = &this.base;
+    base.lifecycle.stopping.store(true, SeqCst);
+    for index in 0..base.worker_count {
+        base.unpark(index);
+    }
+    base.os_threads.join_all();
+    base.monitor.stop();
+    if let Some(monitor) = monitor {
+        let _ = monitor.join();
+    }
+    {
+        use gvt_traits::Preemptor;
+        this.preempt.detach();
+    }
+    for worker in &this.workers {
+        super::root::settle_debt(&worker.base);
+        // SAFETY: no OS thread carries it any more.
+        base.table.spill_all(unsafe { &mut *worker.base.records.get() });
+    }
+    // From here on every release counts down; one that came before is not among the outstanding.
+    let outstanding = base.table.close(&base.lifecycle.orphans);
+    if outstanding == 0 {
+        // SAFETY: C1; nobody refers to anything in it.
+        drop(unsafe { Box::from_raw(core.cast_mut()) });
+    }
+}

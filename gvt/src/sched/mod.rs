@@ -1,0 +1,44 @@
+//! The scheduler: threads, workers, and how the one goes on on the other.
+//!
+//! | file | mechanism |
+//! |---|---|
+//! | `record`, `table` | a thread's record; where records are |
+//! | `core` | what a runtime consists of |
+//! | `local`, `os_thread` | what an OS thread knows; how workers pass between OS threads |
+//! | `schedule`, `root` | leaving one thread for the next; a thread's beginning and end |
+//! | `wait`, `join` | one wait and its wake-up; a thread's end and its joiner |
+//! | `idle`, `parker`, `sleep` | who sleeps; where; when |
+//! | `held` | threads that keep their OS thread |
+//! | `monitor`, `lifecycle` | looking after busy workers; beginning and end of a runtime |
+//!
+//! `wait`, `join`, `idle` and `parker` are protocols on words of their own and compile with loom's
+//! atomics too; under `--cfg loom` nothing else of the crate does.
+
+pub(crate) mod idle;
+pub(crate) mod join;
+pub(crate) mod parker;
+mod sync;
+pub(crate) mod wait;
+
+#[cfg(not(loom))]
+pub(crate) mod core;
+#[cfg(not(loom))]
+pub(crate) mod held;
+#[cfg(not(loom))]
+pub(crate) mod lifecycle;
+#[cfg(not(loom))]
+pub(crate) mod local;
+#[cfg(not(loom))]
+pub(crate) mod monitor;
+#[cfg(not(loom))]
+pub(crate) mod os_thread;
+#[cfg(not(loom))]
+pub(crate) mod record;
+#[cfg(not(loom))]
+pub(crate) mod root;
+#[cfg(not(loom))]
+pub(crate) mod schedule;
+#[cfg(not(loom))]
+pub(crate) mod sleep;
+#[cfg(not(loom))]
+pub(crate) mod table;

@@ -1,0 +1,229 @@
+//! A green thread's record: metadata, and room for its closure and then its result.
+//!
+//! **Layout.** 256 bytes: the 192 of [`Metadata`], then 64 in which a small closure lies until the thread is
+//! first run, and a small result from its end until it is joined. Larger ones are boxed. So the common
+//! spawn allocates nothing.
+//!
+//! **Lifetime.** Records live in a table that is mapped as long as the runtime's core, so a stale
+//! pointer never faults; what a stale holder may conclude is limited by wait numbers (`wait`).
+//! `references` counts: the thread itself until its end, its `JoinHandle`, clones of its token, and each
+//! thread it spawned (a child's token looks at its parent's). The last one to let go puts the
+//! record on a free list.
+//!
+//! **Who touches what.** Until it is pushed, a record is the spawner's. Then entry, storage and
+//! registers belong to whoever holds its `Runnable` or runs it; after `join_waiters` says FINISHED
+//! the storage belongs to the holder of the `JoinHandle`, or to the thread itself if that was
+//! dropped.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering::*;
+
+use gvt_traits::{GvtId, GvtState, Metadata, Registers, Runnable};
+
+use super::core::CoreBase;
+
+/// Bytes of closure or result that fit without a box.
+pub(crate) const INLINE_BYTES: usize = 64;
+
+/// `Metadata::flags`: the runtime shuts down and the thread is to unwind from its wait.
+pub(crate) const UNWIND: u8 = 1;
+/// `Metadata::flags`: a token of this thread was cloned, so it may be cancelled after its end.
+pub(crate) const TOKEN_CLONED: u8 = 2;
+
+/// `Metadata::outcome`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Outcome {
+    /// Not ended.
+    None = 0,
+    /// The result is in the storage, or boxed in `result_ptr`.
+    Value = 1,
+    /// The panic's payload is in the storage.
+    Panic = 2,
+}
+
+#[repr(C, align(64))]
+pub(crate) struct Record {
+    pub(crate) meta: Metadata,
+    storage: UnsafeCell<MaybeUninit<[u64; INLINE_BYTES / 8]>>,
+}
+
+const _: () = assert!(size_of::<Record>() == 256);
+
+// SAFETY: `storage` is handed from one owner to the next as the module's head says; the rest is
+// `Sync`.
+unsafe impl Sync for Record {}
+
+/// What few threads have.
+pub(crate) struct Cold {
+    pub(crate) name: Option<Box<str>>,
+}
+
+/// What the entry function is asked to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Run the closure and store its result.
+    Run,
+    /// Drop a stored result.
+    DropResult,
+    /// Drop the closure unrun and store why.
+    Refuse,
+}
+
+/// A closure's monomorphic code. Called on the thread's own stack with preemption on (`Run`), or
+/// wherever the result ends up (`DropResult`).
+pub(crate) type EntryFn = unsafe fn(&Record, Step);
+
+/// What a thread spawned with.
+pub(crate) const fn fits_inline<T>() -> bool {
+    size_of::<T>() <= INLINE_BYTES && align_of::<T>() <= 8
+}
+
+impl Record {
+    pub(crate) const fn new(id: GvtId) -> Self {
+        Record { meta: Metadata::new(id), storage: UnsafeCell::new(MaybeUninit::uninit()) }
+    }
+
+    pub(crate) fn from_meta(meta: NonNull<Metadata>) -> NonNull<Record> {
+        // A record begins with its metadata (`repr(C)`).
+        meta.cast()
+    }
+
+    pub(crate) fn registers(&self) -> *mut Registers {
+        self.meta.registers.get()
+    }
+
+    /// The token of this thread.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: the thread has just become ready and no other token of it exists.
+    pub(crate) unsafe fn runnable(&self) -> Runnable {
+        // SAFETY: C1 of `from_raw`: the table outlives its tokens. C2: this function's C1.
+        unsafe { Runnable::from_raw(NonNull::from(&self.meta)) }
+    }
+
+    pub(crate) fn core(&self) -> &CoreBase {
+        // Relaxed: written once, before the record was first handed out.
+        let core = self.meta.runtime.load(Relaxed) as *const CoreBase;
+        // SAFETY: the core outlives its table.
+        unsafe { &*core }
+    }
+
+    pub(crate) fn state(&self) -> GvtState {
+        GvtState::from_u8(self.meta.state.load(Relaxed)).unwrap_or(GvtState::Finished)
+    }
+
+    /// Relaxed: the state is a gauge for people; nothing is decided by it but `Created`, which only
+    /// the holder of the `Runnable` reads.
+    #[inline]
+    pub(crate) fn set_state(&self, state: GvtState) {
+        self.meta.state.store(state as u8, Relaxed);
+    }
+
+    pub(crate) fn has_flag(&self, flag: u8) -> bool {
+        self.meta.flags.load(Relaxed) & flag != 0
+    }
+
+    /// Whether a shutdown has asked the thread to unwind from its wait.
+    pub(crate) fn is_asked_to_unwind(&self) -> bool {
+        self.has_flag(UNWIND)
+    }
+
+    pub(crate) fn outcome(&self) -> Outcome {
+        // Relaxed: ordered by `join_waiters`.
+        match self.meta.outcome.load(Relaxed) {
+            1 => Outcome::Value,
+            2 => Outcome::Panic,
+            _ => Outcome::None,
+        }
+    }
+
+    pub(crate) fn set_outcome(&self, outcome: Outcome) {
+        self.meta.outcome.store(outcome as u8, Relaxed);
+    }
+
+    /// Writes a value for its next owner.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: the storage is the caller's and holds nothing.
+    pub(crate) unsafe fn put<T>(&self, boxed_in: &std::sync::atomic::AtomicU64, value: T) {
+        if fits_inline::<T>() {
+            // SAFETY: C1; size and alignment were checked.
+            unsafe { self.storage.get().cast::<T>().write(value) };
+        } else {
+            boxed_in.store(Box::into_raw(Box::new(value)) as u64, Relaxed);
+        }
+    }
+
+    /// Takes a value out.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: the storage is the caller's and `put::<T>` with the same `boxed_in` was last.
+    pub(crate) unsafe fn take<T>(&self, boxed_in: &std::sync::atomic::AtomicU64) -> T {
+        if fits_inline::<T>() {
+            // SAFETY: C1.
+            unsafe { self.storage.get().cast::<T>().read() }
+        } else {
+            // SAFETY: C1: `put` stored a box of a `T` there, and it is taken once.
+            unsafe { *Box::from_raw(boxed_in.load(Relaxed) as *mut T) }
+        }
+    }
+
+    /// Stores the payload of a panic as the thread's outcome.
+    ///
+    /// # Safety
+    ///
+    /// C1 of [`put`](Self::put).
+    pub(crate) unsafe fn put_panic(&self, payload: Box<dyn Any + Send>) {
+        // SAFETY: C1; two words fit.
+        unsafe { self.put(&self.meta.result_ptr, payload) };
+        self.set_outcome(Outcome::Panic);
+    }
+
+    /// Takes the thread's result.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: the thread has finished, its result is of type `T`, and the caller is the one to take it.
+    pub(crate) unsafe fn take_result<T>(&self) -> Result<T, Box<dyn Any + Send>> {
+        match self.outcome() {
+            // SAFETY: C1.
+            Outcome::Value => Ok(unsafe { self.take::<T>(&self.meta.result_ptr) }),
+            // SAFETY: C1; a panic's payload was put.
+            Outcome::Panic => Err(unsafe { self.take::<Box<dyn Any + Send>>(&self.meta.result_ptr) }),
+            Outcome::None => unreachable!("a finished thread has an outcome"),
+        }
+    }
+
+    /// The thread's name, if it was given one. The caller holds a reference or runs the thread.
+    pub(crate) fn name(&self) -> Option<&str> {
+        // ORDERING O1: Acquire pairs with the Release in `set_cold`.
+        let cold = self.meta.cold.load(Acquire) as *const Cold;
+        // SAFETY: freed only when the last reference goes.
+        unsafe { cold.as_ref() }.and_then(|cold| cold.name.as_deref())
+    }
+
+    pub(crate) fn set_cold(&self, cold: Box<Cold>) {
+        // ORDERING O1: Release pairs with the Acquire in `name`.
+        self.meta.cold.store(Box::into_raw(cold).cast(), Release);
+    }
+
+    /// Frees what `set_cold` set.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: nobody else refers to the record.
+    pub(crate) unsafe fn drop_cold(&self) {
+        let cold = self.meta.cold.swap(std::ptr::null_mut(), Relaxed) as *mut Cold;
+        if !cold.is_null() {
+            // SAFETY: C1; it came from `Box::into_raw`.
+            drop(unsafe { Box::from_raw(cold) });
+        }
+    }
+}

@@ -1,0 +1,564 @@
+//! Leaving one thread for the next.
+//!
+//! **Straight switches.** A thread that yields, waits or ends picks the next one itself and switches
+//! to it without a detour over the scheduler's loop; the loop, on the OS thread's native stack, is
+//! for when there is nothing to run. A thread that ends and finds a fresh one next does not even
+//! switch: it runs that one's closure on the stack it stands on (`root`).
+//!
+//! **Hazard.** Until the registers of the leaving thread are saved nobody else may run it; once
+//! they are, the leaver is gone and cannot queue itself.
+//!
+//! **Protocol.** **D1** The leaver notes in `after` what is to be done for it. **D2** It switches. **D3**
+//! Whoever arrives, on whatever stack, first does what `after` says (`arrive`): queue the yielder,
+//! commit the wait, release the slot. D2 and D3 happen on one OS thread, so what D3 publishes is
+//! ordered after the saving.
+//!
+//! **No caching.** `arrive` reads the worker anew: the arriving thread may have been carried to
+//! another worker and another OS thread since it left.
+//!
+//! **Rejected.** Publishing first and letting a thief spin until the registers are saved (as the
+//! Linux kernel's `on_cpu` does): one store less, but a thief's wait then depends on an OS thread that
+//! may have been descheduled. Returning to the scheduler's loop for every decision: a second
+//! switch each time.
+//!
+//! **Limits.** A panic in a backend aborts (B3): at these points the leaving thread cannot be put
+//! back.
+
+use std::ptr;
+use std::sync::atomic::Ordering::*;
+
+use gvt_traits::{
+    ContextSwitch, GvtState, MemoryError, PushFence, PushKind, ReadyQueue, Registers, Runnable, Slot,
+    SlotAllocator, TimerBackend, TimerEntry, TimerHandle, WorkerId,
+};
+
+use super::core::{After, Core, CoreBase, Parts, Vtable, Worker, WorkerBase};
+use super::os_thread::OsThread;
+use super::record::Record;
+use super::wait::{self, Committed};
+use super::{held, local, root};
+
+/// Rounds (timers, debts) are made at every this-many-th decision.
+const ROUNDS: u32 = 64;
+/// Places ahead in the queue whose record is prefetched, and whose stack is.
+const RECORD_AHEAD: usize = 8;
+const STACK_AHEAD: usize = 4;
+
+impl<P: Parts> Core<P> {
+    pub(crate) const VTABLE: Vtable = Vtable {
+        yield_now: yield_now::<P>,
+        park: park::<P>,
+        push: push::<P>,
+        insert_timer: insert_timer::<P>,
+        cancel_timer: cancel_timer::<P>,
+        now_ns: now_ns::<P>,
+        reserve_slots: reserve_slots::<P>,
+        stack_bounds: stack_bounds::<P>,
+        release_worker: held::release_worker::<P>,
+        destroy: destroy::<P>,
+    };
+}
+
+/// Aborts when dropped by unwinding: around calls of backends (B3).
+pub(crate) struct NoUnwind;
+
+impl Drop for NoUnwind {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("gvt: a backend panicked while threads were being scheduled (clause B3); aborting");
+            std::process::abort();
+        }
+    }
+}
+
+/// Where a thread that was picked can be run.
+pub(crate) enum Place {
+    /// On this OS thread; its stack is bound and its registers are set.
+    Here(*const Record),
+    /// On the OS thread that keeps it.
+    Held(*const Record),
+}
+
+/// Takes the next thread from the queue.
+///
+/// # Safety
+///
+/// **C1**: this OS thread carries `worker` and is inside the runtime.
+#[inline]
+pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record> {
+    let base = &worker.base;
+    let tick = base.tick.get().wrapping_add(1);
+    base.tick.set(tick);
+    base.wakes.set(0);
+    let row = base.row();
+    // Relaxed: a gauge, written here only.
+    row.activity_counter.store(row.activity_counter.load(Relaxed).wrapping_add(1), Relaxed);
+    if tick % ROUNDS == 0 || base.poke.load(Relaxed) {
+        // SAFETY: C1.
+        unsafe { rounds(worker) };
+    }
+    let queue = &worker.core().queue;
+    // SAFETY: C1.
+    let local = unsafe { worker.queue() };
+    let task = queue.pop(local);
+    if let Some(record) = queue.upcoming(local, RECORD_AHEAD) {
+        prefetch_record(record.cast());
+        if let Some(record) = queue.upcoming(local, STACK_AHEAD) {
+            // SAFETY: records are mapped as long as the core; a stale one costs a useless prefetch.
+            unsafe { P::Context::prefetch(record.cast::<Record>().as_ref().registers()) };
+        }
+    }
+    let task = task?;
+    if base.searching.get() {
+        // SAFETY: C1.
+        unsafe { found(worker) };
+    }
+    Some(task.into_raw().cast().as_ptr())
+}
+
+#[inline]
+fn prefetch_record(record: ptr::NonNull<Record>) {
+    use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    let place = record.as_ptr().cast::<i8>();
+    // SAFETY: a prefetch never faults.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T0>(place);
+        _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(64));
+    }
+}
+
+/// The searcher found something (I9 of `idle`).
+///
+/// # Safety
+///
+/// C1 of [`pick`].
+#[cold]
+unsafe fn found<P: Parts>(worker: &Worker<P>) {
+    let base = &worker.base;
+    base.searching.set(false);
+    base.core().idle.found();
+    // SAFETY: C1.
+    if worker.core().queue.has_work(unsafe { worker.queue() }) {
+        wake_one(base.core());
+    }
+}
+
+/// Wakes a sleeping worker, if there is one and none searches.
+#[inline]
+pub(crate) fn wake_one(core: &CoreBase) {
+    if let Some(index) = core.idle.choose() {
+        core.unpark(index);
+    }
+}
+
+/// What is done now and then: timers, debts.
+///
+/// # Safety
+///
+/// C1 of [`pick`].
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn rounds<P: Parts>(worker: &Worker<P>) {
+    worker.base.poke.store(false, Relaxed);
+    root::settle_debt(&worker.base);
+    // SAFETY: C1.
+    unsafe { fire_timers(worker) };
+}
+
+/// Wakes the threads whose timers have expired; returns how many entries that were.
+///
+/// # Safety
+///
+/// C1 of [`pick`].
+pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
+    let core = worker.core();
+    let Some(deadline) = core.timer.next_deadline_ns() else {
+        return 0;
+    };
+    let now = core.now_ns();
+    worker.base.coarse_ns.set(now);
+    if deadline > now {
+        return 0;
+    }
+    let me = WorkerId::new(worker.base.index);
+    let mut foreign = false;
+    let fired = core.timer.expire(me, now, &mut |entry: TimerEntry| {
+        let record = core.base.table.get(entry.ticket.id);
+        if wait::wake(&record.meta.wait, entry.ticket.sequence) == wait::Woken::Queue {
+            // SAFETY: this call ended the wait of a parked thread, so no token of it exists.
+            let task = unsafe { record.runnable() };
+            if entry.affinity == me {
+                // SAFETY: C1; the timer backend does not touch queues.
+                unsafe { push_here(worker, task, PushKind::Timer) };
+            } else {
+                core.queue.inject(task);
+                foreign = true;
+            }
+        }
+    });
+    if foreign {
+        core.base.idle.push_fence();
+        wake_one(&core.base);
+    }
+    fired
+}
+
+/// Queues a thread on this worker, and wakes another worker if that helps.
+///
+/// # Safety
+///
+/// C1 of [`pick`].
+#[inline]
+pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kind: PushKind) {
+    let core = worker.core();
+    // SAFETY: C1.
+    core.queue.push(unsafe { worker.queue() }, task, kind);
+    if core.base.worker_count == 1 {
+        // The only worker is awake: it is this one.
+        return;
+    }
+    let base = &worker.base;
+    let offer = match kind {
+        // The number of queued threads has not grown: whoever should know has been told.
+        PushKind::Yield => false,
+        // The first thread woken since the last decision is likely run here next, when the present
+        // one waits; waking another worker for it would tear a pair apart. Should the
+        // present one run on instead, the monitor offers it.
+        PushKind::Wake | PushKind::Timer => {
+            let wakes = base.wakes.get();
+            base.wakes.set(wakes + 1);
+            wakes > 0
+        }
+        _ => true,
+    };
+    if offer {
+        if P::Queue::PUSH_FENCE == PushFence::ByRuntime {
+            core.base.idle.push_fence();
+        }
+        wake_one(&core.base);
+    }
+}
+
+/// Makes a picked thread ready to be switched to.
+///
+/// # Safety
+///
+/// C1 of [`pick`]; **C2**: `next` was just picked.
+#[inline]
+pub(crate) unsafe fn place<P: Parts>(worker: &Worker<P>, next: *const Record) -> Result<Place, MemoryError> {
+    // SAFETY: C2: records outlive their tokens.
+    let record = unsafe { &*next };
+    if record.state() == GvtState::Created {
+        // SAFETY: C1, C2.
+        unsafe { bind::<P>(worker, record)? };
+    } else if !record.meta.suspended.load(Relaxed).is_null() {
+        return Ok(Place::Held(next));
+    }
+    install(&worker.base, record);
+    Ok(Place::Here(next))
+}
+
+/// Notes that `record` runs on this worker.
+#[inline]
+pub(crate) fn install(base: &WorkerBase, record: &Record) {
+    record.set_state(GvtState::Running);
+    record.meta.worker_id.store(base.index as u32, Relaxed);
+    base.current.set(record);
+    base.row().current_gvthread.store(record.meta.gvthread_id, Relaxed);
+}
+
+/// Gives a thread that never ran a stack.
+///
+/// # Safety
+///
+/// C1 and C2 of [`place`].
+unsafe fn bind<P: Parts>(worker: &Worker<P>, record: &Record) -> Result<(), MemoryError> {
+    let core = worker.core();
+    // SAFETY: C1.
+    let slot = core.slots.acquire(unsafe { worker.slots() }, core.stack_bytes)?;
+    let stack = core.slots.bounds(&slot);
+    record.meta.slot.store(slot.into_index(), Relaxed);
+    let argument = (&raw const *record).cast_mut().cast();
+    // SAFETY: C1 of `prepare`: the thread is this worker's. C2: the slot is fresh from the allocator.
+    unsafe { P::Context::prepare(record.registers(), stack, root::root::<P>, argument) };
+    Ok(())
+}
+
+/// Where a leaving thread should switch to: the next thread's registers, or the native loop's.
+///
+/// # Safety
+///
+/// C1 of [`pick`].
+#[inline]
+pub(crate) unsafe fn target<P: Parts>(worker: &Worker<P>) -> *const Registers {
+    loop {
+        // SAFETY: C1.
+        let Some(next) = (unsafe { pick(worker) }) else {
+            return native(&worker.base);
+        };
+        // SAFETY: C1; just picked.
+        match unsafe { place(worker, next) } {
+            // SAFETY: records outlive their threads.
+            Ok(Place::Here(next)) => return unsafe { &*next }.registers(),
+            Ok(Place::Held(next)) => {
+                worker.base.handoff.set(next);
+                return native(&worker.base);
+            }
+            // SAFETY: C1; just picked and not started.
+            Err(error) => unsafe { root::refuse(worker, &*next, error) },
+        }
+    }
+}
+
+/// The registers of this OS thread's loop.
+#[inline]
+pub(crate) fn native(base: &WorkerBase) -> *const Registers {
+    base.current.set(ptr::null());
+    // SAFETY: on a worker's OS thread, which is one of the runtime's.
+    unsafe { (*local::os_thread()).native.get() }
+}
+
+/// Leaves `record`'s stack for `target`; returns when `record` is run again.
+///
+/// # Safety
+///
+/// C1 of [`pick`]; **C2**: `record` runs here; `target` came from [`target`] or [`native`].
+#[inline]
+unsafe fn depart<P: Parts>(worker: &Worker<P>, record: &Record, after: After, target: *const Registers) {
+    worker.base.after.set(after);
+    // SAFETY: C1 of `switch`: the record is this thread's. C2: `target` is a saved context that this
+    // worker alone was handed. C3: no borrow of the OS thread's is live.
+    unsafe { P::Context::switch(record.registers(), target) };
+    // SAFETY: just arrived.
+    unsafe { arrive::<P>() };
+}
+
+/// D3: does what the one that left has asked for.
+///
+/// # Safety
+///
+/// **C1**: just arrived by a switch, on an OS thread that carries a worker of type `Worker<P>`.
+#[inline]
+pub(crate) unsafe fn arrive<P: Parts>() {
+    // SAFETY: C1.
+    let worker = unsafe { Worker::<P>::of(&*local::worker()) };
+    // SAFETY: C1.
+    unsafe { run_after(worker) };
+}
+
+/// # Safety
+///
+/// C1 of [`pick`].
+#[inline]
+pub(crate) unsafe fn run_after<P: Parts>(worker: &Worker<P>) {
+    match worker.base.after.replace(After::Nothing) {
+        After::Nothing => {}
+        After::Yielded(record) => {
+            // SAFETY: it has left its stack, runs nowhere, and no token of it exists.
+            let task = unsafe { (*record).runnable() };
+            // SAFETY: C1.
+            unsafe { push_here(worker, task, PushKind::Yield) };
+        }
+        After::Parked(record, number) => {
+            // SAFETY: records outlive their threads.
+            let record = unsafe { &*record };
+            if wait::commit(&record.meta.wait, number) == Committed::Queue {
+                // SAFETY: W2: the committer queues it, and nobody else does.
+                let task = unsafe { record.runnable() };
+                // SAFETY: C1.
+                unsafe { push_here(worker, task, PushKind::Wake) };
+            }
+        }
+        After::Ended(slot) => {
+            // SAFETY: the index was taken from the token when the slot was bound.
+            let slot = unsafe { Slot::from_index(slot) };
+            // SAFETY: C1 of `release`: its thread has ended and its stack was left for good.
+            unsafe { worker.core().slots.release(worker.slots(), slot) };
+        }
+    }
+}
+
+/// # Safety
+///
+/// **C1**: called by a green thread that runs on `base`, outside the runtime.
+unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
+    local::enter();
+    let no_unwind = NoUnwind;
+    // SAFETY: C1.
+    let worker = unsafe { Worker::<P>::of(base) };
+    let record = base.current();
+    if record.meta.preempt_flag.load(Relaxed) != 0 {
+        record.meta.preempt_flag.store(0, Relaxed);
+    }
+    // A thread that unwinds stays on its OS thread, whose panic count it has raised.
+    if !std::thread::panicking() {
+        // SAFETY: C1, entered.
+        if let Some(target) = unsafe { target_if_any(worker) } {
+            record.set_state(GvtState::Ready);
+            // SAFETY: C1, entered; the target is fresh.
+            unsafe { depart(worker, record, After::Yielded(record), target) };
+        }
+    }
+    std::mem::forget(no_unwind);
+    local::leave();
+}
+
+/// [`target`], or `None` if nothing else can run.
+///
+/// # Safety
+///
+/// C1 of [`pick`].
+#[inline]
+unsafe fn target_if_any<P: Parts>(worker: &Worker<P>) -> Option<*const Registers> {
+    let current = worker.base.current.get();
+    // SAFETY: C1.
+    let target = unsafe { target(worker) };
+    if worker.base.current.get().is_null() && worker.base.handoff.get().is_null() {
+        worker.base.current.set(current);
+        return None;
+    }
+    Some(target)
+}
+
+/// # Safety
+///
+/// **C1**: called by a green thread that runs on `base`, inside the runtime, with wait `number` armed.
+unsafe fn park<P: Parts>(base: &WorkerBase, number: u64) {
+    let no_unwind = NoUnwind;
+    // SAFETY: C1.
+    let worker = unsafe { Worker::<P>::of(base) };
+    let record = base.current();
+    record.set_state(GvtState::Blocked);
+    record.meta.blocked_since_ns.store(base.coarse_ns.get(), Relaxed);
+    if std::thread::panicking() {
+        // SAFETY: C1.
+        unsafe { held::park_held::<P>(worker, record, number) };
+    } else {
+        // SAFETY: C1.
+        let target = unsafe { target(worker) };
+        // SAFETY: C1; the target is fresh.
+        unsafe { depart(worker, record, After::Parked(record, number), target) };
+    }
+    std::mem::forget(no_unwind);
+}
+
+/// # Safety
+///
+/// C1 of `Core::of`.
+unsafe fn push<P: Parts>(base: &CoreBase, task: Runnable, kind: PushKind) {
+    let _section = local::Section::new();
+    let worker = local::worker();
+    // SAFETY: a worker that an OS thread carries is alive.
+    if let Some(worker) = unsafe { worker.as_ref() }
+        && ptr::eq(worker.core, base)
+    {
+        // SAFETY: carried by this OS thread, inside a section.
+        unsafe { push_here(Worker::<P>::of(worker), task, kind) };
+    } else {
+        // SAFETY: C1.
+        unsafe { Core::<P>::of(base) }.queue.inject(task);
+        if P::Queue::PUSH_FENCE == PushFence::ByRuntime {
+            base.idle.push_fence();
+        }
+        wake_one(base);
+    }
+}
+
+/// # Safety
+///
+/// C1 of `Core::of`.
+unsafe fn insert_timer<P: Parts>(base: &CoreBase, entry: TimerEntry) -> TimerHandle {
+    // SAFETY: C1.
+    unsafe { Core::<P>::of(base) }.timer.insert(entry)
+}
+
+/// # Safety
+///
+/// C1 of `Core::of`.
+unsafe fn cancel_timer<P: Parts>(base: &CoreBase, handle: TimerHandle) -> Option<TimerEntry> {
+    // SAFETY: C1.
+    unsafe { Core::<P>::of(base) }.timer.cancel(handle)
+}
+
+/// # Safety
+///
+/// C1 of `Core::of`.
+unsafe fn now_ns<P: Parts>(base: &CoreBase) -> u64 {
+    // SAFETY: C1.
+    unsafe { Core::<P>::of(base) }.now_ns()
+}
+
+/// # Safety
+///
+/// C1 of `Core::of`.
+unsafe fn reserve_slots<P: Parts>(base: &CoreBase, threads: usize) -> Result<(), MemoryError> {
+    // SAFETY: C1.
+    unsafe { Core::<P>::of(base) }.slots.reserve(threads)
+}
+
+/// # Safety
+///
+/// C1 of `Core::of`; **C2**: `slot` is in use.
+unsafe fn stack_bounds<P: Parts>(base: &CoreBase, slot: u32) -> (usize, usize) {
+    // SAFETY: C2; the token is taken apart again below.
+    let slot = unsafe { Slot::from_index(slot) };
+    // SAFETY: C1.
+    let bounds = unsafe { Core::<P>::of(base) }.slots.bounds(&slot);
+    let _ = slot.into_index();
+    (bounds.bottom.as_ptr() as usize, bounds.top.as_ptr() as usize)
+}
+
+/// # Safety
+///
+/// **C1**: `base` came from `Box::into_raw` of a `Core<P>` that nobody refers to any more.
+unsafe fn destroy<P: Parts>(base: *const CoreBase) {
+    // SAFETY: C1.
+    drop(unsafe { Box::from_raw(base.cast_mut().cast::<Core<P>>()) });
+}
+
+/// The scheduler's loop, on the native stack of an OS thread that has received `worker`. Returns
+/// when the OS thread carries nothing any more; `false` if it should end.
+///
+/// # Safety
+///
+/// **C1**: `worker` was received by this OS thread, which is `os_thread`.
+pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *const WorkerBase) -> bool {
+    let no_unwind = NoUnwind;
+    local::set_worker(worker);
+    // SAFETY: C1.
+    unsafe { &*worker }.row().thread_id.store(os_thread.thread_id.load(Relaxed) as u64, Relaxed);
+    let goes_on = loop {
+        // Whichever worker this OS thread carries now: a held thread may have left with another.
+        // SAFETY: C1.
+        let worker = unsafe { Worker::<P>::of(&*local::worker()) };
+        // SAFETY: carried by this OS thread.
+        unsafe { run_after(worker) };
+        let held = worker.base.handoff.replace(ptr::null());
+        if !held.is_null() {
+            // SAFETY: records outlive their threads.
+            let keeper = unsafe { &*held }.meta.suspended.load(Acquire) as *const OsThread;
+            // SAFETY: a held thread's keeper is alive.
+            let keeper = unsafe { &*keeper };
+            // H1 of `os_thread`: forgotten before it is given. Spare first, since after the gift
+            // this OS thread may not touch the core: with the last worker gone it could end.
+            local::set_worker(ptr::null());
+            worker.core().base.os_threads.add_spare(os_thread);
+            keeper.give(&worker.base);
+            break true;
+        }
+        // SAFETY: carried by this OS thread.
+        let target = unsafe { target(worker) };
+        if !worker.base.current.get().is_null() {
+            // SAFETY: the loop's own registers; a fresh target.
+            unsafe { P::Context::switch(os_thread.native.get(), target) };
+        } else if worker.base.handoff.get().is_null() {
+            // SAFETY: carried by this OS thread.
+            if unsafe { super::sleep::sleep(worker) } == super::sleep::Slept::Stop {
+                local::set_worker(ptr::null());
+                break false;
+            }
+        }
+    };
+    std::mem::forget(no_unwind);
+    goes_on
+}

@@ -1,0 +1,99 @@
+//! What a worker does when there is nothing to run.
+//!
+//! Fires what is due, announces itself (`idle`), looks again, and sleeps: until woken, or until the
+//! next deadline if no other idle worker watches it, or in the timer backend's file descriptor.
+//!
+//! **Who watches the clock.** One idle worker at a time watches the earliest deadline
+//! (`timer_watch_ns`); the others sleep until woken. A watcher that is woken for work leaves the
+//! watch to the next worker that goes idle, to the rounds of busy workers, and at the latest to the
+//! monitor, which is awake while any worker is busy.
+
+use std::sync::atomic::Ordering::*;
+
+use gvt_traits::{IdleWait, ReadyQueue, TimerBackend};
+
+use super::core::{Parts, Worker};
+use super::idle::Retracted;
+use super::root::settle_debt;
+use super::schedule::{fire_timers, wake_one};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Slept {
+    /// There may be something to run.
+    Awake,
+    /// The runtime ends.
+    Stop,
+}
+
+/// # Safety
+///
+/// **C1**: called from the scheduler's loop of the OS thread that carries `worker`.
+pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
+    let core = worker.core();
+    let base = &worker.base;
+    settle_debt(base);
+    // SAFETY: C1.
+    if unsafe { fire_timers(worker) } > 0 {
+        return Slept::Awake;
+    }
+    let row = base.row();
+    row.current_gvthread.store(u32::MAX, Relaxed);
+    core.base.idle.announce(base.index, base.searching.replace(false));
+    row.is_parked.store(1, Relaxed);
+
+    let mut stop = false;
+    if core.base.lifecycle.is_stopping() {
+        stop = true;
+    // SAFETY: C1.
+    } else if !core.base.idle.rescans() || !core.queue.has_work(unsafe { worker.queue() }) {
+        core.base.lifecycle.note_idle();
+        wait(worker);
+    }
+
+    row.is_parked.store(0, Relaxed);
+    if core.base.idle.retract(base.index) == Retracted::Chosen {
+        base.searching.set(true);
+    }
+    core.base.monitor.wake_if_asleep();
+    if stop {
+        if base.searching.replace(false) {
+            // The wake-up was meant for a thread that somebody has to find.
+            core.base.idle.found();
+            wake_one(&core.base);
+        }
+        return Slept::Stop;
+    }
+    Slept::Awake
+}
+
+fn wait<P: Parts>(worker: &Worker<P>) {
+    let core = worker.core();
+    let base = &worker.base;
+    let watch = &core.base.timer_watch_ns;
+    match core.timer.idle_wait() {
+        IdleWait::Due => {}
+        IdleWait::Until(deadline) => {
+            // Relaxed: a hint that saves needless watchers. If two workers watch, one wakes for
+            // nothing; if a watcher leaves, the module's head says who takes over.
+            if deadline < watch.load(Relaxed) {
+                watch.store(deadline, Relaxed);
+                base.parker.sleep(Some(deadline));
+                let _ = watch.compare_exchange(deadline, u64::MAX, Relaxed, Relaxed);
+            } else {
+                base.parker.sleep(None);
+            }
+        }
+        IdleWait::Readable(descriptor) => {
+            let me = base.index as u32 + 1;
+            if core.base.poller.compare_exchange(0, me, Relaxed, Relaxed).is_ok() {
+                base.parker.poll(descriptor, &core.base.wake_descriptor);
+                core.base.poller.store(0, Relaxed);
+            } else {
+                base.parker.sleep(None);
+            }
+        }
+        _ => {
+            base.parker.sleep(None);
+        }
+    }
+}

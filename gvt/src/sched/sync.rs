@@ -1,0 +1,69 @@
+//! The atomics that the scheduler's protocols are written with, and the faults that their models
+//! plant.
+//!
+//! Under `--cfg loom` the atomics are loom's and a model can ask for a mutant: a step of a protocol
+//! left out. In every other build [`mutant`] is constant `false` and the code for it vanishes.
+//!
+//! Metadata in `gvt-traits` uses `core`'s atomics; the protocols are generic enough to be modelled
+//! on loom's because they take the words they work on as arguments.
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// A step to leave out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(dead_code, reason = "read under loom only")]
+pub(crate) enum Mutant {
+    /// `wait`: W2 by a plain store.
+    CommitBlind = 1,
+    /// `wait`: W3 without looking at the number.
+    WakeAnyNumber = 2,
+    /// `idle`: no fence between a push and the look at sleepers.
+    NoPushFence = 3,
+    /// `idle`: no second look for work after announcing sleep.
+    NoRescan = 4,
+    /// `idle`: a searcher that found work does not look for more.
+    NoChain = 5,
+    /// `join`: the waiter is stored, not exchanged.
+    JoinBlind = 6,
+    /// `parker`: sleeps without looking for a notification.
+    ParkBlind = 7,
+}
+
+#[cfg(not(loom))]
+#[inline(always)]
+pub(crate) const fn mutant(_: Mutant) -> bool {
+    false
+}
+
+#[cfg(loom)]
+static PLANTED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
+#[cfg(loom)]
+pub(crate) fn mutant(which: Mutant) -> bool {
+    PLANTED.load(std::sync::atomic::Ordering::Relaxed) == which as u32
+}
+
+/// Models run one at a time, so that a planted mutant reaches its own model only.
+#[cfg(all(test, loom))]
+static ONE_MODEL: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+/// Runs a model of the protocol as it is.
+#[cfg(all(test, loom))]
+pub(crate) fn check(model: fn()) {
+    let _one = ONE_MODEL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    model();
+}
+
+/// Runs `model` with `which` planted and checks that it fails.
+#[cfg(all(test, loom))]
+pub(crate) fn check_mutant(which: Mutant, model: fn()) {
+    let _one = ONE_MODEL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    PLANTED.store(which as u32, std::sync::atomic::Ordering::Relaxed);
+    let outcome = std::panic::catch_unwind(model);
+    PLANTED.store(0, std::sync::atomic::Ordering::Relaxed);
+    assert!(outcome.is_err(), "the model does not notice {which:?}");
+}

@@ -1,0 +1,256 @@
+//! All records of a runtime: one reserved array, and who has free ones.
+//!
+//! **Places.** A record's place is its index; address and index follow from each other by
+//! arithmetic. The array is reserved whole (256 bytes for each thread that may be alive) and grows
+//! into physical memory as its high-water mark rises.
+//!
+//! **Free records** are reused last in, first out, so that they are warm. Each worker keeps a small
+//! cache; beyond that they lie in one list behind a lock, which workers visit for a batch at a
+//! time. In a small table (`max_gvthreads` below 64 a worker) nothing is cached, so that the limit
+//! is exact; in a larger one a spawn may be refused while up to a cache's worth of free records lie
+//! with other workers, which is why the array has room for all caches beyond `max_gvthreads`.
+
+use std::ptr::NonNull;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*};
+
+use gvt_traits::{GvtId, MemoryError, SchedError};
+
+use super::core::CoreBase;
+use super::record::Record;
+
+/// Records that a worker keeps for itself.
+pub(crate) const CACHE: usize = 64;
+
+pub(crate) struct RecordTable {
+    base: NonNull<Record>,
+    bytes: usize,
+    /// What the user asked for.
+    limit: usize,
+    /// Records that exist at the most: `limit` plus what may lie in caches.
+    capacity: usize,
+    /// Records that were ever used; written under `free`'s lock.
+    high_water: AtomicU32,
+    free: Mutex<Vec<u32>>,
+    /// How many are moved between a cache and `free` at once; 0: no caches.
+    batch: usize,
+}
+
+// SAFETY: the array is shared memory whose contents are `Sync`; the rest is `Sync`.
+unsafe impl Sync for RecordTable {}
+// SAFETY: as above.
+unsafe impl Send for RecordTable {}
+
+impl RecordTable {
+    pub(crate) fn new(limit: usize, workers: usize) -> Result<Self, MemoryError> {
+        let batch = if limit >= 64 * CACHE * workers { CACHE / 2 } else { 0 };
+        let capacity = if batch > 0 { limit + CACHE * workers } else { limit };
+        let bytes = (capacity * size_of::<Record>()).next_multiple_of(4096);
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(MemoryError::Reserve {
+                what: "the green threads' records",
+                bytes,
+                errno: crate::os::errno(),
+            });
+        }
+        Ok(RecordTable {
+            base: NonNull::new(base.cast()).expect("mmap never maps address 0"),
+            bytes,
+            limit,
+            capacity,
+            high_water: AtomicU32::new(0),
+            free: Mutex::new(Vec::new()),
+            batch,
+        })
+    }
+
+    /// The record at `id`, which must have been used.
+    #[inline]
+    pub(crate) fn get(&self, id: GvtId) -> &Record {
+        debug_assert!((id.index() as usize) < self.capacity);
+        // SAFETY: within the array; ids are given out only for initialised records.
+        unsafe { self.base.add(id.index() as usize).as_ref() }
+    }
+
+    /// All records that were ever used.
+    pub(crate) fn used(&self) -> impl Iterator<Item = &Record> {
+        // ORDERING O1: Acquire pairs with the Release in `grow`: records below the mark are
+        // initialised.
+        let high_water = self.high_water.load(Acquire);
+        (0..high_water).map(|index| self.get(GvtId::new(index)))
+    }
+
+    /// Takes a free record, through `cache` if the caller is a worker.
+    #[inline]
+    pub(crate) fn allocate(
+        &self,
+        core: &CoreBase,
+        cache: Option<&mut RecordCache>,
+    ) -> Result<NonNull<Record>, SchedError> {
+        if let Some(cache) = cache {
+            if let Some(index) = cache.pop() {
+                return Ok(self.at(index));
+            }
+            return self.refill(core, Some(cache));
+        }
+        self.refill(core, None)
+    }
+
+    fn at(&self, index: u32) -> NonNull<Record> {
+        // SAFETY: indices come from this table.
+        unsafe { self.base.add(index as usize) }
+    }
+
+    #[cold]
+    fn refill(
+        &self,
+        core: &CoreBase,
+        cache: Option<&mut RecordCache>,
+    ) -> Result<NonNull<Record>, SchedError> {
+        let mut free = self.free.lock().unwrap();
+        if free.is_empty() {
+            let wanted = if cache.is_some() { self.batch.max(1) } else { 1 };
+            self.grow(core, &mut free, wanted)?;
+        }
+        let index = free.pop().expect("grown or not empty");
+        if let Some(cache) = cache {
+            let take = self.batch.saturating_sub(1).min(free.len());
+            let rest = free.len() - take;
+            for &index in &free[rest..] {
+                cache.push(index);
+            }
+            free.truncate(rest);
+        }
+        Ok(self.at(index))
+    }
+
+    /// Adds up to `wanted` fresh records to the free list.
+    fn grow(&self, core: &CoreBase, free: &mut Vec<u32>, wanted: usize) -> Result<(), SchedError> {
+        let from = self.high_water.load(Relaxed) as usize;
+        let to = (from + wanted).min(self.capacity);
+        if to == from {
+            return Err(SchedError::TooManyThreads { limit: self.limit });
+        }
+        core.reserve_slots(to)?;
+        for index in (from..to).rev() {
+            let record = self.at(index as u32);
+            // SAFETY: inside the array, beyond what was used so far; nobody refers to it.
+            unsafe { record.write(Record::new(GvtId::new(index as u32))) };
+            // SAFETY: just initialised.
+            let record = unsafe { record.as_ref() };
+            record.meta.runtime.store((&raw const *core).cast_mut().cast(), Relaxed);
+            free.push(index as u32);
+        }
+        // ORDERING O1: Release pairs with the Acquire in `used`.
+        self.high_water.store(to as u32, Release);
+        Ok(())
+    }
+
+    /// Puts a record back that nobody refers to any more.
+    #[inline]
+    pub(crate) fn release(&self, record: &Record, cache: Option<&mut RecordCache>) {
+        let index = record.meta.gvthread_id;
+        match cache {
+            Some(cache) if self.batch > 0 => {
+                if cache.is_full() {
+                    self.spill(cache);
+                }
+                cache.push(index);
+            }
+            _ => self.free.lock().unwrap().push(index),
+        }
+    }
+
+    /// The same from an OS thread without a worker of this runtime. `orphans` is the count of records
+    /// that outlived the runtime, `usize::MAX` while it lives; returns whether this was the last.
+    pub(crate) fn release_outside(&self, record: &Record, orphans: &AtomicUsize) -> bool {
+        let mut free = self.free.lock().unwrap();
+        free.push(record.meta.gvthread_id);
+        // Relaxed: read and written under the lock.
+        let left = orphans.load(Relaxed);
+        if left == usize::MAX {
+            return false;
+        }
+        orphans.store(left - 1, Relaxed);
+        left == 1
+    }
+
+    #[cold]
+    fn spill(&self, cache: &mut RecordCache) {
+        let mut free = self.free.lock().unwrap();
+        free.extend(cache.take_oldest(self.batch));
+    }
+
+    /// Returns a whole cache, when its worker ends.
+    pub(crate) fn spill_all(&self, cache: &mut RecordCache) {
+        let mut free = self.free.lock().unwrap();
+        free.extend(cache.take_oldest(CACHE));
+    }
+
+    /// The runtime has ended, with all caches spilled: notes in `orphans` how many records are still
+    /// referred to, and returns it. Under the lock that every later release takes, so that each is counted
+    /// on one side.
+    pub(crate) fn close(&self, orphans: &AtomicUsize) -> usize {
+        let free = self.free.lock().unwrap();
+        let outstanding = self.high_water.load(Relaxed) as usize - free.len();
+        // Relaxed: under the lock.
+        orphans.store(outstanding, Relaxed);
+        outstanding
+    }
+}
+
+impl Drop for RecordTable {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and the core that owns it drops it only when no
+        // record is referred to.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// A worker's own free records.
+pub(crate) struct RecordCache {
+    places: [u32; CACHE],
+    len: usize,
+}
+
+impl RecordCache {
+    pub(crate) const fn new() -> Self {
+        RecordCache { places: [0; CACHE], len: 0 }
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<u32> {
+        self.len = self.len.checked_sub(1)?;
+        Some(self.places[self.len])
+    }
+
+    fn is_full(&self) -> bool {
+        self.len == CACHE
+    }
+
+    #[inline]
+    fn push(&mut self, index: u32) {
+        self.places[self.len] = index;
+        self.len += 1;
+    }
+
+    fn take_oldest(&mut self, count: usize) -> impl Iterator<Item = u32> {
+        let count = count.min(self.len);
+        let mut oldest = [0; CACHE];
+        oldest[..count].copy_from_slice(&self.places[..count]);
+        self.places.copy_within(count..self.len, 0);
+        self.len -= count;
+        oldest.into_iter().take(count)
+    }
+}

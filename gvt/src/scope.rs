@@ -1,0 +1,263 @@
+//! Threads that borrow from their spawner's stack.
+//!
+//! **Hazard.** The scope's frame must not go while one of its threads may still look into it: not when the closure
+//! panics, not when a handle is forgotten, not when the runtime shuts down and unwinds the waiting thread.
+//!
+//! **Protocol.** `running` counts the scope's threads and the scope itself. **V1** A thread counts down as
+//! its very last use of anything borrowed: after its closure and its unclaimed result are gone. **V2** Whoever reaches
+//! zero swaps ENDED into `done` (the word of `sched::join`) and from there on uses only what it got from it. **V3** The
+//! scope returns only when `done` says ENDED, and that wait is not unwound.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Mutex};
+
+use gvt_traits::{SchedError, WaitReason};
+
+use crate::join_handle::JoinHandle;
+use crate::park::{self, ShutdownUnwind, Wait};
+use crate::sched::join::{self, Ended, Waiter};
+use crate::thread::{self, Options, ThreadId};
+use crate::token::CancellationToken;
+
+/// A scope to spawn borrowing threads in; see [`scope`].
+#[derive(Debug)]
+pub struct Scope<'scope, 'env: 'scope> {
+    data: Arc<Data>,
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+#[derive(Debug)]
+struct Data {
+    running: AtomicUsize,
+    panicked: AtomicBool,
+    done: AtomicU64,
+}
+
+impl Data {
+    /// V1 and V2.
+    fn finish(&self) {
+        // ORDERING O1: AcqRel: the last one sees, and passes on, what all the others did.
+        if self.running.fetch_sub(1, AcqRel) == 1
+            && let Ended::Wake(waiter) = join::end(&self.done)
+        {
+            // SAFETY: taken out of the word by this call.
+            unsafe { join::wake(waiter) };
+        }
+    }
+}
+
+/// Runs `f` with a scope whose threads may borrow what lives outside it; returns when all of them have
+/// ended.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// let words = vec!["one", "two", "three"];
+/// let lengths = gvt::scope(|s| {
+///     let handles: Vec<_> = words.iter().map(|word| s.spawn(move |_| word.len())).collect();
+///     handles.into_iter().map(|handle| handle.join().unwrap()).collect::<Vec<_>>()
+/// });
+/// assert_eq!(lengths, [3, 3, 5]);
+/// # });
+/// ```
+///
+/// Context: a green thread. The wait for the scope's threads is not cut short by a shutdown, which unwinds them
+/// first.
+///
+/// # Panics
+///
+/// If `f` panics, with its payload; if a thread panicked whose handle was not joined.
+#[track_caller]
+pub fn scope<'env, F, T>(f: F) -> T
+where
+    F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+{
+    let Some(me) = park::current() else {
+        thread::refused(SchedError::NoRuntime { call: "open a scope" });
+    };
+    let scope = Scope {
+        data: Arc::new(Data {
+            running: AtomicUsize::new(1),
+            panicked: AtomicBool::new(false),
+            done: AtomicU64::new(0),
+        }),
+        scope: PhantomData,
+        env: PhantomData,
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    scope.data.finish();
+    while !join::has_ended(&scope.data.done) {
+        let wait = Wait::new(me, WaitReason::Scope);
+        let waiter = Waiter::green(me);
+        if !join::register(&scope.data.done, waiter) {
+            break;
+        }
+        // V3.
+        wait.park_shielded();
+        if !join::unregister(&scope.data.done, waiter) {
+            break;
+        }
+    }
+    match result {
+        Err(payload) => resume_unwind(payload),
+        Ok(_) if scope.data.panicked.load(Relaxed) => panic!("a scoped green thread panicked"),
+        Ok(value) => value,
+    }
+}
+
+/// A scoped thread's result, shared by the thread and its handle.
+struct Packet<T> {
+    result: Mutex<Option<Result<T, Box<dyn Any + Send>>>>,
+    scope: Arc<Data>,
+}
+
+impl<T> Drop for Packet<T> {
+    fn drop(&mut self) {
+        // The last of thread and handle: an unclaimed result goes first, since it may borrow (V1).
+        let result = self.result.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if matches!(&result, Some(Err(payload)) if !payload.is::<ShutdownUnwind>()) {
+            self.scope.panicked.store(true, Relaxed);
+        }
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(result))) {
+            std::mem::forget(payload);
+            self.scope.panicked.store(true, Relaxed);
+        }
+        self.scope.finish();
+    }
+}
+
+impl<'scope> Scope<'scope, '_> {
+    /// Spawns a thread in the scope.
+    ///
+    /// Context: a green thread inside the scope; allocates.
+    ///
+    /// # Panics
+    ///
+    /// As [`spawn`](crate::spawn()).
+    #[track_caller]
+    pub fn spawn<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce(&CancellationToken) -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        match self.try_spawn(f) {
+            Ok(handle) => handle,
+            Err(error) => thread::refused(error),
+        }
+    }
+
+    /// [`spawn`](Self::spawn) that returns the error.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_spawn`](crate::try_spawn).
+    pub fn try_spawn<F, T>(&'scope self, f: F) -> Result<ScopedJoinHandle<'scope, T>, SchedError>
+    where
+        F: FnOnce(&CancellationToken) -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        self.spawn_with(None, f)
+    }
+
+    /// Spawns a thread with a name, a priority or a preferred worker.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::spawn`](crate::Builder::spawn).
+    pub fn spawn_builder<F, T>(
+        &'scope self,
+        builder: crate::Builder,
+        f: F,
+    ) -> Result<ScopedJoinHandle<'scope, T>, SchedError>
+    where
+        F: FnOnce(&CancellationToken) -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        self.spawn_with(Some(builder.into_options()?), f)
+    }
+
+    fn spawn_with<F, T>(
+        &'scope self,
+        options: Option<Options>,
+        f: F,
+    ) -> Result<ScopedJoinHandle<'scope, T>, SchedError>
+    where
+        F: FnOnce(&CancellationToken) -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        // Relaxed: whoever spawns is counted itself.
+        self.data.running.fetch_add(1, Relaxed);
+        let packet = Arc::new(Packet { result: Mutex::new(None), scope: self.data.clone() });
+        let job = Job { f, packet: packet.clone() };
+        let run = move |token: &CancellationToken| job.run(token);
+        // SAFETY: C1 of `spawn_here`: `scope` returns only after the packet is gone (V1, V3), whose
+        // last holder is the thread or the handle, and by then the closure is consumed.
+        let handle = unsafe { thread::spawn_here(options, run) }?;
+        Ok(ScopedJoinHandle { handle, packet, scope: PhantomData })
+    }
+}
+
+/// What a scoped thread runs. If it never runs, the closure is dropped before the packet: fields go in
+/// order (V1).
+struct Job<F, T> {
+    f: F,
+    packet: Arc<Packet<T>>,
+}
+
+impl<F, T> Job<F, T>
+where
+    F: FnOnce(&CancellationToken) -> T,
+{
+    fn run(self, token: &CancellationToken) {
+        let Job { f, packet } = self;
+        let result = catch_unwind(AssertUnwindSafe(|| f(token)));
+        *packet.result.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(result);
+    }
+}
+
+/// Owns the right to a scoped thread's result.
+pub struct ScopedJoinHandle<'scope, T> {
+    handle: JoinHandle<()>,
+    packet: Arc<Packet<T>>,
+    scope: PhantomData<&'scope ()>,
+}
+
+impl<T> ScopedJoinHandle<'_, T> {
+    /// Waits for the thread's end and returns its result, or its panic's payload.
+    ///
+    /// Context: as [`JoinHandle::join`].
+    pub fn join(self) -> Result<T, Box<dyn Any + Send>> {
+        let ended = self.handle.join();
+        let result = self.packet.result.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        match result {
+            Some(Err(payload)) if payload.is::<ShutdownUnwind>() => Err(Box::new(SchedError::ShutDown)),
+            Some(result) => result,
+            // It never ran; the handle knows why.
+            None => Err(ended.err().unwrap_or_else(|| Box::new(SchedError::ShutDown))),
+        }
+    }
+
+    /// Whether the thread has ended.
+    pub fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+
+    /// The thread's id.
+    pub fn id(&self) -> ThreadId {
+        self.handle.id()
+    }
+
+    /// The thread's token.
+    pub fn token(&self) -> CancellationToken {
+        self.handle.token()
+    }
+}
+
+impl<T> std::fmt::Debug for ScopedJoinHandle<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ScopedJoinHandle").field("id", &self.id()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,94 @@
+//! The lock inside every primitive: held for a few instructions, never across a switch.
+//!
+//! Three states on a futex word (Drepper, "Futexes are tricky"): free, held, held with sleepers. While it
+//! is held the runtime section is entered, so a green thread is never taken off its worker with it; an
+//! OS thread that is descheduled with it lets others sleep instead of spin.
+
+use std::cell::UnsafeCell;
+use std::hint::spin_loop;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU32, Ordering::*};
+
+use crate::os::{futex_wait_until, futex_wake};
+use crate::sched::local::Section;
+
+const FREE: u32 = 0;
+const HELD: u32 = 1;
+const CONTENDED: u32 = 2;
+
+/// Looks at a held lock so often before sleeping: sections are some ten nanoseconds long.
+const SPINS: u32 = 100;
+
+pub(crate) struct Lock<T> {
+    word: AtomicU32,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached only through the guard of the one holder.
+unsafe impl<T: Send> Sync for Lock<T> {}
+// SAFETY: the lock owns its value.
+unsafe impl<T: Send> Send for Lock<T> {}
+
+impl<T> Lock<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Lock { word: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> LockGuard<'_, T> {
+        let section = Section::new();
+        // ORDERING O1: Acquire pairs with the Release in `drop`: the last holder's writes are seen.
+        if self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
+            self.lock_slow();
+        }
+        LockGuard { lock: self, _section: section }
+    }
+
+    #[cold]
+    fn lock_slow(&self) {
+        for _ in 0..SPINS {
+            if self.word.load(Relaxed) == FREE
+                && self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok()
+            {
+                return;
+            }
+            spin_loop();
+        }
+        // ORDERING O1: as in `lock`.
+        while self.word.swap(CONTENDED, Acquire) != FREE {
+            futex_wait_until(&self.word, CONTENDED, None);
+        }
+    }
+}
+
+pub(crate) struct LockGuard<'a, T> {
+    lock: &'a Lock<T>,
+    _section: Section,
+}
+
+impl<T> Deref for LockGuard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: this guard's holder is the only one.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T> DerefMut for LockGuard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T> Drop for LockGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // ORDERING O1: Release pairs with the Acquire in `lock`.
+        if self.lock.word.swap(FREE, Release) == CONTENDED {
+            futex_wake(&self.lock.word, 1);
+        }
+    }
+}

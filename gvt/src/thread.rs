@@ -1,0 +1,446 @@
+//! Spawning, yielding, and what a thread knows of itself.
+
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering::*};
+
+use gvt_traits::{GvtState, Priority, PushKind, SchedError};
+
+use crate::join_handle::JoinHandle;
+use crate::park::{self, ShutdownUnwind};
+use crate::sched::core::{CoreBase, WorkerBase};
+use crate::sched::local;
+use crate::sched::record::{Cold, EntryFn, Outcome, Record, Step};
+use crate::token::{self, Borrowed, CancellationToken};
+
+/// User-visible ids that a worker draws at once. As with Go's goroutine ids, ids drawn by one worker
+/// grow, and none is used twice in a process.
+const ID_BATCH: u64 = 64;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// The unique number of a green thread: never reused within a process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ThreadId(pub(crate) u64);
+
+impl ThreadId {
+    /// The number.
+    pub fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+impl std::fmt::Debug for ThreadId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ThreadId({})", self.0)
+    }
+}
+
+impl std::fmt::Display for ThreadId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What to spawn a thread with.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) priority: Priority,
+    pub(crate) affinity: Option<usize>,
+}
+
+/// Spawns a green thread.
+///
+/// The closure receives the thread's own [`CancellationToken`], a child of the spawning thread's. The
+/// new thread takes its turn when this one waits, yields or ends, or at once on an idle worker. Dropping
+/// the handle leaves the thread running; dropping the [`Runtime`](crate::Runtime) waits for it.
+///
+/// Context: a green thread. Does not block; allocates only if the closure is larger than 64 bytes.
+///
+/// # Panics
+///
+/// Outside a runtime, and when `max_gvthreads` threads are alive: with the sentence of the
+/// [`SchedError`] that [`try_spawn`] returns instead.
+#[inline]
+#[track_caller]
+pub fn spawn<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce(&CancellationToken) -> T + Send + 'static,
+    T: Send + 'static,
+{
+    match try_spawn(f) {
+        Ok(handle) => handle,
+        Err(error) => refused(error),
+    }
+}
+
+#[cold]
+#[track_caller]
+pub(crate) fn refused(error: SchedError) -> ! {
+    panic!("{error}")
+}
+
+/// [`spawn`] that returns the error.
+///
+/// # Errors
+///
+/// [`SchedError::NoRuntime`] outside a runtime; [`SchedError::TooManyThreads`];
+/// [`SchedError::Memory`] if address space for one more stack cannot be reserved.
+#[inline]
+pub fn try_spawn<F, T>(f: F) -> Result<JoinHandle<T>, SchedError>
+where
+    F: FnOnce(&CancellationToken) -> T + Send + 'static,
+    T: Send + 'static,
+{
+    // SAFETY: nothing that the closure borrows can end: it is `'static`.
+    unsafe { spawn_here(None, f) }
+}
+
+/// [`spawn`] at a priority other than that of [`Priority::Normal`]. Queues without levels ignore it.
+///
+/// # Panics
+///
+/// As [`spawn`].
+#[track_caller]
+pub fn spawn_with_priority<F, T>(f: F, priority: Priority) -> JoinHandle<T>
+where
+    F: FnOnce(&CancellationToken) -> T + Send + 'static,
+    T: Send + 'static,
+{
+    match Builder::new().priority(priority).spawn(f) {
+        Ok(handle) => handle,
+        Err(error) => refused(error),
+    }
+}
+
+/// Spawns a thread with a name, a priority, or a preferred worker.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// let handle = gvt::Builder::new().name("counter").spawn(|_| gvt::current_name())?;
+/// assert_eq!(handle.join().unwrap().as_deref(), Some("counter"));
+/// # Ok::<(), gvt::SchedError>(()) }).unwrap();
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    options: Options,
+}
+
+impl Builder {
+    /// A nameless thread of Normal priority.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names the thread: in reports of panics, overflows and deadlocks.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.options.name = Some(name.into().into_boxed_str());
+        self
+    }
+
+    /// Sets how urgent it is.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.options.priority = priority;
+        self
+    }
+
+    /// Names the worker that it should rather run on. A wish: an idle worker may take it all the same.
+    pub fn affinity(mut self, worker: usize) -> Self {
+        self.options.affinity = Some(worker);
+        self
+    }
+
+    /// Spawns the thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_spawn`]; [`SchedError::Config`] for a worker number that no runtime has.
+    pub fn spawn<F, T>(self, f: F) -> Result<JoinHandle<T>, SchedError>
+    where
+        F: FnOnce(&CancellationToken) -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        check(&self.options)?;
+        // SAFETY: `'static`.
+        unsafe { spawn_here(Some(self.options), f) }
+    }
+
+    pub(crate) fn into_options(self) -> Result<Options, SchedError> {
+        check(&self.options)?;
+        Ok(self.options)
+    }
+}
+
+fn check(options: &Options) -> Result<(), SchedError> {
+    match options.affinity {
+        Some(worker) if worker >= gvt_traits::MAX_WORKERS => Err(SchedError::Config {
+            setting: "affinity",
+            problem: format!(
+                "worker {worker} was asked for, but workers are numbered below {}",
+                gvt_traits::MAX_WORKERS
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Spawns from the running green thread.
+///
+/// # Safety
+///
+/// **C1**: the thread ends, and its result is dropped or taken, before anything that `F` or `T` borrow ends.
+#[inline]
+pub(crate) unsafe fn spawn_here<F, T>(options: Option<Options>, f: F) -> Result<JoinHandle<T>, SchedError>
+where
+    F: FnOnce(&CancellationToken) -> T + Send,
+    T: Send,
+{
+    let worker = local::enter();
+    // SAFETY: a carried worker is alive.
+    let Some(worker) = (unsafe { worker.as_ref() }) else {
+        return Err(SchedError::NoRuntime { call: "spawn" });
+    };
+    // SAFETY: C1; entered, on the worker's OS thread.
+    let spawned = unsafe { spawn_on(worker.core(), Some(worker), options, f) };
+    local::leave();
+    spawned
+}
+
+/// Spawns on a runtime, from one of its workers or from outside.
+///
+/// # Safety
+///
+/// C1 of [`spawn_here`]; **C2**: `worker` is carried by this OS thread, inside the runtime, and of this
+/// core; **C3**: the core is alive throughout.
+#[inline]
+pub(crate) unsafe fn spawn_on<F, T>(
+    core: &CoreBase,
+    worker: Option<&WorkerBase>,
+    options: Option<Options>,
+    f: F,
+) -> Result<JoinHandle<T>, SchedError>
+where
+    F: FnOnce(&CancellationToken) -> T + Send,
+    T: Send,
+{
+    // SAFETY: C2: the cache is the carrier's.
+    let cache = worker.map(|worker| unsafe { &mut *worker.records.get() });
+    let record = core.table.allocate(core, cache)?;
+    // SAFETY: fresh from the table, and this call's alone.
+    let record = unsafe { record.as_ref() };
+    let meta = &record.meta;
+
+    // Relaxed throughout: pushing the token publishes the record.
+    meta.preempt_flag.store(0, Relaxed);
+    meta.cancelled.store(0, Relaxed);
+    meta.flags.store(0, Relaxed);
+    meta.wait_reason.store(0, Relaxed);
+    meta.wake_time_ns.store(0, Relaxed);
+    meta.join_waiters.store(0, Relaxed);
+    meta.outcome.store(Outcome::None as u8, Relaxed);
+    meta.priority.store(Priority::Normal as u8, Relaxed);
+    meta.affinity.store(u8::MAX, Relaxed);
+    // The thread itself, its handle, and what it may hand to its children.
+    meta.references.store(2 + token::CREDIT, Relaxed);
+    meta.children_credit.store(token::CREDIT, Relaxed);
+    record.set_state(GvtState::Created);
+    let parent = worker.and_then(|worker| {
+        meta.worker_id.store(worker.index as u32, Relaxed);
+        // SAFETY: the running thread's record is mapped; null on the worker's own stack.
+        unsafe { worker.current.get().as_ref() }
+    });
+    // SAFETY: C2: the parent is the running thread.
+    let parent = parent.map_or(u32::MAX, |parent| unsafe { token::take_parent(parent) }.index());
+    meta.parent_id.store(parent, Relaxed);
+    meta.unique_id.store(next_id(worker), Relaxed);
+    if let Some(options) = options {
+        apply(record, options);
+    }
+    meta.entry_fn.store(entry::<F, T> as EntryFn as usize as u64, Relaxed);
+    // SAFETY: the storage of a fresh record holds nothing.
+    unsafe { record.put(&meta.entry_arg, f) };
+    match worker {
+        Some(worker) => worker.count_spawned(),
+        // SeqCst: see `CoreBase::live`.
+        None => {
+            core.spawned_outside.fetch_add(1, SeqCst);
+        }
+    }
+    // SAFETY: C1 of `runnable`: it is ready now, and this is its first token.
+    let task = unsafe { record.runnable() };
+    core.push(task, PushKind::Spawn);
+    // SAFETY: one of the two references is the handle's.
+    Ok(unsafe { JoinHandle::from_record(record) })
+}
+
+#[cold]
+fn apply(record: &Record, options: Options) {
+    record.meta.priority.store(options.priority as u8, Relaxed);
+    if let Some(worker) = options.affinity {
+        record.meta.affinity.store(worker as u8, Relaxed);
+        record.meta.worker_id.store(worker as u32, Relaxed);
+    }
+    if options.name.is_some() {
+        record.set_cold(Box::new(Cold { name: options.name }));
+    }
+}
+
+#[inline]
+fn next_id(worker: Option<&WorkerBase>) -> u64 {
+    let Some(worker) = worker else {
+        return NEXT_ID.fetch_add(1, Relaxed);
+    };
+    let (mut next, mut end) = worker.ids.get();
+    if next == end {
+        next = NEXT_ID.fetch_add(ID_BATCH, Relaxed);
+        end = next + ID_BATCH;
+    }
+    worker.ids.set((next + 1, end));
+    next
+}
+
+/// A thread's code: see [`EntryFn`].
+///
+/// # Safety
+///
+/// **C1**: called as the step says: `Run` or `Refuse` once, by the thread's own runner, with the closure stored;
+/// `DropResult` once, by whoever owns the stored outcome.
+unsafe fn entry<F, T>(record: &Record, step: Step)
+where
+    F: FnOnce(&CancellationToken) -> T,
+{
+    match step {
+        Step::Run => {
+            // SAFETY: C1: `spawn_on` stored it.
+            let f = unsafe { record.take::<F>(&record.meta.entry_arg) };
+            // SAFETY: the record outlives its thread.
+            let token = unsafe { Borrowed::new(record) };
+            match catch_unwind(AssertUnwindSafe(|| f(token.get()))) {
+                Ok(value) => {
+                    // SAFETY: the closure was taken out, so the storage is free.
+                    unsafe { record.put(&record.meta.result_ptr, value) };
+                    record.set_outcome(Outcome::Value);
+                }
+                Err(payload) => {
+                    let payload =
+                        if payload.is::<ShutdownUnwind>() { Box::new(SchedError::ShutDown) } else { payload };
+                    // SAFETY: as above.
+                    unsafe { record.put_panic(payload) };
+                }
+            }
+        }
+        Step::DropResult => {
+            // SAFETY: C1.
+            let result = UnsafeCell::new(Some(unsafe { record.take_result::<T>() }));
+            // A destructor that panics has said so already; there is nobody to hand it to. Its
+            // payload is forgotten, since dropping that could panic again.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(result.into_inner()))) {
+                std::mem::forget(payload);
+            }
+        }
+        Step::Refuse => {
+            // SAFETY: C1.
+            let f = unsafe { record.take::<F>(&record.meta.entry_arg) };
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(f))) {
+                std::mem::forget(payload);
+            }
+        }
+    }
+}
+
+/// Steps back: lets other threads that are ready run, and returns when it is this one's turn again.
+///
+/// Returns at once if nothing else can run on this worker. Outside a runtime:
+/// `std::thread::yield_now`. While the thread unwinds it does nothing.
+///
+/// Context: a green thread, or an OS thread. After it the OS thread may be another.
+#[inline]
+pub fn yield_now() {
+    // SAFETY: a carried worker is alive.
+    match unsafe { local::worker().as_ref() } {
+        Some(worker) => {
+            // SAFETY: a green thread that runs on `worker`, outside the runtime.
+            unsafe { (worker.vtable.yield_now)(worker) };
+        }
+        None => std::thread::yield_now(),
+    }
+}
+
+/// The running green thread's id; `None` outside a runtime.
+///
+/// Context: anywhere.
+pub fn current_id() -> Option<ThreadId> {
+    park::current().map(|record| ThreadId(record.meta.unique_id.load(Relaxed)))
+}
+
+/// The running green thread's name; `None` if it has none, or outside a runtime.
+///
+/// Context: anywhere.
+pub fn current_name() -> Option<String> {
+    park::current().and_then(Record::name).map(str::to_owned)
+}
+
+/// The running green thread's priority; `None` outside a runtime.
+///
+/// Context: anywhere.
+pub fn current_priority() -> Option<Priority> {
+    park::current().map(|record| Priority::from_u8(record.meta.priority.load(Relaxed)))
+}
+
+/// The running green thread's token; `None` outside a runtime.
+///
+/// Context: anywhere.
+pub fn current_token() -> Option<CancellationToken> {
+    park::current().map(CancellationToken::of)
+}
+
+/// Whether the caller is a green thread.
+///
+/// Context: anywhere.
+pub fn is_in_gvthread() -> bool {
+    park::current().is_some()
+}
+
+/// The worker that the running green thread is on at this moment; `None` outside a runtime.
+///
+/// Context: anywhere. The answer may be old by the time it is read.
+pub fn current_worker() -> Option<usize> {
+    // SAFETY: a carried worker is alive.
+    unsafe { local::worker().as_ref() }.map(|worker| worker.index)
+}
+
+/// What [`safepoint!`](crate::safepoint) expands to.
+#[doc(hidden)]
+#[inline]
+pub fn __safepoint() {
+    // SAFETY: a carried worker is alive.
+    let Some(worker) = (unsafe { local::worker().as_ref() }) else {
+        return;
+    };
+    // Relaxed: gauges; the flag asks for a yield and orders nothing.
+    let activity = &worker.row().activity_counter;
+    activity.store(activity.load(Relaxed).wrapping_add(1), Relaxed);
+    if worker.current().meta.preempt_flag.load(Relaxed) != 0 {
+        yield_now();
+    }
+}
+
+/// Marks a point where a long computation can be interrupted: yields if the monitor has asked for
+/// it, and otherwise costs a few instructions.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// let mut sum = 0u64;
+/// for i in 0..100_000u64 {
+///     gvt::safepoint!();
+///     sum = sum.wrapping_add(i * i);
+/// }
+/// # assert!(sum > 0); });
+/// ```
+#[macro_export]
+macro_rules! safepoint {
+    () => {
+        $crate::__safepoint()
+    };
+}
