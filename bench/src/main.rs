@@ -79,4 +79,8 @@ fn list() {
     for peer in peers::ALL {
         println!("  {:15} {}", peer.name, peer.what);
     }
+    println!("Parts of gvt:");
+    for (name, what) in peers::GVT_VARIANTS {
+        println!("  gvt+{name:11} {what}");
+    }
 }

@@ -4,12 +4,14 @@ mod corosensei;
 #[cfg(feature = "go-lib")]
 mod go_lib;
 pub mod green;
+mod gvt;
 #[cfg(feature = "may")]
 mod may;
 mod os;
 #[cfg(feature = "tokio")]
 mod tokio;
 
+pub use self::gvt::VARIANTS as GVT_VARIANTS;
 use crate::outcome::Outcome;
 use crate::params::Params;
 use crate::work;
@@ -41,6 +43,12 @@ const TWO_MAPPINGS: Option<(u64, &str)> = Some((30_000, "more stacks than vm.max
 
 /// Every peer that this build can run, in the order of the table.
 pub const ALL: &[Peer] = &[
+    Peer {
+        name: "gvt",
+        what: "gvt's threads; `gvt+PART` exchanges parts",
+        can: |work| !["ping-pong", "timeout", "channel", "skynet", "parked"].contains(&work),
+        ..PLAIN
+    },
     Peer { name: "go", what: "Go's goroutines", is_go: true, ..PLAIN },
     #[cfg(feature = "tokio")]
     Peer {
@@ -105,8 +113,8 @@ pub fn run(peer: &str, work: &str, params: &Params) -> Result<Outcome, String> {
     let mut parts = peer.split('+');
     let name = parts.next().unwrap_or_default();
     let variant: Vec<&str> = parts.collect();
-    let _ = &variant;
     match name {
+        "gvt" => work::run::<gvt::Gvt>(work, &variant, params),
         #[cfg(feature = "tokio")]
         "tokio" => tokio::run(work, params),
         #[cfg(feature = "may")]
