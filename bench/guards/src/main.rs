@@ -50,7 +50,7 @@ fn check(part: &str, write: bool, keep: bool) -> Result<bool, String> {
                 good = false;
                 "TOO MANY"
             }
-            Some(budget) if counted < budget as f64 * 0.85 => "far below: lower the budget (--write)",
+            Some(budget) if counted + 3.0 < budget as f64 * 0.85 => "far below: lower the budget (--write)",
             Some(_) => "",
         };
         let budget = budgets.of(op.name).map(|b| b.to_string()).unwrap_or_default();

@@ -95,7 +95,7 @@ fn entry(deadline_ns: u64) -> TimerEntry {
 
 /// Into a heap of 1,000, and out by handle.
 fn timer_insert_cancel(n: u64) {
-    let timers = HeapTimer::default().build(&Plan::new(1, 4096)).expect("a timer");
+    let timers = HeapTimer.build(&Plan::new(1, 4096)).expect("a timer");
     (0..1000).for_each(|i| _ = timers.insert(entry(i * 1_000_003 % 1_000_000)));
     for i in 0..n {
         let handle = timers.insert(entry(i * 7919 % 1_000_000));
@@ -105,7 +105,7 @@ fn timer_insert_cancel(n: u64) {
 
 /// Into a heap of 1,000, and out in order.
 fn timer_insert_expire(n: u64) {
-    let timers = HeapTimer::default().build(&Plan::new(1, 4096)).expect("a timer");
+    let timers = HeapTimer.build(&Plan::new(1, 4096)).expect("a timer");
     (0..1000).for_each(|i| _ = timers.insert(entry(i)));
     for i in 0..n {
         timers.insert(entry(i + 1000));

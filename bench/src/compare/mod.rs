@@ -29,6 +29,8 @@ use self::child::Limits;
 use self::go::GoPeer;
 use self::record::{Line, Run, Setting};
 use crate::cases::{self, Case, LeftOut};
+use crate::outcome::Outcome;
+use crate::params::Params;
 use crate::peers::{self, Peer};
 
 /// What to compare.
@@ -192,13 +194,18 @@ fn measure(
         command.args(sized.params.words());
         child::measure(command, limits)
     });
-    let want = (case.check)(&sized.params);
-    run.result = measured.and_then(|outcome| match outcome.check {
+    run.result = judged(measured, case, &sized.params);
+    Some(run)
+}
+
+/// A measurement whose work did not compute what it must is none.
+fn judged(measured: Result<Outcome, String>, case: &Case, params: &Params) -> Result<Outcome, String> {
+    let want = (case.check)(params);
+    measured.and_then(|outcome| match outcome.check {
         got if got == want => Ok(outcome),
         _ if case.work == "preempt" => Err("starves: the sleeper gets no turn while the spinner runs".into()),
         got => Err(format!("wrong result: {got} instead of {want}")),
-    });
-    Some(run)
+    })
 }
 
 fn write_line(json: &mut Option<File>, line: &Line) -> Result<(), String> {
@@ -214,4 +221,23 @@ fn describe(setting: &Setting) {
     let versions: Vec<String> =
         setting.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     println!("versions: {}", versions.join(", "));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sizes of every case are well-formed, and no check accepts a result that is off by one.
+    #[test]
+    fn a_wrong_result_is_no_figure() {
+        let peer = peers::find("gvt").expect("always there");
+        for case in cases::ALL {
+            for quick in [true, false] {
+                let Ok(sized) = case.sized_for(&peer, quick) else { continue };
+                let right = (case.check)(&sized.params);
+                assert!(judged(Ok(Outcome::new(right)), case, &sized.params).is_ok(), "{}", case.name);
+                assert!(judged(Ok(Outcome::new(right + 1)), case, &sized.params).is_err(), "{}", case.name);
+            }
+        }
+    }
 }
