@@ -26,6 +26,13 @@ pub fn facts() -> BTreeMap<String, String> {
     facts.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
+/// Whether others use more than a quarter of the CPUs.
+pub fn is_busy() -> bool {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let last_minute = load.split(' ').next().and_then(|word| word.parse::<f64>().ok()).unwrap_or(0.0);
+    last_minute > std::thread::available_parallelism().map_or(1, usize::from) as f64 / 4.0
+}
+
 /// Versions of this build.
 pub fn versions() -> BTreeMap<String, String> {
     let mut versions: BTreeMap<String, String> = env!("GVT_BENCH_VERSIONS")

@@ -221,6 +221,11 @@ fn describe(setting: &Setting) {
     let versions: Vec<String> =
         setting.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
     println!("versions: {}", versions.join(", "));
+    if machine::is_busy() {
+        eprintln!(
+            "This machine is busy with something else: figures of cases with 2 workers will be worse than they are."
+        );
+    }
 }
 
 #[cfg(test)]

@@ -120,7 +120,7 @@ fn chart<'a>(
     bars: &[Bar],
 ) -> Option<Chart<'a>> {
     let mut clusters = Vec::new();
-    for (case, figure) in bars {
+    for (case, figure) in bars.iter().filter(|(case, _)| runs.iter().any(|run| run.case == *case)) {
         let spread = |peer: &String| match cell(runs, case, peer, figure) {
             Cell::Value(spread, _) => Some(spread),
             Cell::Empty | Cell::Failed(_) => None,
