@@ -15,9 +15,11 @@ pub struct Chart<'a> {
     pub title: &'a str,
     /// What the axis counts.
     pub unit: &'a str,
-    /// Whose bars, in order.
-    pub peers: &'a [String],
-    /// A label, and a bar or none for each peer.
+    /// Everyone in the report, so that colours are the same in all charts.
+    pub all: &'a [String],
+    /// Whose bars are in this chart, by place in `all`.
+    pub shown: Vec<usize>,
+    /// A label, and a bar or none for each of those.
     pub clusters: Vec<(String, Vec<Option<Spread>>)>,
 }
 
@@ -71,7 +73,7 @@ pub fn draw(chart: &Chart<'_>, path: &Path) -> Result<(), Fault> {
             let Some(bar) = bar else { continue };
             let left = place as f64 + 0.06 + index as f64 * width;
             let (right, middle) = (left + width * 0.9, left + width * 0.45);
-            let fill = colour(chart.peers, index).filled();
+            let fill = colour(chart.all, chart.shown[index]).filled();
             plane.draw(&Rectangle::new([(left, bottom), (right, bar.median.max(bottom))], fill))?;
             plane.draw(&PathElement::new(
                 [(middle, bar.min.max(bottom)), (middle, bar.max)],
@@ -94,8 +96,9 @@ pub fn draw(chart: &Chart<'_>, path: &Path) -> Result<(), Fault> {
 
 fn legend(chart: &Chart<'_>, root: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), Fault> {
     let mut x = 16;
-    for (index, peer) in chart.peers.iter().enumerate() {
-        root.draw(&Rectangle::new([(x, 40), (x + 12, 52)], colour(chart.peers, index).filled()))?;
+    for &place in &chart.shown {
+        let peer = &chart.all[place];
+        root.draw(&Rectangle::new([(x, 40), (x + 12, 52)], colour(chart.all, place).filled()))?;
         root.draw(&Text::new(peer.clone(), (x + 16, 40), ("sans-serif", 13).into_font()))?;
         x += 34 + 8 * peer.len() as i32;
     }

@@ -119,18 +119,18 @@ fn chart<'a>(
     unit: &'a str,
     bars: &[Bar],
 ) -> Option<Chart<'a>> {
-    let mut clusters = Vec::new();
-    for (case, figure) in bars.iter().filter(|(case, _)| runs.iter().any(|run| run.case == *case)) {
-        let spread = |peer: &String| match cell(runs, case, peer, figure) {
-            Cell::Value(spread, _) => Some(spread),
-            Cell::Empty | Cell::Failed(_) => None,
-        };
-        let bars: Vec<_> = setting.peers.iter().map(spread).collect();
-        if bars.iter().any(Option::is_some) {
-            clusters.push(((*case).to_owned(), bars));
-        }
-    }
-    (!clusters.is_empty()).then_some(Chart { title, unit, peers: &setting.peers, clusters })
+    let bar = |case: &str, peer: &str, figure: &str| match cell(runs, case, peer, figure) {
+        Cell::Value(spread, _) => Some(spread),
+        Cell::Empty | Cell::Failed(_) => None,
+    };
+    let has_a_bar = |place: &usize| bars.iter().any(|(c, f)| bar(c, &setting.peers[*place], f).is_some());
+    let shown: Vec<usize> = (0..setting.peers.len()).filter(has_a_bar).collect();
+    let cluster = |(case, figure): &Bar| {
+        let bars: Vec<_> = shown.iter().map(|place| bar(case, &setting.peers[*place], figure)).collect();
+        bars.iter().any(Option::is_some).then(|| ((*case).to_owned(), bars))
+    };
+    let clusters: Vec<_> = bars.iter().filter_map(cluster).collect();
+    (!clusters.is_empty()).then_some(Chart { title, unit, all: &setting.peers, shown, clusters })
 }
 
 fn measured<'a>(runs: &'a [Run]) -> impl Iterator<Item = &'static Case> + 'a {
