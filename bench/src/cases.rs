@@ -60,6 +60,11 @@ const fn figure(key: &'static str, label: &'static str, unit: &'static str) -> F
 }
 
 impl Figure {
+    /// The bound that holds for the sizes measured: totals grow with them.
+    pub fn bound(&self, quick: bool) -> Option<f64> {
+        self.at_most.filter(|_| !(quick && self.unit == "s"))
+    }
+
     const fn ahead(mut self, peer: &'static str, times: f64) -> Self {
         self.ahead = Some((peer, times));
         self

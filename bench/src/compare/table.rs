@@ -36,7 +36,7 @@ pub fn print(setting: &Setting, runs: &[Run]) {
                 let text = text(case, figure, runs, peer, ours.filter(|_| peer != base), &mut notes);
                 row.push(Field::new(text).set_alignment(CellAlignment::Right));
             }
-            row.push(goal(case, figure, runs, base));
+            row.push(goal(case, figure, runs, base, setting.quick));
             table.add_row(row);
         }
     }
@@ -71,13 +71,13 @@ fn text(
 }
 
 /// Whether gvt is as quick, and as far ahead of a peer, as it should be.
-fn goal(case: &Case, figure: &Figure, runs: &[Run], base: &str) -> Field {
+fn goal(case: &Case, figure: &Figure, runs: &[Run], base: &str, quick: bool) -> Field {
     let median = |peer| cell(runs, case.name, peer, figure.key).median();
     let Some(ours) = median(base).filter(|_| base.starts_with("gvt")) else { return Field::new("") };
     let verdict = |met: bool| if met { "met" } else { "missed" };
     let mut lines = Vec::new();
     let mut all_met = true;
-    if let Some(most) = figure.at_most {
+    if let Some(most) = figure.bound(quick) {
         all_met &= ours <= most;
         lines.push(format!("≤ {}: {}", short(most), verdict(ours <= most)));
     }
