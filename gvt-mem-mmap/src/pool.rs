@@ -65,7 +65,8 @@ pub struct MmapPool {
 impl MmapPool {
     pub(crate) fn new(slot_size: usize, force_mprotect_guards: bool, plan: &Plan) -> Self {
         let workers = plan.workers.clamp(1, MAX_WORKERS);
-        let slots = plan.max_gvthreads.saturating_add(workers * CACHE + TRIM_BATCH);
+        // What P3 keeps back, at the most, is on top.
+        let slots = plan.max_gvthreads.saturating_add((workers - 1) * CACHE + TRIM_BATCH);
         let layout = Layout::new(slot_size, slots);
         let guarding = if force_mprotect_guards { Guarding::Protect } else { Guarding::probe() };
         MmapPool { shared: Arc::new(Shared::new(layout, guarding, workers)) }
