@@ -36,7 +36,7 @@
 //! 16 MiB slot is sometimes seen to cost, and only using fewer pages, or used ones, avoids it.
 //!
 //! **Limits.** With `vm.overcommit_memory=2` the kernel counts address space as memory: use small slots.
-//! After `mlockall(MCL_FUTURE)` reserving fails. `trim` sorts the free slots under the lock, some 15 ms for
+//! After `mlockall(MCL_FUTURE)` reserving fails. `trim` sorts the free slots under the lock, some 20 ms for
 //! a million. Page-table pages are given back from Linux 6.14 on.
 
 use std::ptr::NonNull;
