@@ -99,6 +99,7 @@ impl Solo {
         self.ring.len() + usize::from(self.next_up.is_some())
     }
 
+    #[inline]
     pub(crate) fn upcoming(&self, distance: usize) -> Option<NonNull<Metadata>> {
         match &self.next_up {
             Some(task) if distance == 0 => Some(task.as_ptr()),

@@ -335,6 +335,7 @@ impl Member {
             || transit::census(peers.iter().map(|peer| &peer.moves)) != before
     }
 
+    #[inline]
     pub(crate) fn upcoming(&self, distance: usize) -> Option<NonNull<Metadata>> {
         let next_up = self.next_up.peek();
         let distance = match next_up {

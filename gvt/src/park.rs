@@ -14,9 +14,8 @@ pub(crate) struct ShutdownUnwind;
 /// The running green thread's record, if this is one.
 #[inline]
 pub(crate) fn current<'a>() -> Option<&'a Record> {
-    // SAFETY: a carried worker is alive; its running thread's record stays mapped, and the caller,
-    // being that thread, keeps it.
-    unsafe { local::worker().as_ref()?.current.get().as_ref() }
+    // SAFETY: the running thread's record stays mapped, and the caller, being that thread, keeps it.
+    unsafe { local::current().as_ref() }
 }
 
 /// One wait of the running green thread.
@@ -85,7 +84,7 @@ impl<'a> Wait<'a> {
         // SAFETY: a green thread runs on a worker.
         let worker = unsafe { &*worker };
         // SAFETY: this is the running thread, inside the runtime, with its wait armed.
-        unsafe { (worker.vtable.park)(worker, self.number) };
+        unsafe { (worker.vtable.park)(worker) };
         local::leave();
         self.record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
     }

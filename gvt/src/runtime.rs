@@ -172,7 +172,8 @@ where
         for index in 0..workers {
             let id = WorkerId::new(index);
             let worker = Box::new(Worker {
-                base: WorkerBase::new(core.base.vtable, base, index),
+                // SAFETY: C1: the core is boxed and owns the worker.
+                base: unsafe { WorkerBase::new(core.base.vtable, base, index) },
                 queue: core.queue.local(id).into(),
                 slots: core.slots.local(id).into(),
             });

@@ -199,6 +199,7 @@ where
     let worker = local::enter();
     // SAFETY: a carried worker is alive.
     let Some(worker) = (unsafe { worker.as_ref() }) else {
+        local::leave();
         return Err(SchedError::NoRuntime { call: "spawn" });
     };
     // SAFETY: C1; entered, on the worker's OS thread.
@@ -260,16 +261,20 @@ where
     meta.entry_fn.store(entry::<F, T> as EntryFn as usize as u64, Relaxed);
     // SAFETY: the storage of a fresh record holds nothing.
     unsafe { record.put(&meta.entry_arg, f) };
-    match worker {
-        Some(worker) => worker.count_spawned(),
-        // SeqCst: see `CoreBase::live`.
-        None => {
-            core.spawned_outside.fetch_add(1, SeqCst);
-        }
-    }
     // SAFETY: C1 of `runnable`: it is ready now, and this is its first token.
     let task = unsafe { record.runnable() };
-    core.push(task, PushKind::Spawn);
+    match worker {
+        Some(worker) => {
+            worker.count_spawned();
+            // SAFETY: C2.
+            unsafe { (worker.vtable.push_spawned)(worker, task) };
+        }
+        None => {
+            // SeqCst: see `CoreBase::live`.
+            core.spawned_outside.fetch_add(1, SeqCst);
+            core.push(task, PushKind::Spawn);
+        }
+    }
     // SAFETY: one of the two references is the handle's.
     Ok(unsafe { JoinHandle::from_record(record) })
 }
@@ -358,12 +363,17 @@ where
 #[inline]
 pub fn yield_now() {
     // SAFETY: a carried worker is alive.
-    match unsafe { local::worker().as_ref() } {
+    let green = match unsafe { local::enter().as_ref() } {
         Some(worker) => {
-            // SAFETY: a green thread that runs on `worker`, outside the runtime.
+            // SAFETY: a green thread that runs on `worker`, inside the runtime.
             unsafe { (worker.vtable.yield_now)(worker) };
+            true
         }
-        None => std::thread::yield_now(),
+        None => false,
+    };
+    local::leave();
+    if !green {
+        std::thread::yield_now();
     }
 }
 
@@ -406,6 +416,7 @@ pub fn is_in_gvthread() -> bool {
 ///
 /// Context: anywhere. The answer may be old by the time it is read.
 pub fn current_worker() -> Option<usize> {
+    let _section = local::Section::new();
     // SAFETY: a carried worker is alive.
     unsafe { local::worker().as_ref() }.map(|worker| worker.index)
 }
@@ -414,14 +425,7 @@ pub fn current_worker() -> Option<usize> {
 #[doc(hidden)]
 #[inline]
 pub fn __safepoint() {
-    // SAFETY: a carried worker is alive.
-    let Some(worker) = (unsafe { local::worker().as_ref() }) else {
-        return;
-    };
-    // Relaxed: gauges; the flag asks for a yield and orders nothing.
-    let activity = &worker.row().activity_counter;
-    activity.store(activity.load(Relaxed).wrapping_add(1), Relaxed);
-    if worker.current().meta.preempt_flag.load(Relaxed) != 0 {
+    if local::safepoint() {
         yield_now();
     }
 }

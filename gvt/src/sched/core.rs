@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 
 use gvt_traits::{
     ContextSwitch, MemoryError, Preemptor, PushKind, ReadyQueue, Runnable, SlotAllocator, TimerBackend,
-    TimerEntry, TimerHandle, WorkerTable,
+    TimerEntry, TimerHandle, WorkerState, WorkerTable,
 };
 
 use super::idle::IdleSet;
@@ -40,11 +40,13 @@ pub(crate) trait Parts: Send + Sync + Sized + 'static {
 pub(crate) struct Vtable {
     /// Lets others run; returns when it is this thread's turn again.
     pub(crate) yield_now: unsafe fn(&WorkerBase),
-    /// Leaves the stack until wait `number` of the running thread is ended.
-    pub(crate) park: unsafe fn(&WorkerBase, number: u64),
+    /// Leaves the stack until the running thread's wait is ended.
+    pub(crate) park: unsafe fn(&WorkerBase),
     /// Queues a thread, through the calling worker if it is of this runtime, and wakes a sleeper
     /// if that helps.
     pub(crate) push: unsafe fn(&CoreBase, Runnable, PushKind),
+    /// Queues a new thread through the worker that the caller carries.
+    pub(crate) push_spawned: unsafe fn(&WorkerBase, Runnable),
     pub(crate) insert_timer: unsafe fn(&CoreBase, TimerEntry) -> TimerHandle,
     pub(crate) cancel_timer: unsafe fn(&CoreBase, TimerHandle) -> Option<TimerEntry>,
     pub(crate) now_ns: unsafe fn(&CoreBase) -> u64,
@@ -134,16 +136,53 @@ fn unsafe_ref<'a>(worker: *const WorkerBase) -> &'a WorkerBase {
     unsafe { &*worker }
 }
 
-/// What whoever runs next on a worker does for the thread that left.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum After {
+/// What whoever runs next on a worker does for the thread that left: one word, the low bits say what.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct After(usize);
+
+impl After {
     /// Nothing.
-    Nothing,
+    pub(crate) const NOTHING: After = After(0);
+    const YIELDED: usize = 1;
+    const PARKED: usize = 2;
+    const ENDED: usize = 3;
+    const KIND: usize = 3;
+
     /// It yielded: queue it.
-    Yielded(*const Record),
+    #[inline]
+    pub(crate) fn yielded(record: &Record) -> Self {
+        After(&raw const *record as usize | Self::YIELDED)
+    }
+
     /// It waits: commit the wait.
-    Parked(*const Record, u64),
+    #[inline]
+    pub(crate) fn parked(record: &Record) -> Self {
+        After(&raw const *record as usize | Self::PARKED)
+    }
+
     /// It ended: release its slot.
+    #[inline]
+    pub(crate) fn ended(slot: u32) -> Self {
+        After((slot as usize) << 2 | Self::ENDED)
+    }
+
+    #[inline]
+    pub(crate) fn decode(self) -> Departed {
+        let record = (self.0 & !Self::KIND) as *const Record;
+        match self.0 & Self::KIND {
+            Self::YIELDED => Departed::Yielded(record),
+            Self::PARKED => Departed::Parked(record),
+            Self::ENDED => Departed::Ended((self.0 >> 2) as u32),
+            _ => Departed::Nobody,
+        }
+    }
+}
+
+/// [`After`], decoded.
+pub(crate) enum Departed {
+    Nobody,
+    Yielded(*const Record),
+    Parked(*const Record),
     Ended(u32),
 }
 
@@ -152,14 +191,14 @@ pub(crate) enum After {
 pub(crate) struct WorkerBase {
     pub(crate) vtable: &'static Vtable,
     pub(crate) core: *const CoreBase,
-    pub(crate) index: usize,
+    /// Its row of the worker table.
+    row: *const WorkerState,
     /// The thread that runs here.
     pub(crate) current: Cell<*const Record>,
     pub(crate) after: Cell<After>,
+    pub(crate) index: usize,
     /// A thread that must go on on the OS thread that keeps it.
     pub(crate) handoff: Cell<*const Record>,
-    /// Scheduling decisions; every 64th does the rounds.
-    pub(crate) tick: Cell<u32>,
     /// It was woken to search and has found nothing yet.
     pub(crate) searching: Cell<bool>,
     /// Wake-ups since the last scheduling decision: the first is kept, the others are offered.
@@ -180,15 +219,19 @@ pub(crate) struct WorkerBase {
 }
 
 impl WorkerBase {
-    pub(crate) fn new(vtable: &'static Vtable, core: *const CoreBase, index: usize) -> Self {
+    /// # Safety
+    ///
+    /// **C1**: `core` is initialised and outlives the worker.
+    pub(crate) unsafe fn new(vtable: &'static Vtable, core: *const CoreBase, index: usize) -> Self {
         WorkerBase {
             vtable,
             core,
-            index,
+            // SAFETY: the rows are allocated before the workers, and kept as long.
+            row: unsafe { &raw const (&(*core).rows.rows)[index] },
             current: Cell::new(ptr::null()),
-            after: Cell::new(After::Nothing),
+            after: Cell::new(After::NOTHING),
+            index,
             handoff: Cell::new(ptr::null()),
-            tick: Cell::new(0),
             searching: Cell::new(false),
             wakes: Cell::new(0),
             coarse_ns: Cell::new(0),
@@ -217,8 +260,18 @@ impl WorkerBase {
     }
 
     #[inline]
-    pub(crate) fn row(&self) -> &gvt_traits::WorkerState {
-        &self.core().rows.rows[self.index]
+    pub(crate) fn row(&self) -> &WorkerState {
+        // SAFETY: C1 of `new`.
+        unsafe { &*self.row }
+    }
+
+    /// Adds to the activity counter, and returns it. Relaxed: a gauge, written by the carrier only.
+    #[inline]
+    pub(crate) fn count_activity(&self, by: u32) -> u32 {
+        let counter = &self.row().activity_counter;
+        let count = counter.load(Relaxed).wrapping_add(by);
+        counter.store(count, Relaxed);
+        count
     }
 
     #[inline]

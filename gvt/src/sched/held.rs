@@ -74,9 +74,9 @@ pub(crate) unsafe fn resume<P: Parts>(record: &Record) {
 ///
 /// # Safety
 ///
-/// **C1**: called by the green thread `record` that runs on `worker`, inside the runtime, with wait
-/// `number` armed.
-pub(crate) unsafe fn park_held<P: Parts>(worker: &Worker<P>, record: &Record, number: u64) {
+/// **C1**: called by the green thread `record` that runs on `worker`, inside the runtime, with its
+/// wait armed.
+pub(crate) unsafe fn park_held<P: Parts>(worker: &Worker<P>, record: &Record) {
     // SAFETY: C1.
     if !unsafe { release_worker::<P>(&worker.base) } {
         // Without an OS thread to hand the worker to: wait for the word itself.
@@ -86,7 +86,7 @@ pub(crate) unsafe fn park_held<P: Parts>(worker: &Worker<P>, record: &Record, nu
         record.set_state(GvtState::Running);
         return;
     }
-    if wait::commit(&record.meta.wait, number) == Committed::Queue {
+    if wait::commit(&record.meta.wait) == Committed::Queue {
         // SAFETY: W2: the committer queues it.
         let task = unsafe { record.runnable() };
         record.core().push(task, gvt_traits::PushKind::Wake);

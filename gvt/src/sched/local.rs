@@ -12,9 +12,12 @@
 
 use std::cell::Cell;
 use std::ptr;
+use std::sync::atomic::{Ordering::*, compiler_fence};
 
 use super::core::WorkerBase;
 use super::os_thread::OsThread;
+use super::record::Record;
+use super::schedule::ROUNDS;
 
 struct OsLocal {
     worker: Cell<*const WorkerBase>,
@@ -29,34 +32,63 @@ thread_local! {
     };
 }
 
-/// The worker that this OS thread carries, or null.
+/// The worker that this OS thread carries, or null. To be dereferenced only inside the runtime: a thread
+/// that is taken off its worker between the look and the use would use another thread's worker.
 #[inline(never)]
 pub(crate) fn worker() -> *const WorkerBase {
     LOCAL.with(|local| local.worker.get())
 }
 
-/// The same, entering the runtime if there is one.
+/// Enters the runtime; the worker that this OS thread carries, or null.
 #[inline(never)]
 pub(crate) fn enter() -> *const WorkerBase {
     LOCAL.with(|local| {
-        let worker = local.worker.get();
-        if !worker.is_null() {
-            local.depth.set(local.depth.get() + 1);
-        }
-        worker
+        // First deeper, then the look: from here on the thread keeps its worker.
+        local.depth.set(local.depth.get() + 1);
+        compiler_fence(SeqCst);
+        local.worker.get()
     })
 }
 
 /// Leaves the runtime.
 #[inline(never)]
 pub(crate) fn leave() {
-    LOCAL.with(|local| local.depth.set(local.depth.get() - 1));
+    LOCAL.with(|local| {
+        compiler_fence(SeqCst);
+        local.depth.set(local.depth.get() - 1);
+    });
 }
 
-/// How deep in the runtime this OS thread is.
+/// The running green thread's record, or null.
 #[inline(never)]
-pub(crate) fn depth() -> u32 {
-    LOCAL.with(|local| local.depth.get())
+pub(crate) fn current() -> *const Record {
+    LOCAL.with(|local| {
+        local.depth.set(local.depth.get() + 1);
+        compiler_fence(SeqCst);
+        // SAFETY: a carried worker is alive.
+        let record =
+            unsafe { local.worker.get().as_ref() }.map_or(ptr::null(), |worker| worker.current.get());
+        compiler_fence(SeqCst);
+        local.depth.set(local.depth.get() - 1);
+        record
+    })
+}
+
+/// What `safepoint!` does: counts it, and says whether the running thread is asked to yield.
+#[inline(never)]
+pub(crate) fn safepoint() -> bool {
+    LOCAL.with(|local| {
+        local.depth.set(local.depth.get() + 1);
+        compiler_fence(SeqCst);
+        // SAFETY: a carried worker is alive.
+        let asked = unsafe { local.worker.get().as_ref() }.is_some_and(|worker| {
+            worker.count_activity(ROUNDS);
+            worker.current().meta.preempt_flag.load(Relaxed) != 0
+        });
+        compiler_fence(SeqCst);
+        local.depth.set(local.depth.get() - 1);
+        asked
+    })
 }
 
 /// This OS thread, if the runtime started it.
@@ -81,20 +113,19 @@ pub(crate) fn adopt(os_thread: *const OsThread) {
 
 /// A runtime section, left when dropped. Must not be held by code that may unwind out of a
 /// scheduling function; the functions that switch call `enter` and `leave` themselves.
-pub(crate) struct Section(bool);
+pub(crate) struct Section(());
 
 impl Section {
     #[inline]
     pub(crate) fn new() -> Self {
-        Section(!enter().is_null())
+        enter();
+        Section(())
     }
 }
 
 impl Drop for Section {
     #[inline]
     fn drop(&mut self) {
-        if self.0 {
-            leave();
-        }
+        leave();
     }
 }

@@ -87,11 +87,6 @@ impl Record {
         Record { meta: Metadata::new(id), storage: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 
-    pub(crate) fn from_meta(meta: NonNull<Metadata>) -> NonNull<Record> {
-        // A record begins with its metadata (`repr(C)`).
-        meta.cast()
-    }
-
     pub(crate) fn registers(&self) -> *mut Registers {
         self.meta.registers.get()
     }
@@ -111,6 +106,12 @@ impl Record {
         let core = self.meta.runtime.load(Relaxed) as *const CoreBase;
         // SAFETY: the core outlives its table.
         unsafe { &*core }
+    }
+
+    /// Whether it never ran, and so has no stack yet.
+    #[inline]
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.meta.state.load(Relaxed) == GvtState::Created as u8
     }
 
     pub(crate) fn state(&self) -> GvtState {

@@ -59,7 +59,7 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
         Some(next) => {
             // SAFETY: records outlive their tokens.
             let next_record = unsafe { &*next };
-            if next_record.state() == GvtState::Created {
+            if next_record.is_fresh() {
                 next_record.meta.slot.store(slot, Relaxed);
                 schedule::install(&worker.base, next_record);
                 std::mem::forget(no_unwind);
@@ -77,7 +77,7 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
         }
         None => schedule::native(&worker.base),
     };
-    worker.base.after.set(After::Ended(slot));
+    worker.base.after.set(After::ended(slot));
     // SAFETY: C2 of `switch`: fresh from `pick`, or this OS thread's loop. The stack is released by
     // whoever arrives.
     unsafe { P::Context::leave(registers) }

@@ -32,14 +32,15 @@ use gvt_traits::{
     SlotAllocator, TimerBackend, TimerEntry, TimerHandle, WorkerId,
 };
 
-use super::core::{After, Core, CoreBase, Parts, Vtable, Worker, WorkerBase};
+use super::core::{After, Core, CoreBase, Departed, Parts, Vtable, Worker, WorkerBase};
 use super::os_thread::OsThread;
 use super::record::Record;
 use super::wait::{self, Committed};
 use super::{held, local, root};
 
-/// Rounds (timers, debts) are made at every this-many-th decision.
-const ROUNDS: u32 = 64;
+/// Rounds (timers, debts) are made at every this-many-th decision. Safepoints count as so many decisions, so
+/// that they do not disturb the rhythm.
+pub(crate) const ROUNDS: u32 = 64;
 /// Places ahead in the queue whose record is prefetched, and whose stack is.
 const RECORD_AHEAD: usize = 8;
 const STACK_AHEAD: usize = 4;
@@ -49,6 +50,7 @@ impl<P: Parts> Core<P> {
         yield_now: yield_now::<P>,
         park: park::<P>,
         push: push::<P>,
+        push_spawned: push_spawned::<P>,
         insert_timer: insert_timer::<P>,
         cancel_timer: cancel_timer::<P>,
         now_ns: now_ns::<P>,
@@ -84,16 +86,12 @@ pub(crate) enum Place {
 /// # Safety
 ///
 /// **C1**: this OS thread carries `worker` and is inside the runtime.
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record> {
     let base = &worker.base;
-    let tick = base.tick.get().wrapping_add(1);
-    base.tick.set(tick);
+    let activity = base.count_activity(1);
     base.wakes.set(0);
-    let row = base.row();
-    // Relaxed: a gauge, written here only.
-    row.activity_counter.store(row.activity_counter.load(Relaxed).wrapping_add(1), Relaxed);
-    if tick % ROUNDS == 0 || base.poke.load(Relaxed) {
+    if activity % ROUNDS == 0 || base.poke.load(Relaxed) {
         // SAFETY: C1.
         unsafe { rounds(worker) };
     }
@@ -208,19 +206,18 @@ pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
 /// # Safety
 ///
 /// C1 of [`pick`].
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kind: PushKind) {
     let core = worker.core();
     // SAFETY: C1.
     core.queue.push(unsafe { worker.queue() }, task, kind);
-    if core.base.worker_count == 1 {
-        // The only worker is awake: it is this one.
+    // After a yield the number of queued threads has not grown: whoever should know has been told. And
+    // an only worker is awake, since it is this one.
+    if kind == PushKind::Yield || core.base.worker_count == 1 {
         return;
     }
     let base = &worker.base;
     let offer = match kind {
-        // The number of queued threads has not grown: whoever should know has been told.
-        PushKind::Yield => false,
         // The first thread woken since the last decision is likely run here next, when the present
         // one waits; waking another worker for it would tear a pair apart. Should the
         // present one run on instead, the monitor offers it.
@@ -248,7 +245,7 @@ pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kin
 pub(crate) unsafe fn place<P: Parts>(worker: &Worker<P>, next: *const Record) -> Result<Place, MemoryError> {
     // SAFETY: C2: records outlive their tokens.
     let record = unsafe { &*next };
-    if record.state() == GvtState::Created {
+    if record.is_fresh() {
         // SAFETY: C1, C2.
         unsafe { bind::<P>(worker, record)? };
     } else if !record.meta.suspended.load(Relaxed).is_null() {
@@ -289,14 +286,31 @@ unsafe fn bind<P: Parts>(worker: &Worker<P>, record: &Record) -> Result<(), Memo
 /// # Safety
 ///
 /// C1 of [`pick`].
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn target<P: Parts>(worker: &Worker<P>) -> *const Registers {
-    loop {
-        // SAFETY: C1.
-        let Some(next) = (unsafe { pick(worker) }) else {
-            return native(&worker.base);
-        };
+    // SAFETY: C1.
+    let Some(next) = (unsafe { pick(worker) }) else {
+        return native(&worker.base);
+    };
+    // SAFETY: records outlive their tokens.
+    let record = unsafe { &*next };
+    if record.is_fresh() || !record.meta.suspended.load(Relaxed).is_null() {
         // SAFETY: C1; just picked.
+        return unsafe { target_slow(worker, next) };
+    }
+    install(&worker.base, record);
+    record.registers()
+}
+
+/// [`target`] for a thread that has no stack yet, or is held.
+///
+/// # Safety
+///
+/// C1 and C2 of [`place`].
+#[inline(never)]
+unsafe fn target_slow<P: Parts>(worker: &Worker<P>, mut next: *const Record) -> *const Registers {
+    loop {
+        // SAFETY: C1, C2.
         match unsafe { place(worker, next) } {
             // SAFETY: records outlive their threads.
             Ok(Place::Here(next)) => return unsafe { &*next }.registers(),
@@ -307,11 +321,16 @@ pub(crate) unsafe fn target<P: Parts>(worker: &Worker<P>) -> *const Registers {
             // SAFETY: C1; just picked and not started.
             Err(error) => unsafe { root::refuse(worker, &*next, error) },
         }
+        // SAFETY: C1.
+        match unsafe { pick(worker) } {
+            Some(other) => next = other,
+            None => return native(&worker.base),
+        }
     }
 }
 
 /// The registers of this OS thread's loop.
-#[inline]
+#[inline(never)]
 pub(crate) fn native(base: &WorkerBase) -> *const Registers {
     base.current.set(ptr::null());
     // SAFETY: on a worker's OS thread, which is one of the runtime's.
@@ -323,7 +342,7 @@ pub(crate) fn native(base: &WorkerBase) -> *const Registers {
 /// # Safety
 ///
 /// C1 of [`pick`]; **C2**: `record` runs here; `target` came from [`target`] or [`native`].
-#[inline]
+#[inline(always)]
 unsafe fn depart<P: Parts>(worker: &Worker<P>, record: &Record, after: After, target: *const Registers) {
     worker.base.after.set(after);
     // SAFETY: C1 of `switch`: the record is this thread's. C2: `target` is a saved context that this
@@ -349,27 +368,27 @@ pub(crate) unsafe fn arrive<P: Parts>() {
 /// # Safety
 ///
 /// C1 of [`pick`].
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn run_after<P: Parts>(worker: &Worker<P>) {
-    match worker.base.after.replace(After::Nothing) {
-        After::Nothing => {}
-        After::Yielded(record) => {
+    match worker.base.after.replace(After::NOTHING).decode() {
+        Departed::Nobody => {}
+        Departed::Yielded(record) => {
             // SAFETY: it has left its stack, runs nowhere, and no token of it exists.
             let task = unsafe { (*record).runnable() };
             // SAFETY: C1.
             unsafe { push_here(worker, task, PushKind::Yield) };
         }
-        After::Parked(record, number) => {
+        Departed::Parked(record) => {
             // SAFETY: records outlive their threads.
             let record = unsafe { &*record };
-            if wait::commit(&record.meta.wait, number) == Committed::Queue {
+            if wait::commit(&record.meta.wait) == Committed::Queue {
                 // SAFETY: W2: the committer queues it, and nobody else does.
                 let task = unsafe { record.runnable() };
                 // SAFETY: C1.
                 unsafe { push_here(worker, task, PushKind::Wake) };
             }
         }
-        After::Ended(slot) => {
+        Departed::Ended(slot) => {
             // SAFETY: the index was taken from the token when the slot was bound.
             let slot = unsafe { Slot::from_index(slot) };
             // SAFETY: C1 of `release`: its thread has ended and its stack was left for good.
@@ -380,9 +399,8 @@ pub(crate) unsafe fn run_after<P: Parts>(worker: &Worker<P>) {
 
 /// # Safety
 ///
-/// **C1**: called by a green thread that runs on `base`, outside the runtime.
+/// **C1**: called by a green thread that runs on `base`, inside the runtime.
 unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
-    local::enter();
     let no_unwind = NoUnwind;
     // SAFETY: C1.
     let worker = unsafe { Worker::<P>::of(base) };
@@ -396,11 +414,10 @@ unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
         if let Some(target) = unsafe { target_if_any(worker) } {
             record.set_state(GvtState::Ready);
             // SAFETY: C1, entered; the target is fresh.
-            unsafe { depart(worker, record, After::Yielded(record), target) };
+            unsafe { depart(worker, record, After::yielded(record), target) };
         }
     }
     std::mem::forget(no_unwind);
-    local::leave();
 }
 
 /// [`target`], or `None` if nothing else can run.
@@ -408,7 +425,7 @@ unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
 /// # Safety
 ///
 /// C1 of [`pick`].
-#[inline]
+#[inline(always)]
 unsafe fn target_if_any<P: Parts>(worker: &Worker<P>) -> Option<*const Registers> {
     let current = worker.base.current.get();
     // SAFETY: C1.
@@ -422,8 +439,8 @@ unsafe fn target_if_any<P: Parts>(worker: &Worker<P>) -> Option<*const Registers
 
 /// # Safety
 ///
-/// **C1**: called by a green thread that runs on `base`, inside the runtime, with wait `number` armed.
-unsafe fn park<P: Parts>(base: &WorkerBase, number: u64) {
+/// **C1**: called by a green thread that runs on `base`, inside the runtime, with its wait armed.
+unsafe fn park<P: Parts>(base: &WorkerBase) {
     let no_unwind = NoUnwind;
     // SAFETY: C1.
     let worker = unsafe { Worker::<P>::of(base) };
@@ -432,12 +449,12 @@ unsafe fn park<P: Parts>(base: &WorkerBase, number: u64) {
     record.meta.blocked_since_ns.store(base.coarse_ns.get(), Relaxed);
     if std::thread::panicking() {
         // SAFETY: C1.
-        unsafe { held::park_held::<P>(worker, record, number) };
+        unsafe { held::park_held::<P>(worker, record) };
     } else {
         // SAFETY: C1.
         let target = unsafe { target(worker) };
         // SAFETY: C1; the target is fresh.
-        unsafe { depart(worker, record, After::Parked(record, number), target) };
+        unsafe { depart(worker, record, After::parked(record), target) };
     }
     std::mem::forget(no_unwind);
 }
@@ -446,22 +463,30 @@ unsafe fn park<P: Parts>(base: &WorkerBase, number: u64) {
 ///
 /// C1 of `Core::of`.
 unsafe fn push<P: Parts>(base: &CoreBase, task: Runnable, kind: PushKind) {
-    let _section = local::Section::new();
-    let worker = local::worker();
-    // SAFETY: a worker that an OS thread carries is alive.
-    if let Some(worker) = unsafe { worker.as_ref() }
-        && ptr::eq(worker.core, base)
-    {
-        // SAFETY: carried by this OS thread, inside a section.
-        unsafe { push_here(Worker::<P>::of(worker), task, kind) };
-    } else {
-        // SAFETY: C1.
-        unsafe { Core::<P>::of(base) }.queue.inject(task);
-        if P::Queue::PUSH_FENCE == PushFence::ByRuntime {
-            base.idle.push_fence();
+    // SAFETY: a carried worker is alive.
+    match unsafe { local::enter().as_ref() } {
+        Some(worker) if ptr::eq(worker.core, base) => {
+            // SAFETY: carried by this OS thread, inside the runtime.
+            unsafe { push_here(Worker::<P>::of(worker), task, kind) };
         }
-        wake_one(base);
+        _ => {
+            // SAFETY: C1.
+            unsafe { Core::<P>::of(base) }.queue.inject(task);
+            if P::Queue::PUSH_FENCE == PushFence::ByRuntime {
+                base.idle.push_fence();
+            }
+            wake_one(base);
+        }
     }
+    local::leave();
+}
+
+/// # Safety
+///
+/// **C1**: this OS thread carries `base` and is inside the runtime.
+unsafe fn push_spawned<P: Parts>(base: &WorkerBase, task: Runnable) {
+    // SAFETY: C1.
+    unsafe { push_here(Worker::<P>::of(base), task, PushKind::Spawn) };
 }
 
 /// # Safety
