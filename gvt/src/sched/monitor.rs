@@ -3,7 +3,8 @@
 //! A worker that runs one thread for long looks neither at timers nor at its queue. While any
 //! worker is busy the monitor looks at the worker table once a tick:
 //!
-//! - **M1** a worker whose activity has not moved for a time slice gets its thread's preempt flag set;
+//! - **M1** a worker that has made no scheduling decision for a time slice gets its thread's preempt flag
+//!   set. Safepoints are no decisions: a thread that passes them holds its worker all the same;
 //! - **M2** a deadline has passed and nobody has fired it: a sleeping worker is woken for it, or, if
 //!   all are busy, every worker is asked for its rounds and the thread of a stuck one is flagged;
 //! - **M3** a worker is stuck, threads are queued, and another worker sleeps: that one is woken (the
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicU32, Ordering::*, fence};
 use gvt_traits::{GvtId, MAX_WORKERS, ReadyQueue, Strength, TimerBackend};
 
 use super::core::{Core, Parts};
+use super::schedule::ROUNDS;
 use crate::os::{futex_wait_until, futex_wake, monotonic_ns};
 
 const AWAKE: u32 = 0;
@@ -64,7 +66,9 @@ impl MonitorState {
 /// What the monitor remembers of a worker.
 #[derive(Clone, Copy)]
 struct Seen {
-    activity: u32,
+    /// Scheduling decisions, modulo [`ROUNDS`]: as much of them as the activity counter tells apart from
+    /// safepoints. Should a whole number of rounds pass between two ticks, the worst is a flag too many.
+    decisions: u32,
     since_ns: u64,
     flagged: bool,
 }
@@ -80,7 +84,7 @@ pub(crate) struct Periods {
 pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
     let base = &core.base;
     let everyone = if base.worker_count == MAX_WORKERS { u64::MAX } else { (1 << base.worker_count) - 1 };
-    let mut seen = [Seen { activity: 0, since_ns: 0, flagged: false }; MAX_WORKERS];
+    let mut seen = [Seen { decisions: 0, since_ns: 0, flagged: false }; MAX_WORKERS];
     let mut quiet = 0;
     while base.monitor.word.load(SeqCst) != STOP {
         if base.idle.sleepers() == everyone {
@@ -117,9 +121,9 @@ fn tick<P: Parts>(core: &Core<P>, periods: Periods, seen: &mut [Seen; MAX_WORKER
         }
         let row = &base.rows.rows[index];
         // Relaxed: gauges.
-        let activity = row.activity_counter.load(Relaxed);
-        if activity != seen.activity {
-            *seen = Seen { activity, since_ns: now, flagged: false };
+        let decisions = row.activity_counter.load(Relaxed) % ROUNDS;
+        if decisions != seen.decisions {
+            *seen = Seen { decisions, since_ns: now, flagged: false };
             row.start_time_ns.store(now, Relaxed);
             continue;
         }
