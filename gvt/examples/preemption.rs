@@ -48,7 +48,10 @@ impl Lateness {
 fn main() -> ExitCode {
     let mut checks = Checks::default();
     println!("a sleeper of {SLEEP:?} on one worker: by how much it wakes late, in µs\n");
-    println!("{:12} {:15} {:>9} {:>9} {:>9} {:>7}", "preemptor", "beside", "median", "p99", "worst", "sleeps");
+    println!(
+        "{:12} {:15} {:>9} {:>9} {:>9} {:>7}",
+        "preemptor", "beside", "median", "p99", "worst", "sleeps"
+    );
     judge("NoPreempt", NoPreempt, &mut checks);
     judge("Cooperative", Cooperative, &mut checks);
     checks.finish()
