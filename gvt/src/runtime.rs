@@ -12,8 +12,8 @@ use gvt_preempt_sigurg::Cooperative;
 use gvt_queue_go::GoQueue;
 use gvt_timer_heap::HeapTimer;
 use gvt_traits::{
-    ContextSwitch, Factory, Interrupted, Plan, Preemptor, ReadyQueue, SchedError, SlotAllocator,
-    TimerBackend, WorkerError, WorkerId, WorkerTable,
+    ContextSwitch, Factory, Plan, Preemptor, ReadyQueue, SchedError, SlotAllocator, Strength, TimerBackend,
+    WorkerError, WorkerId, WorkerTable,
 };
 
 use crate::builder::RuntimeBuilder;
@@ -22,17 +22,18 @@ use crate::join_handle::JoinHandle;
 use crate::os::EventFd;
 use crate::overflow;
 use crate::sched::core::{Core, CoreBase, Parts, Worker, WorkerBase};
+use crate::sched::held;
 use crate::sched::idle::IdleSet;
 use crate::sched::lifecycle::{self, Closed, Lifecycle};
 use crate::sched::monitor::{self, MonitorState, Periods};
-use crate::sched::os_thread::OsThreads;
+use crate::sched::pool::Pool;
 use crate::sched::table::RecordTable;
 use crate::sched::{lifecycle::start_os_thread, local};
 use crate::thread;
 use crate::token::CancellationToken;
 
 /// OS threads that a runtime may start beyond one a worker, for threads that keep theirs.
-const SPARE_OS_THREADS: usize = 256;
+const SPARE_OS_THREADS: usize = 4096;
 
 /// A runtime: workers on OS threads, and the green threads that they run.
 ///
@@ -149,8 +150,10 @@ where
                 worker_count: workers,
                 wake_descriptor: EventFd::new()
                     .map_err(|errno| WorkerError::Descriptor { what: "waking a worker", errno })?,
-                os_threads: OsThreads::new(workers + SPARE_OS_THREADS),
+                pool: Pool::new(workers + SPARE_OS_THREADS),
+                keeps_spare: false,
                 monitor: MonitorState::new(),
+                counters: Default::default(),
                 lifecycle: Lifecycle::new(),
                 cancelled: AtomicBool::new(false),
                 spawned_outside: AtomicU64::new(0),
@@ -166,6 +169,7 @@ where
             workers: Vec::new(),
             stack_bytes: 0,
         });
+        core.base.keeps_spare = config.enable_forced_preempt && core.preempt.strength() == Strength::Anywhere;
         // A first stack, so that an address space too small for any is an error here.
         core.slots.reserve(1)?;
         let base: *const CoreBase = &raw const core.base;
@@ -183,8 +187,9 @@ where
             core.workers.push(worker);
         }
         overflow::install();
+        crate::os::prepare_membarrier();
         // SAFETY: C1: the hook is signal-safe.
-        unsafe { core.preempt.attach(ignore_interrupt)? };
+        unsafe { core.preempt.attach(held::on_interrupt)? };
         let core = Box::into_raw(core).cast_const();
         // SAFETY: just leaked; freed by `stop`.
         match unsafe { start(core, &config) } {
@@ -269,7 +274,7 @@ where
 
     /// OS threads that the runtime has started, the monitor not counted.
     pub fn os_threads(&self) -> usize {
-        self.base().os_threads.started()
+        self.base().pool.running()
     }
 
     /// What the allocator of stacks holds.
@@ -351,7 +356,13 @@ unsafe fn start<A: Parts>(
     }
     let periods = Periods {
         time_slice_ns: config.time_slice.as_nanos() as u64,
+        grace_ns: config.grace_period.as_nanos() as u64,
         timer_interval_ns: config.timer_interval.as_nanos() as u64,
+        strength: if config.enable_forced_preempt {
+            this.preempt.strength()
+        } else {
+            this.preempt.strength().min(Strength::AtSafepoints)
+        },
     };
     let monitor = std::thread::Builder::new()
         .name("gvt-monitor".into())
@@ -360,7 +371,7 @@ unsafe fn start<A: Parts>(
             monitor::run(this, periods);
         })
         .map_err(|error| WorkerError::ThreadCreation {
-            running: this.base.os_threads.started(),
+            running: this.base.pool.running(),
             errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
         })?;
     if config.debug_logging {
@@ -370,10 +381,6 @@ unsafe fn start<A: Parts>(
         );
     }
     Ok(monitor)
-}
-
-unsafe extern "C" fn ignore_interrupt(_context: *mut std::ffi::c_void) -> Interrupted {
-    Interrupted::NotOurs
 }
 
 impl<Q, T, P, C, S> Drop for Runtime<Q, T, P, C, S>
