@@ -4,6 +4,8 @@
 #[cfg(not(loom))]
 mod builder;
 #[cfg(not(loom))]
+pub mod channel;
+#[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
 mod join_handle;
@@ -30,6 +32,7 @@ mod token;
 #[cfg(not(loom))]
 mod api {
     pub use crate::builder::RuntimeBuilder;
+    pub use crate::channel::{Receiver, Sender};
     pub use crate::config::SchedulerConfig;
     pub use crate::join_handle::JoinHandle;
     pub use crate::runtime::{Handle, Runtime, StillRunning};
@@ -56,3 +59,18 @@ mod api {
 
 #[cfg(not(loom))]
 pub use api::*;
+
+/// A channel for `capacity` messages: [`channel::bounded`] by another name.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// let (sender, receiver) = gvt::channel(1);
+/// sender.try_send("only").unwrap();
+/// assert!(sender.try_send("too many").is_err());
+/// assert_eq!(receiver.recv(), Ok("only"));
+/// # });
+/// ```
+#[cfg(not(loom))]
+pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    channel::bounded(capacity)
+}

@@ -9,12 +9,12 @@
 //! **Protocol.**
 //! - **N1** The taker, under the lock: unlinks the node, fills its slot, moves the waker out. It does
 //!   not touch the node again.
-//! - **N2** The taker wakes. A green waiter of another runtime (or of any, if the taker is no green thread)
-//!   is woken *under* the lock; one of the taker's own runtime may be woken after, since the taker, a live
-//!   thread, keeps that runtime.
-//! - **N3** The owner leaves without the lock only if nothing but a taker could have woken it. Otherwise (a deadline, a
-//!   shutdown) it takes the lock: still linked, it unlinks itself; else it was taken, and by N2 a foreign
-//!   taker is done with it.
+//! - **N2** The taker wakes. A *foreign* green waiter (of another runtime than the taker's, or of any if the
+//!   taker is no green thread) is marked so and woken *under* the lock; one of the taker's own runtime may be
+//!   woken after, since the taker, a live thread, keeps that runtime.
+//! - **N3** The owner leaves without the lock only if nothing but a taker of its own runtime could have woken it.
+//!   Otherwise (a deadline, a shutdown, the mark) it takes the lock: still linked, it unlinks itself; else it was
+//!   taken, and by N2 a foreign taker is done with it and with its runtime, whose queue the wake-up used.
 //! - **N4** An OS thread's node carries a flag that the taker sets as its last access; the owner leaves a taken
 //!   node only when that is set.
 //!
@@ -38,6 +38,8 @@ struct Node<V> {
     next: *mut Node<V>,
     previous: *mut Node<V>,
     linked: bool,
+    /// N2's mark; set by the taker.
+    foreign: bool,
     waker: Option<Waker>,
     slot: Option<V>,
     _pinned: PhantomPinned,
@@ -52,20 +54,18 @@ pub(crate) struct List<V> {
 // SAFETY: nodes are reached only under the lock that guards the list; values pass between threads.
 unsafe impl<V: Send> Send for List<V> {}
 
-/// What wakes a waiter that was taken.
-pub(crate) enum Waker {
+/// What wakes a waiter.
+enum Waker {
     Green(WaitWaker),
     Os { thread: Thread, fired: *const AtomicBool },
 }
 
-// SAFETY: `fired` points into a node that its owner keeps until it is set (N4).
-unsafe impl Send for Waker {}
-
 impl Waker {
     /// Whether it must be used under the lock (N2).
-    pub(crate) fn is_foreign(&self) -> bool {
+    fn is_foreign(&self) -> bool {
         match self {
             Waker::Green(waker) => {
+                // The caller holds the lock, and with it a section, so it keeps its worker.
                 // SAFETY: a carried worker is alive.
                 let here = unsafe { local::worker().as_ref() };
                 !here.is_some_and(|worker| ptr::eq(worker.core, waker.core()))
@@ -74,7 +74,7 @@ impl Waker {
         }
     }
 
-    pub(crate) fn wake(self) {
+    fn wake(self) {
         match self {
             Waker::Green(waker) => {
                 waker.wake();
@@ -89,6 +89,32 @@ impl Waker {
     }
 }
 
+/// A waiter that was taken out of its list and is to be woken.
+#[must_use = "a waiter that was taken sleeps until it is woken"]
+pub(crate) struct Taken {
+    waker: Waker,
+    foreign: bool,
+}
+
+impl Taken {
+    /// Wakes the waiter, after unlocking if it may be (N2).
+    #[inline]
+    pub(crate) fn wake<S>(self, guard: LockGuard<'_, S>) {
+        if self.foreign {
+            self.waker.wake();
+            drop(guard);
+        } else {
+            drop(guard);
+            self.waker.wake();
+        }
+    }
+
+    /// Wakes the waiter under the lock, which the caller holds.
+    pub(crate) fn wake_locked(self) {
+        self.waker.wake();
+    }
+}
+
 impl<V> List<V> {
     pub(crate) const fn new() -> Self {
         List { head: ptr::null_mut(), tail: ptr::null_mut() }
@@ -98,14 +124,41 @@ impl<V> List<V> {
         self.head.is_null()
     }
 
-    /// Takes the first waiter out and gives it what `fill` makes (N1). The caller wakes it (N2).
-    pub(crate) fn take(&mut self, fill: impl FnOnce(Option<V>) -> Option<V>) -> Option<Waker> {
+    /// Takes the first waiter and leaves its slot as it is.
+    pub(crate) fn take(&mut self) -> Option<Taken> {
+        self.take_first(|_| ())
+    }
+
+    /// Takes the first waiter and puts `value` into its slot; gives it back if nobody waits.
+    #[inline]
+    pub(crate) fn take_with(&mut self, value: V) -> Result<Taken, V> {
+        let mut value = Some(value);
+        match self.take_first(|slot| *slot = value.take()) {
+            Some(taken) => Ok(taken),
+            None => Err(value.expect("not given to anybody")),
+        }
+    }
+
+    /// Takes the first waiter and what it has brought.
+    #[inline]
+    pub(crate) fn take_out(&mut self) -> Option<(Taken, V)> {
+        let mut value = None;
+        let taken = self.take_first(|slot| value = slot.take())?;
+        Some((taken, value.expect("the waiter has brought something")))
+    }
+
+    /// N1 and the mark of N2.
+    #[inline]
+    fn take_first(&mut self, exchange: impl FnOnce(&mut Option<V>)) -> Option<Taken> {
         let node = NonNull::new(self.head)?;
         // SAFETY: linked nodes are alive, and the caller holds the lock.
         let node = unsafe { &mut *node.as_ptr() };
         self.unlink(node);
-        node.slot = fill(node.slot.take());
-        node.waker.take()
+        exchange(&mut node.slot);
+        let waker = node.waker.take().expect("a linked node has a waker");
+        let foreign = waker.is_foreign();
+        node.foreign = foreign;
+        Some(Taken { waker, foreign })
     }
 
     fn push(&mut self, node: &mut Node<V>) {
@@ -150,7 +203,7 @@ pub(crate) enum Outcome<V> {
 ///
 /// `guard` is the primitive, locked, and `list` says which of its lists to wait in. `brought` is put into the
 /// waiter's slot for the taker. `abandon` gets the slot's content if the wait is unwound after it was
-/// taken, with the primitive locked: a value must not be lost.
+/// taken, with the primitive locked: a value must not be lost. What it returns is dropped after unlocking.
 ///
 /// Context: a green thread or an OS thread. Unwinds at shutdown.
 pub(crate) fn wait<S, V>(
@@ -160,13 +213,14 @@ pub(crate) fn wait<S, V>(
     brought: Option<V>,
     reason: WaitReason,
     deadline_ns: Option<u64>,
-    abandon: fn(&mut S, Option<V>),
+    abandon: fn(&mut S, Option<V>) -> Option<V>,
 ) -> Outcome<V> {
     let fired = AtomicBool::new(false);
     let node = UnsafeCell::new(Node {
         next: ptr::null_mut(),
         previous: ptr::null_mut(),
         linked: false,
+        foreign: false,
         waker: None,
         slot: brought,
         _pinned: PhantomPinned,
@@ -193,7 +247,11 @@ pub(crate) fn wait<S, V>(
             if deadline_ns.is_none() && !record.is_asked_to_unwind() {
                 // N3: nothing but a taker has ended this wait.
                 // SAFETY: taken, and the taker is done with the node (N1).
-                return Outcome::Taken(unsafe { &mut *node.get() }.slot.take());
+                let node = unsafe { &mut *node.get() };
+                if node.foreign {
+                    drop(lock.lock());
+                }
+                return Outcome::Taken(node.slot.take());
             }
             settle(lock, list, &node)
         }
@@ -243,7 +301,7 @@ struct Unwound<'a, S, V> {
     lock: &'a Lock<S>,
     list: fn(&mut S) -> &mut List<V>,
     node: &'a UnsafeCell<Node<V>>,
-    abandon: fn(&mut S, Option<V>),
+    abandon: fn(&mut S, Option<V>) -> Option<V>,
 }
 
 impl<S, V> Drop for Unwound<'_, S, V> {
@@ -255,7 +313,9 @@ impl<S, V> Drop for Unwound<'_, S, V> {
             (self.list)(&mut guard).unlink(node);
         } else {
             let slot = node.slot.take();
-            (self.abandon)(&mut guard, slot);
+            let rest = (self.abandon)(&mut guard, slot);
+            drop(guard);
+            drop(rest);
         }
     }
 }

@@ -6,5 +6,5 @@ mod mutex;
 
 pub use mutex::{SchedMutex, SchedMutexGuard};
 
-pub(crate) use list::{List, Outcome, Waker, wait};
-pub(crate) use lock::Lock;
+pub(crate) use list::{List, Outcome, wait};
+pub(crate) use lock::{Lock, LockGuard};

@@ -114,7 +114,10 @@ impl<T: ?Sized> SchedMutex<T> {
                 None,
                 WaitReason::Mutex,
                 None,
-                |list, _| wake_first(list),
+                |list, _| {
+                    wake_first(list);
+                    None
+                },
             );
         }
     }
@@ -122,21 +125,15 @@ impl<T: ?Sized> SchedMutex<T> {
     #[cold]
     fn unlock_slow(&self) {
         let mut guard = self.waiters.lock();
-        let Some(waker) = guard.take(|slot| slot) else {
-            return;
-        };
-        if waker.is_foreign() {
-            waker.wake();
-        } else {
-            drop(guard);
-            waker.wake();
+        if let Some(taken) = guard.take() {
+            taken.wake(guard);
         }
     }
 }
 
 fn wake_first(list: &mut List<()>) {
-    if let Some(waker) = list.take(|slot| slot) {
-        waker.wake();
+    if let Some(taken) = list.take() {
+        taken.wake_locked();
     }
 }
 
