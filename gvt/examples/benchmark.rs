@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gvt::{MmapSlots, Runtime, SchedMutex, channel, spawn, yield_now};
-use support::{Checks, quantile};
+use support::{Checks, quantile, settles};
 
 const ROUNDS: usize = 9;
 
@@ -60,7 +60,7 @@ fn measure(what: &str, workers: usize, operations: u64, round: fn(u64), checks: 
     let ns = |share| quantile(&times, share) as f64 / 10.0;
     let spread = format!("{:.1} to {:.1}", ns(0.0), ns(1.0));
     println!("{what:44} {workers:8} {:9.1} {spread:>16}", ns(0.5));
-    checks.check(runtime.live_threads() == 0, format_args!("{what}: all threads have ended"));
+    checks.check(settles(&runtime), format_args!("{what}: all threads have ended"));
 }
 
 fn yields<const THREADS: u64>(operations: u64) {

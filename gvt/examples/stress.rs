@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use gvt::{MmapSlots, Runtime};
 use indicatif::ProgressBar;
-use support::{Checks, ProcessUse, available_memory, bytes, grouped, parse};
+use support::{Checks, ProcessUse, available_memory, bytes, grouped, parse, settles};
 
 struct Settings {
     threads: u64,
@@ -85,7 +85,7 @@ fn main() -> ExitCode {
     );
     let mut checks = Checks::default();
     let report = runtime.block_on(|| run(settings.threads, &mut checks));
-    checks.check(runtime.live_threads() == 0, "no thread is left");
+    checks.check(settles(&runtime), "no thread is left");
     if let Some(report) = report {
         report.print(&settings);
     }

@@ -16,34 +16,44 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use digest::{Report, Totals, hexadecimal};
+use digest::{Reading, Report, Totals, hexadecimal};
 use gvt::{Runtime, SchedulerConfig};
 use tree::{Entry, Kind};
 
 /// All that a run says: every entry's report in order, and the totals.
 type Said = (Vec<(Entry, Report)>, Totals);
 
-fn both_ways(root: &Path, entries: &[Entry]) -> (Said, Said) {
-    let count = |bytes: &AtomicU64, more| {
-        bytes.fetch_add(more, Relaxed);
+/// Runs `digest` with places to hear what it says.
+fn hear(digest: impl FnOnce(&(dyn Fn(u64) + Sync), &mut dyn FnMut(&Entry, &Report)) -> Totals) -> Said {
+    let heard = AtomicU64::new(0);
+    let progress = |more| {
+        heard.fetch_add(more, Relaxed);
     };
-    let heard = AtomicU64::new(0);
     let mut lines = Vec::new();
-    let totals = digest::sequential(root, entries, &|more| count(&heard, more), |entry, report| {
-        lines.push((entry.clone(), report.clone()))
-    });
-    assert_eq!(heard.into_inner(), totals.bytes);
-    let sequential = (lines, totals);
+    let totals = digest(&progress, &mut |entry, report| lines.push((entry.clone(), report.clone())));
+    assert_eq!(heard.into_inner(), totals.bytes, "every byte is reported as progress");
+    (lines, totals)
+}
 
-    let heard = AtomicU64::new(0);
-    let mut lines = Vec::new();
-    let totals = Runtime::new(SchedulerConfig::default().num_workers(4)).block_on(|| {
-        digest::parallel(root, entries, &|more| count(&heard, more), |entry, report| {
-            lines.push((entry.clone(), report.clone()))
+/// One after another, and a green thread a file.
+fn both_ways(root: &Path, entries: &[Entry]) -> (Said, Said) {
+    let runtime = Runtime::new(SchedulerConfig::default().num_workers(4));
+    let [plain, blocking] = [Reading::Plain, Reading::Blocking].map(|reading| {
+        hear(|progress, each| {
+            // The lines are written on the runtime, so what they are written with must be `Send`.
+            let (lines, totals) = runtime.block_on(|| {
+                let mut lines = Vec::new();
+                let totals = digest::parallel(root, entries, reading, progress, |entry, report| {
+                    lines.push((entry.clone(), report.clone()));
+                });
+                (lines, totals)
+            });
+            lines.iter().for_each(|(entry, report)| each(entry, report));
+            totals
         })
     });
-    assert_eq!(heard.into_inner(), totals.bytes);
-    (sequential, (lines, totals))
+    assert_eq!(plain, blocking);
+    (hear(|progress, each| digest::sequential(root, entries, progress, each)), plain)
 }
 
 #[test]

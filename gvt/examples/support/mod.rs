@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -35,6 +35,19 @@ impl Checks {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Waits until no green thread is left. `block_on` returns as soon as its closure has; the thread that ran
+/// it, and others, may be a moment from their end.
+pub fn settles(runtime: &gvt::Runtime) -> bool {
+    let begin = Instant::now();
+    while runtime.live_threads() > 0 {
+        if begin.elapsed() > Duration::from_secs(10) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    true
 }
 
 /// What this process has used so far, and holds now.

@@ -60,10 +60,19 @@ pub struct Totals {
     pub unreadable: u64,
 }
 
+/// How files are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reading {
+    /// By plain calls: right where what is read lies in the page cache, since those do not wait.
+    Plain,
+    /// By calls that give the worker on: right for a slow disk.
+    Blocking,
+}
+
 /// Reads one entry. `progress` hears of each chunk.
-pub fn read(root: &Path, entry: &Entry, progress: &(dyn Fn(u64) + Sync)) -> Report {
+pub fn read(root: &Path, entry: &Entry, reading: Reading, progress: &(dyn Fn(u64) + Sync)) -> Report {
     match &entry.kind {
-        Kind::File(size) => match read_file(&root.join(&entry.path), *size, progress) {
+        Kind::File(size) => match read_file(&root.join(&entry.path), *size, reading, progress) {
             Ok((sum, bytes)) => Report::Read(sum, bytes),
             Err(error) => Report::Unreadable(error.to_string()),
         },
@@ -73,10 +82,16 @@ pub fn read(root: &Path, entry: &Entry, progress: &(dyn Fn(u64) + Sync)) -> Repo
     }
 }
 
-fn read_file(path: &Path, size: u64, progress: &(dyn Fn(u64) + Sync)) -> io::Result<(Sum, u64)> {
+fn read_file(
+    path: &Path,
+    size: u64,
+    reading: Reading,
+    progress: &(dyn Fn(u64) + Sync),
+) -> io::Result<(Sum, u64)> {
     // It may have become something else since it was listed: a link is not followed, a pipe not waited for.
-    let mut file =
-        OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let mut file = reading.call(|| options.open(path))?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is no regular file any more"));
     }
@@ -85,7 +100,7 @@ fn read_file(path: &Path, size: u64, progress: &(dyn Fn(u64) + Sync)) -> io::Res
     let mut hash = Sha256::new();
     let mut bytes = 0;
     loop {
-        match file.read(&mut buffer) {
+        match reading.call(|| file.read(&mut buffer)) {
             Ok(0) => return Ok((hash.finalize().into(), bytes)),
             Ok(count) => {
                 hash.update(&buffer[..count]);
@@ -96,6 +111,15 @@ fn read_file(path: &Path, size: u64, progress: &(dyn Fn(u64) + Sync)) -> io::Res
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
+        }
+    }
+}
+
+impl Reading {
+    fn call<T>(self, f: impl FnOnce() -> T) -> T {
+        match self {
+            Reading::Plain => f(),
+            Reading::Blocking => gvt::blocking(f),
         }
     }
 }
@@ -149,7 +173,7 @@ pub fn sequential(
 ) -> Totals {
     let mut summing = Summing::default();
     for entry in entries {
-        let report = read(root, entry, progress);
+        let report = read(root, entry, Reading::Plain, progress);
         summing.add(entry, &report);
         each(entry, &report);
     }
@@ -162,6 +186,7 @@ pub fn sequential(
 pub fn parallel(
     root: &Path,
     entries: &[Entry],
+    reading: Reading,
     progress: &(dyn Fn(u64) + Sync),
     mut each: impl FnMut(&Entry, &Report),
 ) -> Totals {
@@ -178,7 +203,7 @@ pub fn parallel(
                 let (reports, permit) = (reports.clone(), permit.clone());
                 scope.spawn(move |_| {
                     // Nobody to send to any more: then nobody wants it.
-                    let _ = reports.send((number, read(root, entry, progress)));
+                    let _ = reports.send((number, read(root, entry, reading, progress)));
                     let _ = permit.recv();
                 });
             }

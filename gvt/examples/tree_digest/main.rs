@@ -11,8 +11,8 @@
 //! Symbolic links are not followed: what they say is part of the tree's digest. Empty directories are part of it
 //! too. Pipes, sockets and devices are counted and not read.
 //!
-//! Reading a file is a system call that blocks its worker. With the files in the page cache that does not matter;
-//! for a slow disk ask for more workers than processors.
+//! Reading a file is a system call, and one that waits for a disk holds up its worker. For files in the page cache
+//! that does not matter; for a slow disk say `--cold`, and each read gives its worker on ([`gvt::blocking`]).
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -25,29 +25,37 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use digest::{Report, Totals, hexadecimal};
+use digest::{Reading, Report, Totals, hexadecimal};
 use gvt::{MmapSlots, Runtime};
 use support::{bytes, grouped, parse};
 use tree::{Entry, Kind};
 
-const USAGE: &str = "usage: tree_digest [--sequential] [--quiet] [--workers N] DIR";
+const USAGE: &str = "usage: tree_digest [--sequential | --cold] [--quiet] [--workers N] DIR";
 
 struct Settings {
     directory: PathBuf,
     sequential: bool,
+    reading: Reading,
     quiet: bool,
     workers: usize,
 }
 
 fn settings() -> Result<Settings, String> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(64);
-    let mut settings = Settings { directory: PathBuf::new(), sequential: false, quiet: false, workers };
+    let mut settings = Settings {
+        directory: PathBuf::new(),
+        sequential: false,
+        reading: Reading::Plain,
+        quiet: false,
+        workers,
+    };
     let mut arguments = std::env::args_os().skip(1);
     let mut only_paths = false;
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
             Some("--") if !only_paths => only_paths = true,
             Some("--sequential") if !only_paths => settings.sequential = true,
+            Some("--cold") if !only_paths => settings.reading = Reading::Blocking,
             Some("--quiet") if !only_paths => settings.quiet = true,
             Some("--workers") if !only_paths => {
                 let value = arguments.next().ok_or(format!("--workers needs a number; {USAGE}"))?;
@@ -102,9 +110,9 @@ fn main() -> ExitCode {
             .slots(MmapSlots::default().slot_size(256 << 10))
             .build();
         match runtime {
-            Ok(runtime) => {
-                runtime.block_on(|| digest::parallel(&settings.directory, &entries, &progress, each))
-            }
+            Ok(runtime) => runtime.block_on(|| {
+                digest::parallel(&settings.directory, &entries, settings.reading, &progress, each)
+            }),
             Err(error) => return refuse(&error.to_string()),
         }
     };
