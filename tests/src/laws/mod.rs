@@ -2,3 +2,5 @@
 
 #[cfg(target_arch = "x86_64")]
 pub mod context_switch;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod preemptor;
