@@ -33,7 +33,8 @@
 //! pending is lost, as two foreign ones would be. Looking at and changing the disposition are two
 //! system calls: two libraries that install at the same moment can still miss each other.
 //!
-//! **Evidence.** Suite `preemptor`: P2, P3, P5, P6.
+//! **Evidence.** Suite `preemptor`: P2, P3, P5, P6; `tests/sleeping_hook.rs` for what goes on beside a hook that
+//! sleeps.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
