@@ -6,3 +6,5 @@ pub mod context_switch;
 pub mod ready_queue;
 pub mod slot_allocator;
 pub mod timer_backend;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+pub mod preemptor;
