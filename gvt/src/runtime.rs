@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gvt_arch_x86_64::X86_64;
 use gvt_mem_mmap::MmapSlots;
-use gvt_preempt_sigurg::Cooperative;
+use gvt_preempt_sigurg::Sigurg;
 use gvt_queue_go::GoQueue;
 use gvt_timer_heap::HeapTimer;
 use gvt_traits::{
@@ -41,7 +41,7 @@ const SPARE_OS_THREADS: usize = 4096;
 /// stderr those that it has waited for longer than five seconds.
 ///
 /// Its type names its parts; `Runtime` alone is the default assembly.
-pub struct Runtime<Q = GoQueue, T = HeapTimer, P = Cooperative, C = X86_64, S = MmapSlots>
+pub struct Runtime<Q = GoQueue, T = HeapTimer, P = Sigurg, C = X86_64, S = MmapSlots>
 where
     Q: Factory<Output: ReadyQueue>,
     T: Factory<Output: TimerBackend>,
