@@ -23,10 +23,18 @@
 //! ours waits until the handler has returned, and handlers never pile up on the alternate stack.
 //!
 //! **Installing.** The handler goes in when a runtime attaches and it is not in place, and out after the
-//! last one has detached if it is still the one in place. If somebody has installed theirs over
-//! ours, it depends on whether they pass signals on; a signal to oneself tells. If it arrives,
-//! nothing is done (going in again above them would close a ring: ours, theirs, ours); if not, ours goes in
-//! above theirs.
+//! last one has detached if it is still the one in place. If somebody has installed theirs over ours
+//! meanwhile, ours goes in again, above theirs, whether they pass signals on or not. If they do, there
+//! is a ring: ours, theirs, ours again. So there is one previous handler for each time that ours went in, a
+//! [`Level`], and the handler writes into the padding of the signal's record how often it has passed it on:
+//! it calls hooks the first time only, and passes on to one level lower each time.
+//!
+//! ```text
+//!   kernel ─► ours ─► level 2: theirs ─► ours (the same code) ─► level 1: what was there at first
+//! ```
+//!
+//! **Rejected.** Sending a signal to oneself to see whether it arrives through theirs: it does arrive, at
+//! theirs, which nobody had sent a signal.
 //!
 //! **Limits.** The previous handler runs with our SA_RESTART and SA_ONSTACK, whatever its own. Of two
 //! directed signals to one OS thread the kernel keeps one: a foreign one that comes while ours is
@@ -40,7 +48,7 @@ use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{
-    AtomicI32, AtomicPtr,
+    AtomicBool, AtomicPtr,
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::sync::{Mutex, PoisonError};
@@ -55,31 +63,41 @@ pub(crate) const SIGNAL: c_int = libc::SIGURG;
 
 static REGISTRY: Registry = Registry::new();
 
-/// What handled the signal before us: a leaked record, or null for the default.
-static PREVIOUS: AtomicPtr<sigaction> = AtomicPtr::new(ptr::null_mut());
+/// What handled the signal before ours went in for the last time; null if it never did.
+static PREVIOUS: AtomicPtr<Level> = AtomicPtr::new(ptr::null_mut());
 
-/// The OS thread that sends itself a signal to see whether it arrives; 0 for none, or when it has.
-static PROBE: AtomicI32 = AtomicI32::new(0);
+/// One handler that ours was installed over. Never freed, since a handler may be reading it.
+struct Level {
+    action: sigaction,
+    /// Whether a handler that wants to be called once has been.
+    spent: AtomicBool,
+    /// What ours was installed over the time before; null at the ground.
+    below: *const Level,
+}
+
+// SAFETY: apart from `spent` it is constant, and `below` lives for ever.
+unsafe impl Sync for Level {}
+// SAFETY: as above.
+unsafe impl Send for Level {}
 
 /// What only attaching and detaching touch.
 struct Installed {
     /// Runtimes attached.
     runtimes: usize,
-    /// Whether the handler has been put in and not taken out.
-    present: bool,
+    /// All levels that were ever made, to be used again: they are as many as there were different
+    /// situations.
+    levels: Vec<&'static Level>,
 }
 
-static INSTALLED: Mutex<Installed> = Mutex::new(Installed { runtimes: 0, present: false });
+static INSTALLED: Mutex<Installed> = Mutex::new(Installed { runtimes: 0, levels: Vec::new() });
 
 /// Attaches a runtime.
 pub(crate) fn attach(hook: InterruptHook) -> Result<&'static Node, WorkerError> {
     let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
     let refused = |errno| WorkerError::SignalHandler { signal: SIGNAL, errno };
     let current = current().map_err(refused)?;
-    let in_place = is_ours(&current) || (installed.present && arrives());
-    if !in_place {
-        install(current).map_err(refused)?;
-        installed.present = true;
+    if !is_ours(&current) {
+        installed.install(current).map_err(refused)?;
     }
     installed.runtimes += 1;
     Ok(REGISTRY.insert(hook))
@@ -90,12 +108,14 @@ pub(crate) fn detach(node: &Node) {
     node.retire();
     let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
     installed.runtimes -= 1;
-    if installed.runtimes == 0 && installed.present && current().is_ok_and(|current| is_ours(&current)) {
-        // ORDERING O1: Acquire pairs with `install`.
-        let previous = PREVIOUS.load(Acquire);
-        // SAFETY: null or a leaked record (O1).
-        let previous = unsafe { previous.as_ref() }.copied().unwrap_or_else(default_action);
-        installed.present = replace(&previous).is_err();
+    if installed.runtimes == 0 && current().is_ok_and(|current| is_ours(&current)) {
+        // Relaxed: stored under the lock.
+        // SAFETY: null or a level, which lives for ever.
+        let Some(previous) = (unsafe { PREVIOUS.load(Relaxed).as_ref() }) else { return };
+        if replace(&previous.action).is_ok() {
+            // ORDERING O1: Release, as in `install`: the level below may be older than a handler's view.
+            PREVIOUS.store(previous.below.cast_mut(), Release);
+        }
     }
 }
 
@@ -150,10 +170,7 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c
     unsafe {
         let errno = *libc::__errno_location();
         let thread = libc::gettid();
-        // Relaxed: only the OS thread itself writes its number here, and the signal interrupts it.
-        if PROBE.load(Relaxed) == thread {
-            PROBE.store(0, Relaxed);
-        }
+        let passed = passed_before(info);
         let (ours, unmarked) = match (*info).si_code {
             libc::SI_QUEUE => {
                 let ours = (*info).si_value().sival_ptr == payload();
@@ -164,36 +181,70 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c
             // Our own call for sandboxes leaves this; so does anybody's `pthread_kill`.
             _ => (false, false),
         };
-        let pass = match REGISTRY.deliver(thread, |hook| hook(context)) {
-            Outcome::Taken => !ours,
-            Outcome::Refused => true,
-            Outcome::Unmarked => !unmarked,
-        };
+        let pass = passed > 0
+            || match REGISTRY.deliver(thread, |hook| hook(context)) {
+                Outcome::Taken => !ours,
+                Outcome::Refused => true,
+                Outcome::Unmarked => !unmarked,
+            };
         if pass {
-            pass_on(signal, info, context);
+            pass_on(passed, signal, info, context);
         }
         *libc::__errno_location() = errno;
     }
 }
 
-/// Calls the handler that was there before, as the kernel would have.
+/// The last bytes of a `siginfo_t`, which the kernel leaves 0 for this signal, as [`pass_on`] uses them.
+#[repr(C)]
+struct Tail {
+    kernel: [u8; 112],
+    mark: *mut c_void,
+    times: usize,
+}
+
+const _: () = assert!(size_of::<Tail>() == size_of::<siginfo_t>());
+
+/// How often the handler has passed this very signal on already.
+///
+/// # Safety
+///
+/// `info` is a signal handler's.
+unsafe fn passed_before(info: *mut siginfo_t) -> usize {
+    let tail = info.cast::<Tail>();
+    // SAFETY: the record is as large, see above.
+    unsafe { if (*tail).mark == payload() { (*tail).times } else { 0 } }
+}
+
+/// Calls the handler that was there before, as the kernel would have: the one `skip` levels down.
 ///
 /// # Safety
 ///
 /// The arguments are those of a signal handler.
 // Out of line, so that its masks are not on the alternate stack while a hook sleeps.
 #[inline(never)]
-unsafe fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // ORDERING O1: Acquire pairs with `install`.
-    // SAFETY: null or a leaked record.
-    let Some(previous) = (unsafe { PREVIOUS.load(Acquire).as_ref() }) else { return };
+unsafe fn pass_on(skip: usize, signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // ORDERING O1: Acquire pairs with `install` and `detach`.
+    let mut level = PREVIOUS.load(Acquire).cast_const();
+    for _ in 0..skip {
+        // SAFETY: null or a level, which lives for ever.
+        level = unsafe { level.as_ref() }.map_or(ptr::null(), |level| level.below);
+    }
+    // SAFETY: as above.
+    let Some(level) = (unsafe { level.as_ref() }) else { return };
+    let previous = &level.action;
     if matches!(previous.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) {
         // To ignore is the default for this signal.
         return;
     }
-    if previous.sa_flags & libc::SA_RESETHAND != 0 {
-        // ORDERING: Relaxed: null has no contents. It was to be called once.
-        PREVIOUS.store(ptr::null_mut(), Relaxed);
+    // Relaxed: nothing hangs on it but the one call.
+    if previous.sa_flags & libc::SA_RESETHAND != 0 && level.spent.swap(true, Relaxed) {
+        return;
+    }
+    // SAFETY: the handler's own copy of the record; see `Tail`.
+    unsafe {
+        let tail = info.cast::<Tail>();
+        (*tail).mark = payload();
+        (*tail).times = skip + 1;
     }
     // SAFETY: the masks are valid; the handler was given to the kernel to be called so, and `SA_SIGINFO` tells which
     // type it has.
@@ -249,56 +300,53 @@ fn replace(action: &sigaction) -> Result<sigaction, i32> {
     if result == 0 { Ok(before) } else { Err(last_errno()) }
 }
 
-/// Puts the handler in above `current`.
-fn install(current: sigaction) -> Result<(), i32> {
-    // First, so that the handler never runs without it.
-    remember(current);
-    let mut action = default_action();
-    action.sa_sigaction = handler_address();
-    action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK | libc::SA_SIGINFO;
-    let before = replace(&action)?;
-    if !is_ours(&before) {
-        remember(before);
+impl Installed {
+    /// Puts the handler in above `current`.
+    fn install(&mut self, current: sigaction) -> Result<(), i32> {
+        // Relaxed: stored under the lock.
+        let ground = PREVIOUS.load(Relaxed).cast_const();
+        let mut action = default_action();
+        action.sa_sigaction = handler_address();
+        action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK | libc::SA_SIGINFO;
+        // First, so that the handler never runs without it.
+        // ORDERING O1: Release pairs with `pass_on`: who finds the level finds it filled.
+        PREVIOUS.store(ptr::from_ref(self.level(current, ground)).cast_mut(), Release);
+        let before = replace(&action)?;
+        if !same(&before, &current) {
+            // Somebody was quicker.
+            let previous = if is_ours(&before) { ground } else { self.level(before, ground) };
+            // ORDERING O1: as above.
+            PREVIOUS.store(previous.cast_mut(), Release);
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// The level for `action`, above those from `below` on. If one of these is for the same action, whatever was
+    /// installed over it is gone, and it is the one.
+    fn level(&mut self, action: sigaction, below: *const Level) -> &'static Level {
+        // SAFETY: null or a level, which lives for ever.
+        let as_level = |level: *const Level| unsafe { level.as_ref::<'static>() };
+        let present = std::iter::successors(as_level(below), |level| as_level(level.below));
+        let mut known = present.chain(self.levels.iter().copied().filter(|level| level.below == below));
+        if let Some(level) = known.find(|level| same(&level.action, &action)) {
+            // Relaxed: as in `pass_on`.
+            level.spent.store(false, Relaxed);
+            return level;
+        }
+        drop(known);
+        let level: &Level = Box::leak(Box::new(Level { action, spent: AtomicBool::new(false), below }));
+        self.levels.push(level);
+        level
+    }
 }
 
-/// Makes `action` the previous handler. Records are leaked, since a handler may be reading one; the
-/// last is used again if it says the same, so they are as many as there are different handlers in turn.
-fn remember(action: sigaction) {
-    // Relaxed: only this function, under the lock, stores records.
-    let last = PREVIOUS.load(Relaxed);
-    // SAFETY: null or a leaked record; the masks are valid.
-    let same = unsafe { last.as_ref() }.is_some_and(|last| {
-        last.sa_sigaction == action.sa_sigaction
-            && last.sa_flags == action.sa_flags
-            // SAFETY: as above.
-            && (1..=64).all(|signal| unsafe {
-                libc::sigismember(&last.sa_mask, signal) == libc::sigismember(&action.sa_mask, signal)
-            })
-    });
-    if !same {
-        // ORDERING O1: Release pairs with the Acquires of `PREVIOUS`: who finds the record finds it filled.
-        PREVIOUS.store(Box::into_raw(Box::new(action)), Release);
-    }
-}
-
-/// Whether a signal to this OS thread reaches our handler, through those that were installed over it.
-fn arrives() -> bool {
-    // SAFETY: the masks are valid; a signal to oneself that is not blocked is handled before the call returns.
-    unsafe {
-        let (mut only, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-        libc::sigemptyset(only.as_mut_ptr());
-        libc::sigaddset(only.as_mut_ptr(), SIGNAL);
-        libc::pthread_sigmask(libc::SIG_UNBLOCK, only.as_ptr(), before.as_mut_ptr());
-        // Relaxed: see the handler.
-        let thread = libc::gettid();
-        PROBE.store(thread, Relaxed);
-        send(thread);
-        let arrived = PROBE.swap(0, Relaxed) == 0;
-        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
-        arrived
-    }
+fn same(one: &sigaction, other: &sigaction) -> bool {
+    one.sa_sigaction == other.sa_sigaction
+        && one.sa_flags == other.sa_flags
+        // SAFETY: the masks are valid.
+        && (1..=64).all(|signal| unsafe {
+            libc::sigismember(&one.sa_mask, signal) == libc::sigismember(&other.sa_mask, signal)
+        })
 }
 
 fn last_errno() -> i32 {
