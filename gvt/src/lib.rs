@@ -4,6 +4,8 @@
 #[cfg(not(loom))]
 mod builder;
 #[cfg(not(loom))]
+pub mod channel;
+#[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
 mod join_handle;
@@ -30,23 +32,24 @@ mod token;
 #[cfg(not(loom))]
 mod api {
     pub use crate::builder::RuntimeBuilder;
+    pub use crate::channel::{Receiver, Sender};
     pub use crate::config::SchedulerConfig;
     pub use crate::join_handle::JoinHandle;
-    pub use crate::runtime::{Handle, Runtime, StillRunning};
+    pub use crate::runtime::{Handle, Runtime, RuntimeCounters, StillRunning};
     pub use crate::scope::{Scope, ScopedJoinHandle, scope};
     pub use crate::sync::{SchedMutex, SchedMutexGuard};
     #[doc(hidden)]
     pub use crate::thread::__safepoint;
     pub use crate::thread::{
-        Builder, ThreadId, current_id, current_name, current_priority, current_token, current_worker,
-        is_in_gvthread, spawn, spawn_with_priority, try_spawn, yield_now,
+        Builder, ThreadId, blocking, current_id, current_name, current_priority, current_token,
+        current_worker, is_in_gvthread, spawn, spawn_with_priority, try_spawn, yield_now,
     };
     pub use crate::time::{coarse_now_ns, now_ns, sleep, sleep_ms, sleep_until, sleep_us};
     pub use crate::token::CancellationToken;
 
     pub use gvt_arch_x86_64::X86_64;
     pub use gvt_mem_mmap::MmapSlots;
-    pub use gvt_preempt_sigurg::{Cooperative, NoPreempt};
+    pub use gvt_preempt_sigurg::{Cooperative, NoPreempt, Sigurg};
     pub use gvt_queue_go::GoQueue;
     pub use gvt_timer_heap::HeapTimer;
     pub use gvt_traits::{
@@ -56,3 +59,18 @@ mod api {
 
 #[cfg(not(loom))]
 pub use api::*;
+
+/// A channel for `capacity` messages: [`channel::bounded`] by another name.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// let (sender, receiver) = gvt::channel(1);
+/// sender.try_send("only").unwrap();
+/// assert!(sender.try_send("too many").is_err());
+/// assert_eq!(receiver.recv(), Ok("only"));
+/// # });
+/// ```
+#[cfg(not(loom))]
+pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    channel::bounded(capacity)
+}

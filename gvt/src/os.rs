@@ -1,6 +1,6 @@
 //! The few calls to the kernel that the runtime makes.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::atomic::AtomicU32;
 
 /// `CLOCK_MONOTONIC`, ns.
@@ -53,11 +53,11 @@ pub(crate) fn futex_wait_until(word: &AtomicU32, expected: u32, deadline_ns: Opt
     answer == 0 || errno() != libc::ETIMEDOUT
 }
 
-/// Wakes up to `count` sleepers on `word`.
-pub(crate) fn futex_wake(word: &AtomicU32, count: i32) {
+/// Wakes up to `count` sleepers on `word`, which need not be there any more.
+pub(crate) fn futex_wake(word: *const AtomicU32, count: i32) {
     // SAFETY: the kernel only uses the address as a key.
     unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, count);
+        libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, count);
     }
 }
 
@@ -119,4 +119,40 @@ pub(crate) fn poll_two(first: i32, second: i32) -> (bool, bool) {
     // SAFETY: two valid entries.
     unsafe { libc::poll(entries.as_mut_ptr(), 2, -1) };
     (entries[0].revents != 0, entries[1].revents != 0)
+}
+
+/// Registers for `membarrier`; whether the kernel has it.
+pub(crate) fn prepare_membarrier() -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0 }
+}
+
+/// A full barrier on every OS thread of this process that runs at this moment; `false` if it cannot be had.
+pub(crate) fn membarrier() -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0 }
+}
+
+/// Whether the kernel has put an OS thread of this process to sleep (rather than merely taken it off its
+/// processor). Allocates nothing.
+pub(crate) fn is_asleep_in_kernel(thread_id: i32) -> bool {
+    let mut path = [0u8; 48];
+    let Ok(()) = write!(&mut path[..], "/proc/self/task/{thread_id}/stat\0") else {
+        return false;
+    };
+    let mut line = [0u8; 128];
+    // SAFETY: a path that ends with a zero byte; as many writable bytes as are said.
+    let count = unsafe {
+        let file = libc::open(path.as_ptr().cast(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if file < 0 {
+            return false;
+        }
+        let count = libc::read(file, line.as_mut_ptr().cast(), line.len());
+        libc::close(file);
+        count
+    };
+    let line = &line[..usize::try_from(count).unwrap_or(0)];
+    // "number (name) state …"; the name may hold anything, but is at most 15 bytes long.
+    let state = line.iter().rposition(|&byte| byte == b')').and_then(|end| line.get(end + 2));
+    matches!(state, Some(b'S' | b'D'))
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use gvt_arch_x86_64::X86_64;
 use gvt_mem_mmap::MmapSlots;
-use gvt_preempt_sigurg::Cooperative;
+use gvt_preempt_sigurg::Sigurg;
 use gvt_queue_go::GoQueue;
 use gvt_timer_heap::HeapTimer;
 use gvt_traits::{
-    ContextSwitch, Factory, Interrupted, Plan, Preemptor, ReadyQueue, SchedError, SlotAllocator,
-    TimerBackend, WorkerError, WorkerId, WorkerTable,
+    ContextSwitch, Factory, Plan, Preemptor, ReadyQueue, SchedError, SlotAllocator, Strength, TimerBackend,
+    WorkerError, WorkerId, WorkerTable,
 };
 
 use crate::builder::RuntimeBuilder;
@@ -22,17 +22,18 @@ use crate::join_handle::JoinHandle;
 use crate::os::EventFd;
 use crate::overflow;
 use crate::sched::core::{Core, CoreBase, Parts, Worker, WorkerBase};
+use crate::sched::held;
 use crate::sched::idle::IdleSet;
 use crate::sched::lifecycle::{self, Closed, Lifecycle};
 use crate::sched::monitor::{self, MonitorState, Periods};
-use crate::sched::os_thread::OsThreads;
+use crate::sched::pool::Pool;
 use crate::sched::table::RecordTable;
 use crate::sched::{lifecycle::start_os_thread, local};
 use crate::thread::{self, Refused};
 use crate::token::CancellationToken;
 
 /// OS threads that a runtime may start beyond one a worker, for threads that keep theirs.
-const SPARE_OS_THREADS: usize = 256;
+const SPARE_OS_THREADS: usize = 4096;
 
 /// A runtime: workers on OS threads, and the green threads that they run.
 ///
@@ -40,7 +41,7 @@ const SPARE_OS_THREADS: usize = 256;
 /// stderr those that it has waited for longer than five seconds.
 ///
 /// Its type names its parts; `Runtime` alone is the default assembly.
-pub struct Runtime<Q = GoQueue, T = HeapTimer, P = Cooperative, C = X86_64, S = MmapSlots>
+pub struct Runtime<Q = GoQueue, T = HeapTimer, P = Sigurg, C = X86_64, S = MmapSlots>
 where
     Q: Factory<Output: ReadyQueue>,
     T: Factory<Output: TimerBackend>,
@@ -149,8 +150,10 @@ where
                 worker_count: workers,
                 wake_descriptor: EventFd::new()
                     .map_err(|errno| WorkerError::Descriptor { what: "waking a worker", errno })?,
-                os_threads: OsThreads::new(workers + SPARE_OS_THREADS),
+                pool: Pool::new(workers + SPARE_OS_THREADS),
+                keeps_spare: false,
                 monitor: MonitorState::new(),
+                counters: Default::default(),
                 lifecycle: Lifecycle::new(),
                 cancelled: AtomicBool::new(false),
                 spawned_outside: AtomicU64::new(0),
@@ -166,6 +169,7 @@ where
             workers: Vec::new(),
             stack_bytes: 0,
         });
+        core.base.keeps_spare = config.enable_forced_preempt && core.preempt.strength() == Strength::Anywhere;
         // A first stack, so that an address space too small for any is an error here.
         core.slots.reserve(1)?;
         let base: *const CoreBase = &raw const core.base;
@@ -183,8 +187,9 @@ where
             core.workers.push(worker);
         }
         overflow::install();
+        crate::os::prepare_membarrier();
         // SAFETY: C1: the hook is signal-safe.
-        unsafe { core.preempt.attach(ignore_interrupt)? };
+        unsafe { core.preempt.attach(held::on_interrupt)? };
         let core = Box::into_raw(core).cast_const();
         // SAFETY: just leaked; freed by `stop`.
         match unsafe { start(core, &config) } {
@@ -269,7 +274,25 @@ where
 
     /// OS threads that the runtime has started, the monitor not counted.
     pub fn os_threads(&self) -> usize {
-        self.base().os_threads.started()
+        self.base().pool.running()
+    }
+
+    /// What the runtime has done so far that is out of the ordinary.
+    pub fn counters(&self) -> RuntimeCounters {
+        let base = self.base();
+        let read = |counter: &AtomicU64| counter.load(Relaxed);
+        RuntimeCounters {
+            asked_to_yield: read(&base.counters.asked),
+            forced_preemptions: read(&base.counters.forced_preemptions),
+            grace_expiries: read(&base.counters.grace_expired),
+            workers_taken_from_blocked: read(&base.counters.workers_taken),
+            blocking_calls: read(&base.counters.blocking_calls),
+            rescues: read(&base.counters.rescues),
+            spares_exhausted: read(&base.counters.spares_exhausted),
+            longest_overrun: Duration::from_nanos(read(&base.counters.longest_overrun_ns)),
+            os_threads: base.pool.running(),
+            spare_os_threads: base.pool.spares(),
+        }
     }
 
     /// What the allocator of stacks holds.
@@ -351,7 +374,15 @@ unsafe fn start<A: Parts>(
     }
     let periods = Periods {
         time_slice_ns: config.time_slice.as_nanos() as u64,
+        grace_ns: config.grace_period.as_nanos() as u64,
         timer_interval_ns: config.timer_interval.as_nanos() as u64,
+        wake_wait_ns: config.wake_wait.as_nanos() as u64,
+        min_run_ns: config.min_run.as_nanos() as u64,
+        strength: if config.enable_forced_preempt {
+            this.preempt.strength()
+        } else {
+            this.preempt.strength().min(Strength::AtSafepoints)
+        },
     };
     let monitor = std::thread::Builder::new()
         .name("gvt-monitor".into())
@@ -360,7 +391,7 @@ unsafe fn start<A: Parts>(
             monitor::run(this, periods);
         })
         .map_err(|error| WorkerError::ThreadCreation {
-            running: this.base.os_threads.started(),
+            running: this.base.pool.running(),
             errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
         })?;
     if config.debug_logging {
@@ -370,10 +401,6 @@ unsafe fn start<A: Parts>(
         );
     }
     Ok(monitor)
-}
-
-unsafe extern "C" fn ignore_interrupt(_context: *mut std::ffi::c_void) -> Interrupted {
-    Interrupted::NotOurs
 }
 
 impl<Q, T, P, C, S> Drop for Runtime<Q, T, P, C, S>
@@ -402,6 +429,52 @@ where
             .field("workers", &self.base().worker_count)
             .field("live_threads", &self.live_threads())
             .finish_non_exhaustive()
+    }
+}
+
+/// Counts of a runtime's rarer deeds; see [`Runtime::counters`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct RuntimeCounters {
+    /// Threads asked to yield at their next safepoint.
+    pub asked_to_yield: u64,
+    /// Threads taken off by the preemption signal.
+    pub forced_preemptions: u64,
+    /// Looks that found a thread still running after its grace.
+    pub grace_expiries: u64,
+    /// Workers taken from OS threads that were blocked in the kernel.
+    pub workers_taken_from_blocked: u64,
+    /// Calls of [`blocking`](crate::blocking) that handed their worker on.
+    pub blocking_calls: u64,
+    /// Times that preempted threads were let go on without a worker, because the runtime itself waited for a lock.
+    pub rescues: u64,
+    /// Times that no spare OS thread could be had.
+    pub spares_exhausted: u64,
+    /// The longest that a thread was seen running past its slice while others waited.
+    pub longest_overrun: Duration,
+    /// OS threads, the monitor not counted.
+    pub os_threads: usize,
+    /// Those of them that wait for something to do.
+    pub spare_os_threads: usize,
+}
+
+impl fmt::Display for RuntimeCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "asked {}, preempted {}, grace over {}, taken from blocked {}, blocking {}, rescues {}, spares \
+             exhausted {}, longest overrun {:?}, OS threads {} ({} spare)",
+            self.asked_to_yield,
+            self.forced_preemptions,
+            self.grace_expiries,
+            self.workers_taken_from_blocked,
+            self.blocking_calls,
+            self.rescues,
+            self.spares_exhausted,
+            self.longest_overrun,
+            self.os_threads,
+            self.spare_os_threads
+        )
     }
 }
 

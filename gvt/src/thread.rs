@@ -385,6 +385,20 @@ pub fn yield_now() {
     }
 }
 
+/// Runs `f`, which may block in the kernel for long, without holding up other green threads: the worker is
+/// handed on before and another taken after.
+///
+/// Not needed for soundness or progress where the preemptor is [`Sigurg`](crate::Sigurg): a thread found blocked in the
+/// kernel loses its worker after about a slice. It spares that slice.
+///
+/// Outside a runtime it just runs `f`. At the bound on OS threads `f` blocks its worker.
+///
+/// Context: a green thread, or an OS thread. `f` runs on the same OS thread throughout; what it calls of this crate works
+/// as usual.
+pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
+    crate::sched::held::blocking(f)
+}
+
 /// The running green thread's id; `None` outside a runtime.
 ///
 /// Context: anywhere.

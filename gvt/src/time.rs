@@ -52,6 +52,16 @@ pub fn sleep(duration: Duration) {
     }
 }
 
+/// A deadline in the clock that the caller's timed waits go by.
+pub(crate) fn deadline_ns(deadline: Instant) -> u64 {
+    let left = deadline.saturating_duration_since(Instant::now());
+    now_ns().saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX))
+}
+
+pub(crate) fn has_passed(deadline: Instant) -> bool {
+    Instant::now() >= deadline
+}
+
 /// [`sleep`] for so many milliseconds.
 pub fn sleep_ms(milliseconds: u64) {
     sleep(Duration::from_millis(milliseconds));

@@ -11,18 +11,20 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
 use gvt_traits::{
     ContextSwitch, MemoryError, Preemptor, PushKind, ReadyQueue, Runnable, SlotAllocator, TimerBackend,
     TimerEntry, TimerHandle, WorkerState, WorkerTable,
 };
 
+use super::counters::Counters;
 use super::idle::IdleSet;
 use super::lifecycle::Lifecycle;
 use super::monitor::MonitorState;
-use super::os_thread::OsThreads;
+use super::os_thread::OsThread;
 use super::parker::Parker;
+use super::pool::Pool;
 use super::record::Record;
 use super::table::{RecordCache, RecordTable};
 use crate::os::EventFd;
@@ -45,8 +47,12 @@ pub(crate) struct Vtable {
     /// Queues a thread, through the calling worker if it is of this runtime, and wakes a sleeper
     /// if that helps.
     pub(crate) push: unsafe fn(&CoreBase, Runnable, PushKind),
+    /// Queues a thread globally.
+    pub(crate) inject: unsafe fn(&CoreBase, Runnable),
     /// Queues a new thread through the worker that the caller carries.
     pub(crate) push_spawned: unsafe fn(&WorkerBase, Runnable),
+    /// Queues a woken thread through the worker that the caller carries.
+    pub(crate) push_woken: unsafe fn(&WorkerBase, Runnable),
     pub(crate) insert_timer: unsafe fn(&CoreBase, TimerEntry) -> TimerHandle,
     pub(crate) cancel_timer: unsafe fn(&CoreBase, TimerHandle) -> Option<TimerEntry>,
     pub(crate) now_ns: unsafe fn(&CoreBase) -> u64,
@@ -66,8 +72,11 @@ pub(crate) struct CoreBase {
     pub(crate) rows: Box<WorkerTable>,
     pub(crate) worker_count: usize,
     pub(crate) wake_descriptor: EventFd,
-    pub(crate) os_threads: OsThreads,
+    pub(crate) pool: Pool,
+    /// Whether a spare OS thread is kept at the ready for forced preemption.
+    pub(crate) keeps_spare: bool,
     pub(crate) monitor: MonitorState,
+    pub(crate) counters: Counters,
     pub(crate) lifecycle: Lifecycle,
     /// The root token.
     pub(crate) cancelled: AtomicBool,
@@ -109,6 +118,12 @@ impl CoreBase {
         unsafe { (self.vtable.now_ns)(self) }
     }
 
+    /// Queues a thread for whichever worker comes first, without touching the caller's.
+    pub(crate) fn inject(&self, task: Runnable) {
+        // SAFETY: as above.
+        unsafe { (self.vtable.inject)(self, task) }
+    }
+
     pub(crate) fn push(&self, task: Runnable, kind: PushKind) {
         // SAFETY: as above.
         unsafe { (self.vtable.push)(self, task, kind) }
@@ -146,7 +161,13 @@ impl After {
     const YIELDED: usize = 1;
     const PARKED: usize = 2;
     const ENDED: usize = 3;
-    const KIND: usize = 3;
+    const PREEMPTED: usize = 4;
+    const KIND: usize = 7;
+
+    /// It was taken off by force: queue it, behind the rest.
+    pub(crate) fn preempted(record: &Record) -> Self {
+        After(&raw const *record as usize | Self::PREEMPTED)
+    }
 
     /// It yielded: queue it.
     #[inline]
@@ -163,7 +184,7 @@ impl After {
     /// It ended: release its slot.
     #[inline]
     pub(crate) fn ended(slot: u32) -> Self {
-        After((slot as usize) << 2 | Self::ENDED)
+        After((slot as usize) << 3 | Self::ENDED)
     }
 
     #[inline]
@@ -172,7 +193,8 @@ impl After {
         match self.0 & Self::KIND {
             Self::YIELDED => Departed::Yielded(record),
             Self::PARKED => Departed::Parked(record),
-            Self::ENDED => Departed::Ended((self.0 >> 2) as u32),
+            Self::PREEMPTED => Departed::Preempted(record),
+            Self::ENDED => Departed::Ended((self.0 >> 3) as u32),
             _ => Departed::Nobody,
         }
     }
@@ -183,6 +205,7 @@ pub(crate) enum Departed {
     Nobody,
     Yielded(*const Record),
     Parked(*const Record),
+    Preempted(*const Record),
     Ended(u32),
 }
 
@@ -213,6 +236,10 @@ pub(crate) struct WorkerBase {
     /// Written by the carrier only; summed by others.
     pub(crate) spawned: AtomicU64,
     pub(crate) ended: AtomicU64,
+    /// The OS thread that is to take the worker over if its thread is taken off by force; the monitor's offer.
+    pub(crate) preempt_spare: AtomicPtr<OsThread>,
+    /// The OS thread that carries the worker; null on the way to the next.
+    carrier: AtomicPtr<OsThread>,
     /// Asks for rounds at the next scheduling decision.
     pub(crate) poke: AtomicBool,
     pub(crate) parker: Parker,
@@ -240,6 +267,8 @@ impl WorkerBase {
             records: UnsafeCell::new(RecordCache::new()),
             spawned: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            preempt_spare: AtomicPtr::new(ptr::null_mut()),
+            carrier: AtomicPtr::new(ptr::null_mut()),
             poke: AtomicBool::new(false),
             parker: Parker::new(),
         }
@@ -263,6 +292,19 @@ impl WorkerBase {
     pub(crate) fn row(&self) -> &WorkerState {
         // SAFETY: C1 of `new`.
         unsafe { &*self.row }
+    }
+
+    /// Notes who carries the worker. Relaxed: a hint for the monitor, whose next steps check it.
+    pub(crate) fn set_carrier(&self, os_thread: Option<&OsThread>) {
+        let thread_id = os_thread.map_or(0, |os_thread| os_thread.thread_id.load(Relaxed) as u64);
+        self.row().thread_id.store(thread_id, Relaxed);
+        self.carrier
+            .store(os_thread.map_or(ptr::null_mut(), |place| ptr::from_ref(place).cast_mut()), Relaxed);
+    }
+
+    /// Who carries the worker, or null. An OS thread's place outlives it.
+    pub(crate) fn carrier(&self) -> *const OsThread {
+        self.carrier.load(Relaxed)
     }
 
     /// Adds to the activity counter, and returns it. Relaxed: a gauge, written by the carrier only.

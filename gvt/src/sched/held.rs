@@ -1,34 +1,75 @@
-//! A green thread that keeps its OS thread while its worker goes on elsewhere.
+//! Green threads that keep their OS thread while their worker goes on elsewhere.
 //!
-//! **Why.** std counts panics per OS thread: a thread that waits inside a destructor while it unwinds
-//! must come back to the OS thread whose count it has raised, and nobody else may run there meanwhile.
-//! The same hand-over serves calls that block in the kernel.
+//! Four ways into that state, one way out.
 //!
-//! **Protocol.** **Y1** `suspended` names the OS thread. **Y2** The worker is given to a spare OS
-//! thread (`os_thread` H1, H2). **Y3** The thread's `Runnable` is queued when it may go on. **Y4** The
+//! | in | when | queued |
+//! |---|---|---|
+//! | [`park_held`] | it waits while a panic unwinds on this OS thread, whose panic count it has raised | when woken |
+//! | [`blocking`] | it says that it is going to block in the kernel | when it comes back |
+//! | [`take_from_blocked`] | the monitor finds it blocked in the kernel | when it enters the runtime again |
+//! | [`on_interrupt`] | the preemption signal takes it off | at once |
+//!
+//! **Protocol.** **Y1** The record's `suspended` names the OS thread, the OS thread's `keeper_of` the record. **Y2** The
+//! worker is given to a spare OS thread (`os_thread` H1, H2). **Y3** The thread's `Runnable` is queued when it may go on: by the spare on
+//! arrival if it was preempted (`After::preempted`), else as the table says. **Y4** The
 //! worker that pops it sees `suspended` and is passed to that OS thread's inbox. **Y5** The thread takes
-//! it from there, clears `suspended`, and goes on.
+//! it from there, undoes Y1, and goes on.
 //!
-//! **Bound.** The pool's limit holds for threads that could also go on without an OS thread of their own. A thread
-//! that unwinds cannot, so its OS thread is started beyond the limit. If the system has none to give, the worker
-//! stays, fires timers, and is passed on as soon as an OS thread is spare or a held thread is ready, which brings
-//! its own.
+//! The thread may be queued before it sleeps at its inbox (a preempted one always may): the inbox keeps the
+//! worker until it looks.
 //!
-//! **Limits.** In that last case what the thread waits for must come from a timer, a held thread, or another worker.
+//! **Why this is sound at any instruction.** A preempted thread keeps its OS thread, so its thread-locals, the locks that it
+//! holds, the allocator's and the unwinder's state are as they would be had the kernel taken the OS thread off. Nothing
+//! that runs meanwhile runs on that OS thread. (Shiina, Iwasaki, Taura, Balaji: "Lightweight Preemptive User-Level Threads",
+//! PPoPP 2021, kernel-level-thread switching.) The kernel keeps its registers in the signal's frame.
+//!
+//! **Rejected.** Switching stacks in the handler: the next thread on this OS thread would enter the interrupted malloc
+//! again, or borrow the interrupted borrow of a thread-local.
+//!
+//! **Hazard: the runtime's own locks.** A section of the runtime may allocate, and so wait for a lock that a preempted thread
+//! holds; that thread needs a worker to go on, perhaps this one. **Rescue** ([`rescue`]): when the monitor finds an OS thread asleep in the
+//! kernel *inside* the runtime for long, it lets all preempted threads go on without a worker. Their `Runnable`s stay queued; a worker
+//! that is passed to one waits in its inbox until that thread enters the runtime, or is interrupted to take it.
+//!
+//! **Limits.** OS threads are bounded (`max_os_threads`). At the bound a panicking thread that waits keeps its worker until an
+//! OS thread is spare or a held thread is ready, which brings its own; meanwhile the worker fires timers; `blocking` blocks
+//! its worker, and threads are asked but not forced.
 
+use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 
-use gvt_traits::{GvtState, PushKind};
+use gvt_traits::{GvtState, Interrupted, PushKind, WaitReason};
 
-use super::core::{Core, Parts, Worker, WorkerBase};
-use super::lifecycle;
+use super::core::{After, Core, CoreBase, Parts, Worker, WorkerBase};
 use super::local;
-use super::os_thread::OsThread;
+use super::os_thread::{OsThread, Received};
 use super::record::Record;
-use super::schedule::{fire_timers, install, pick, push_here, run_after, wake_one};
+use super::schedule::{fire_timers, install, pick, push_here, wake_one};
 use super::wait::{self, Committed};
+use super::{counters::Counters, lifecycle};
+
+/// Y1: notes that `record` keeps `os_thread`.
+fn keep(os_thread: &OsThread, record: &Record) {
+    // ORDERING O1: Release pairs with the Acquire in `schedule::carry`.
+    record.meta.suspended.store(ptr::from_ref(os_thread).cast_mut().cast(), Release);
+    os_thread.set_keeper_of(record);
+}
+
+/// Y2: leaves `worker` without a thread and gives it to `spare`.
+fn hand_over(worker: &WorkerBase, after: After, spare: &OsThread) {
+    worker.after.set(after);
+    worker.current.set(ptr::null());
+    worker.row().current_gvthread.store(u32::MAX, Relaxed);
+    worker.set_carrier(None);
+    spare.give(worker);
+}
+
+/// A spare OS thread, a new one if need be and allowed.
+pub(crate) fn spare<P: Parts>(core: &Core<P>) -> Option<&'static OsThread> {
+    core.base.pool.take_spare().or_else(|| lifecycle::start_os_thread(core).ok())
+}
 
 /// Gives the worker of this OS thread to another (Y1, Y2); `false` if none can be had.
 ///
@@ -39,35 +80,31 @@ use super::wait::{self, Committed};
 pub(crate) unsafe fn release_worker<P: Parts>(base: &WorkerBase) -> bool {
     // SAFETY: C1.
     let worker = unsafe { Worker::<P>::of(base) };
-    let core = worker.core();
-    let threads = &core.base.os_threads;
-    let start =
-        || (threads.started() < threads.limit).then(|| lifecycle::start_os_thread(core).ok()).flatten();
-    let Some(spare) = threads.take_spare().or_else(start) else {
+    let Some(spare) = spare(worker.core()) else {
         return false;
     };
-    // SAFETY: C1.
+    // SAFETY: C1; spare.
     unsafe { give(worker, spare) };
     true
 }
 
 /// # Safety
 ///
-/// C1 of [`release_worker`]; `receiver` is spare, or keeps a thread whose token the caller has.
+/// C1 of [`release_worker`]; `receiver` is spare, or keeps a thread whose token the caller has taken apart.
 unsafe fn give<P: Parts>(worker: &Worker<P>, receiver: &OsThread) {
     let base = &worker.base;
-    let record = base.current();
-    // ORDERING O1: Release pairs with the Acquire in `schedule::carry`; the token's own hand-over
-    // orders it as well.
-    record.meta.suspended.store(local::os_thread().cast_mut().cast(), Release);
-    base.current.set(ptr::null());
-    base.row().current_gvthread.store(u32::MAX, Relaxed);
-    local::set_worker(ptr::null());
-    receiver.give(base);
+    // SAFETY: a worker's OS thread is one of the runtime's.
+    let os_thread = unsafe { &*local::os_thread() };
+    keep(os_thread, base.current());
+    os_thread.set_worker(ptr::null());
+    hand_over(base, After::NOTHING, receiver);
 }
 
-/// Gives the worker of this OS thread to another, which is started if need be; `false` if the thread's wait
-/// came to its end first.
+/// How long a worker waits that can neither go on nor be passed on.
+const RETRY: Duration = Duration::from_micros(200);
+
+/// [`release_worker`] for a thread that unwinds and so cannot leave its OS thread; `false` if its wait came to its end
+/// first. Until the worker can be passed on, it fires timers.
 ///
 /// # Safety
 ///
@@ -75,8 +112,7 @@ unsafe fn give<P: Parts>(worker: &Worker<P>, receiver: &OsThread) {
 unsafe fn release_worker_at_any_cost<P: Parts>(worker: &Worker<P>, record: &Record) -> bool {
     let core: &Core<P> = worker.core();
     loop {
-        let spare = core.base.os_threads.take_spare();
-        if let Some(receiver) = spare.or_else(|| lifecycle::start_os_thread(core).ok()) {
+        if let Some(receiver) = spare(core) {
             // SAFETY: C1; spare.
             unsafe { give(worker, receiver) };
             return true;
@@ -107,27 +143,94 @@ unsafe fn release_worker_at_any_cost<P: Parts>(worker: &Worker<P>, record: &Reco
     }
 }
 
-/// How long a worker waits that can neither go on nor be passed on.
-const RETRY: Duration = Duration::from_micros(200);
-
-/// Takes the worker that was passed to this OS thread (Y5).
+/// Takes the worker that is passed to this OS thread (Y5). Async-signal-safe. Without a worker if the thread is let go on
+/// so (`rescue`).
 ///
 /// # Safety
 ///
-/// **C1**: called on the OS thread that keeps `record`, after its `Runnable` was queued.
-pub(crate) unsafe fn resume<P: Parts>(record: &Record) {
-    // SAFETY: a held thread's OS thread is one of the runtime's.
-    let os_thread: &OsThread = unsafe { &*local::os_thread() };
-    let base = os_thread.receive();
-    debug_assert!(!base.is_null(), "an OS thread is told to end only when it is spare");
-    local::set_worker(base);
-    // SAFETY: received.
-    let worker = unsafe { Worker::<P>::of(&*base) };
-    worker.base.row().thread_id.store(os_thread.thread_id.load(Relaxed) as u64, Relaxed);
+/// **C1**: called on the OS thread that `record` keeps; its `Runnable` is queued, or will be.
+unsafe fn resume(os_thread: &OsThread, record: &Record) {
+    let Received::Worker(base) = os_thread.receive(None) else {
+        // Let go on; only a spare is told to end.
+        return;
+    };
+    // SAFETY: received; a worker lives as long as its core.
+    let base = unsafe { &*base };
+    os_thread.queued.store(false, Relaxed);
+    os_thread.free_running.store(false, Relaxed);
+    os_thread.set_keeper_of(ptr::null());
+    // Relaxed: the thread is its own now.
     record.meta.suspended.store(ptr::null_mut(), Relaxed);
-    // SAFETY: received, inside the runtime.
-    unsafe { run_after(worker) };
-    install(&worker.base, record);
+    base.set_carrier(Some(os_thread));
+    install(base, record);
+    os_thread.set_worker(base);
+}
+
+/// [`resume`], to the end: the thread is inside the runtime and must have a worker.
+///
+/// # Safety
+///
+/// C1 of [`resume`].
+unsafe fn resume_with_worker(os_thread: &OsThread, record: &Record) {
+    while os_thread.worker().is_null() {
+        os_thread.free_running.store(false, Relaxed);
+        // SAFETY: C1.
+        unsafe { resume(os_thread, record) };
+    }
+}
+
+/// A green thread has entered the runtime and found that it has no worker: waits for one. Null on an OS thread that
+/// merely carries none.
+#[cold]
+pub(crate) fn rejoin(os_thread: &OsThread) -> *const WorkerBase {
+    os_thread.wait_for_decision();
+    if os_thread.worker().is_null() {
+        // SAFETY: a kept record is mapped.
+        let Some(record) = (unsafe { os_thread.keeper_of().as_ref() }) else {
+            return ptr::null();
+        };
+        if !os_thread.queued.swap(true, Relaxed) {
+            record.set_state(GvtState::Ready);
+            // SAFETY: it runs on this OS thread, without a worker, and is not queued: no token of it exists.
+            let task = unsafe { record.runnable() };
+            record.core().inject(task);
+        }
+        // SAFETY: queued.
+        unsafe { resume_with_worker(os_thread, record) };
+    }
+    os_thread.worker()
+}
+
+/// Runs `f` without a worker: others run meanwhile.
+pub(crate) fn blocking<T>(f: impl FnOnce() -> T) -> T {
+    struct Back;
+    impl Drop for Back {
+        fn drop(&mut self) {
+            // Finds no worker, and waits for one.
+            local::enter();
+            local::leave();
+        }
+    }
+    // SAFETY: a carried worker is alive.
+    let released = match unsafe { local::enter().as_ref() } {
+        // SAFETY: a green thread that runs on `worker`, inside the runtime; `Back` ends it.
+        Some(worker) => {
+            let record = worker.current();
+            record.meta.wait_reason.store(WaitReason::BlockingCall as u8, Relaxed);
+            record.meta.blocked_since_ns.store(worker.coarse_ns.load(Relaxed), Relaxed);
+            record.set_state(GvtState::Blocked);
+            // SAFETY: as above.
+            let released = unsafe { (worker.vtable.release_worker)(worker) };
+            if released {
+                Counters::add(&record.core().counters.blocking_calls);
+            }
+            released
+        }
+        None => false,
+    };
+    local::leave();
+    let _back = released.then_some(Back);
+    f()
 }
 
 /// Waits without leaving the OS thread.
@@ -142,11 +245,118 @@ pub(crate) unsafe fn park_held<P: Parts>(worker: &Worker<P>, record: &Record) {
         record.set_state(GvtState::Running);
         return;
     }
+    // SAFETY: a worker's OS thread is one of the runtime's.
+    let os_thread = unsafe { &*local::os_thread() };
+    os_thread.queued.store(true, Relaxed);
     if wait::commit(&record.meta.wait) == Committed::Queue {
         // SAFETY: W2: the committer queues it.
         let task = unsafe { record.runnable() };
-        record.core().push(task, PushKind::Wake);
+        record.core().inject(task);
     }
     // SAFETY: queued, or to be queued by its waker.
-    unsafe { resume::<P>(record) };
+    unsafe { resume_with_worker(os_thread, record) };
+}
+
+/// Takes the worker of an OS thread that sleeps in the kernel, and gives it to another; whether that was done. The thread
+/// gets a worker again when it next enters the runtime.
+///
+/// Context: the monitor.
+pub(crate) fn take_from_blocked<P: Parts>(core: &Core<P>, base: &WorkerBase, os_thread: &OsThread) -> bool {
+    let Some(spare) = core.base.pool.take_spare() else {
+        Counters::add(&core.base.counters.spares_exhausted);
+        return false;
+    };
+    let taken = os_thread.detach(base, |record| {
+        record.meta.wait_reason.store(WaitReason::BlockingCall as u8, Relaxed);
+        record.set_state(GvtState::Blocked);
+        keep(os_thread, record);
+    });
+    if taken {
+        hand_over(base, After::NOTHING, spare);
+        Counters::add(&core.base.counters.workers_taken);
+    } else {
+        core.base.pool.add_spare(spare);
+    }
+    taken
+}
+
+/// The preemption signal's hook: puts the whole OS thread to sleep, and its worker goes on elsewhere.
+///
+/// # Safety
+///
+/// Called by a preemptor's signal handler, which keeps `errno`. Async-signal-safe: atomics and futex calls.
+pub(crate) unsafe extern "C" fn on_interrupt(_context: *mut c_void) -> Interrupted {
+    // SAFETY: its own entry stays for as long as an OS thread runs.
+    let Some(os_thread) = (unsafe { local::os_thread().as_ref() }) else {
+        return Interrupted::NotOurs;
+    };
+    if os_thread.depth() != 0 {
+        // Inside the runtime: the flag is set, and it will look.
+        return Interrupted::Taken;
+    }
+    os_thread.deepen();
+    os_thread.wait_for_decision();
+    // SAFETY: a carried worker is alive.
+    match unsafe { os_thread.worker().as_ref() } {
+        Some(worker) => preempt(os_thread, worker),
+        // It computes without a worker (`rescue`) while one lies in its inbox: it takes that.
+        None if os_thread.has_delivery() => {
+            rejoin(os_thread);
+        }
+        None => {}
+    }
+    os_thread.shallow();
+    Interrupted::Taken
+}
+
+fn preempt(os_thread: &OsThread, worker: &WorkerBase) {
+    // ORDERING O2: Acquire pairs with the Release in the monitor's `offer_spare`.
+    let spare = worker.preempt_spare.swap(ptr::null_mut(), AcqRel);
+    // SAFETY: OS threads of the pool are alive.
+    let Some(spare) = (unsafe { spare.as_ref() }) else {
+        return;
+    };
+    let record = worker.current();
+    record.set_state(GvtState::Preempted);
+    record.meta.preempt_flag.store(0, Relaxed);
+    Counters::add(&worker.core().counters.forced_preemptions);
+    keep(os_thread, record);
+    os_thread.queued.store(true, Relaxed);
+    os_thread.set_worker(ptr::null());
+    hand_over(worker, After::preempted(record), spare);
+    // SAFETY: queued by the spare on arrival.
+    unsafe { resume(os_thread, record) };
+}
+
+/// Lets every preempted thread go on without a worker: one of them holds a lock that the runtime itself waits for.
+///
+/// Context: the monitor.
+pub(crate) fn rescue(core: &CoreBase) {
+    for os_thread in core.pool.each() {
+        // SAFETY: a kept record is mapped.
+        let Some(record) = (unsafe { os_thread.keeper_of().as_ref() }) else {
+            continue;
+        };
+        if record.meta.state.load(Relaxed) == GvtState::Preempted as u8 && !os_thread.has_delivery() {
+            os_thread.free_running.store(true, Relaxed);
+            os_thread.nudge();
+        }
+    }
+    Counters::add(&core.counters.rescues);
+}
+
+/// Threads that were let go on and to which a worker has been passed: to be interrupted, so that they take it.
+pub(crate) fn free_running_with_worker(core: &CoreBase) -> impl Iterator<Item = i32> {
+    let waiting =
+        core.pool.each().filter(|os_thread| os_thread.free_running.load(Relaxed) && os_thread.has_delivery());
+    waiting.map(|os_thread| os_thread.thread_id.load(Relaxed))
+}
+
+/// Queues a thread that was taken off, on arrival of its worker elsewhere: behind everything that is local, since it has
+/// had its time.
+pub(crate) fn queue_preempted<P: Parts>(core: &Core<P>, record: &Record) {
+    // SAFETY: it is held, runs nowhere, and no token of it exists.
+    let task = unsafe { record.runnable() };
+    let base: &CoreBase = &core.base;
+    base.inject(task);
 }

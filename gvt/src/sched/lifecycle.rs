@@ -8,6 +8,7 @@
 //! that goes idle while the runtime is closing wakes the closer, which sums the workers' counters
 //! (`CoreBase::live`); the last thread's end is followed by its worker going idle.
 
+use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use gvt_traits::WorkerError;
 
 use super::core::{Core, CoreBase, Parts};
-use super::os_thread::OsThread;
+use super::os_thread::{OsThread, Received};
 use super::record::{Record, UNWIND};
 use super::{join, local, schedule, wait};
 
@@ -60,25 +61,32 @@ impl Lifecycle {
     }
 }
 
-/// Starts one more OS thread for a runtime.
+/// Starts one more OS thread for a runtime; it waits for a worker.
 pub(crate) fn start_os_thread<P: Parts>(core: &Core<P>) -> Result<&'static OsThread, WorkerError> {
-    let threads = &core.base.os_threads;
-    threads.start(format!("gvt-{}", threads.started()), move |os_thread| {
+    // SAFETY: the core is freed only after its OS threads have been joined.
+    let core: &'static Core<P> = unsafe { &*ptr::from_ref(core) };
+    core.base.pool.start(move |os_thread| {
         os_thread.thread_id.store(crate::os::thread_id(), Relaxed);
         crate::os::set_timer_slack();
         let _alternate = crate::overflow::AlternateStack::install();
         local::adopt(os_thread);
-        loop {
-            let worker = os_thread.receive();
-            if worker.is_null() {
-                break;
-            }
+        while let Received::Worker(worker) = core.base.pool.wait_as_spare(os_thread) {
             // SAFETY: received.
             if !unsafe { schedule::carry::<P>(os_thread, worker) } {
                 break;
             }
         }
     })
+}
+
+/// Sees to it that the monitor finds a spare OS thread.
+pub(crate) fn keep_spare<P: Parts>(core: &Core<P>) {
+    if core.base.keeps_spare
+        && core.base.pool.is_short()
+        && let Ok(spare) = start_os_thread(core)
+    {
+        core.base.pool.add_spare(spare);
+    }
 }
 
 /// How a wait for the end came out.
@@ -217,11 +225,20 @@ pub(crate) unsafe fn stop<P: Parts>(core: *const Core<P>, monitor: Option<std::t
     for index in 0..base.worker_count {
         base.unpark(index);
     }
-    base.os_threads.join_all();
+    // The monitor first: it starts OS threads.
     base.monitor.stop();
     if let Some(monitor) = monitor {
         let _ = monitor.join();
     }
+    for worker in this.base.workers() {
+        // SAFETY: workers live as long as the core.
+        let offered = unsafe { &**worker }.preempt_spare.swap(ptr::null_mut(), AcqRel);
+        // SAFETY: OS threads live until they are joined.
+        if let Some(offered) = unsafe { offered.as_ref() } {
+            base.pool.add_spare(offered);
+        }
+    }
+    base.pool.join_all();
     {
         use gvt_traits::Preemptor;
         this.preempt.detach();

@@ -1,4 +1,4 @@
-//! What an OS thread knows: the worker that it carries, and how deep in the runtime it is.
+//! What an OS thread knows: itself, if it is one of a runtime's.
 //!
 //! **Hazard.** After a switch a green thread may be on another OS thread. A compiler that keeps a
 //! thread-local's address over the call that switched would then use another thread's storage.
@@ -7,108 +7,103 @@
 //! switch. They hand out values, not addresses.
 //!
 //! **Sections.** Runtime code runs between [`enter`] and [`leave`]; a preemption signal that finds
-//! the depth above zero leaves the thread alone. The depth belongs to the OS thread: a switch
-//! leaves it as it is, since both sides of a switch are inside the runtime.
+//! the depth above zero leaves the thread alone, and the monitor takes no worker away from it. The depth belongs to
+//! the OS thread: a switch leaves it as it is, since both sides of a switch are inside the runtime. First deeper, then
+//! the look at the worker (E1, E2 of `os_thread`): a thread that was taken off between a look and a use would use another's
+//! worker.
 
 use std::cell::Cell;
 use std::ptr;
-use std::sync::atomic::{Ordering::*, compiler_fence};
+use std::sync::atomic::Ordering::*;
 
 use super::core::WorkerBase;
+use super::held;
 use super::os_thread::OsThread;
 use super::record::Record;
 use super::schedule::ROUNDS;
 
-struct OsLocal {
-    worker: Cell<*const WorkerBase>,
-    os_thread: Cell<*const OsThread>,
-    depth: Cell<u32>,
-}
-
 thread_local! {
     // Constant and without a destructor: no lazy initialisation, usable in a signal handler.
-    static LOCAL: OsLocal = const {
-        OsLocal { worker: Cell::new(ptr::null()), os_thread: Cell::new(ptr::null()), depth: Cell::new(0) }
-    };
+    static OS_THREAD: Cell<*const OsThread> = const { Cell::new(ptr::null()) };
 }
 
-/// The worker that this OS thread carries, or null. To be dereferenced only inside the runtime: a thread
-/// that is taken off its worker between the look and the use would use another thread's worker.
+/// This OS thread, if a runtime started it; else null.
 #[inline(never)]
-pub(crate) fn worker() -> *const WorkerBase {
-    LOCAL.with(|local| local.worker.get())
+pub(crate) fn os_thread() -> *const OsThread {
+    OS_THREAD.get()
 }
 
-/// Enters the runtime; the worker that this OS thread carries, or null.
+/// Makes this OS thread one of a runtime's.
+#[inline(never)]
+pub(crate) fn adopt(os_thread: *const OsThread) {
+    OS_THREAD.set(os_thread);
+}
+
+/// Enters the runtime; the worker that this OS thread carries, or null on a foreign OS thread. A green thread whose
+/// worker was taken away gets another first.
 #[inline(never)]
 pub(crate) fn enter() -> *const WorkerBase {
-    LOCAL.with(|local| {
-        // First deeper, then the look: from here on the thread keeps its worker.
-        local.depth.set(local.depth.get() + 1);
-        compiler_fence(SeqCst);
-        local.worker.get()
-    })
+    // SAFETY: its own entry stays for as long as an OS thread runs.
+    let Some(os_thread) = (unsafe { OS_THREAD.get().as_ref() }) else {
+        return ptr::null();
+    };
+    let worker = os_thread.enter();
+    if worker.is_null() { held::rejoin(os_thread) } else { worker }
 }
 
 /// Leaves the runtime.
 #[inline(never)]
 pub(crate) fn leave() {
-    LOCAL.with(|local| {
-        compiler_fence(SeqCst);
-        local.depth.set(local.depth.get() - 1);
-    });
+    // SAFETY: as in `enter`.
+    if let Some(os_thread) = unsafe { OS_THREAD.get().as_ref() } {
+        os_thread.shallow();
+    }
 }
 
-/// The running green thread's record, or null.
+/// The worker that this OS thread carries, or null. Only inside the runtime.
+#[inline(never)]
+pub(crate) fn worker() -> *const WorkerBase {
+    // SAFETY: as in `enter`.
+    unsafe { OS_THREAD.get().as_ref() }.map_or(ptr::null(), OsThread::worker)
+}
+
+/// The running green thread's record, or null. Does not enter the runtime: a thread without a worker learns who it is
+/// without waiting for one.
 #[inline(never)]
 pub(crate) fn current() -> *const Record {
-    LOCAL.with(|local| {
-        local.depth.set(local.depth.get() + 1);
-        compiler_fence(SeqCst);
-        // SAFETY: a carried worker is alive.
-        let record =
-            unsafe { local.worker.get().as_ref() }.map_or(ptr::null(), |worker| worker.current.get());
-        compiler_fence(SeqCst);
-        local.depth.set(local.depth.get() - 1);
-        record
-    })
+    // SAFETY: as in `enter`.
+    let Some(os_thread) = (unsafe { OS_THREAD.get().as_ref() }) else {
+        return ptr::null();
+    };
+    os_thread.deepen();
+    os_thread.wait_for_decision();
+    // SAFETY: a carried worker is alive.
+    let record = match unsafe { os_thread.worker().as_ref() } {
+        Some(worker) => worker.current.get(),
+        None => os_thread.keeper_of(),
+    };
+    os_thread.shallow();
+    record
 }
 
 /// What `safepoint!` does: counts it, and says whether the running thread is asked to yield.
 #[inline(never)]
 pub(crate) fn safepoint() -> bool {
-    LOCAL.with(|local| {
-        local.depth.set(local.depth.get() + 1);
-        compiler_fence(SeqCst);
-        // SAFETY: a carried worker is alive.
-        let asked = unsafe { local.worker.get().as_ref() }.is_some_and(|worker| {
+    // SAFETY: as in `enter`.
+    let Some(os_thread) = (unsafe { OS_THREAD.get().as_ref() }) else {
+        return false;
+    };
+    // SAFETY: a carried worker is alive.
+    let asked = match unsafe { os_thread.enter().as_ref() } {
+        Some(worker) => {
             worker.count_activity(ROUNDS);
             worker.current().meta.preempt_flag.load(Relaxed) != 0
-        });
-        compiler_fence(SeqCst);
-        local.depth.set(local.depth.get() - 1);
-        asked
-    })
-}
-
-/// This OS thread, if the runtime started it.
-#[inline(never)]
-pub(crate) fn os_thread() -> *const OsThread {
-    LOCAL.with(|local| local.os_thread.get())
-}
-
-#[inline(never)]
-pub(crate) fn set_worker(worker: *const WorkerBase) {
-    LOCAL.with(|local| local.worker.set(worker));
-}
-
-/// Makes this OS thread one of the runtime's: inside the runtime, carrying nothing.
-#[inline(never)]
-pub(crate) fn adopt(os_thread: *const OsThread) {
-    LOCAL.with(|local| {
-        local.os_thread.set(os_thread);
-        local.depth.set(1);
-    });
+        }
+        // Without a worker: to yield is to get one.
+        None => true,
+    };
+    os_thread.shallow();
+    asked
 }
 
 /// A runtime section, left when dropped. Must not be held by code that may unwind out of a

@@ -4,12 +4,13 @@
 //! |---|---|
 //! | `record`, `table` | a thread's record; where records are |
 //! | `core` | what a runtime consists of |
-//! | `local`, `os_thread` | what an OS thread knows; how workers pass between OS threads |
+//! | `local`, `os_thread`, `pool` | what an OS thread knows; how workers pass between OS threads; all of them |
 //! | `schedule`, `root` | leaving one thread for the next; a thread's beginning and end |
 //! | `wait`, `join` | one wait and its wake-up; a thread's end and its joiner |
 //! | `idle`, `parker`, `sleep` | who sleeps; where; when |
-//! | `held` | threads that keep their OS thread |
-//! | `monitor`, `lifecycle` | looking after busy workers; beginning and end of a runtime |
+//! | `held` | threads that keep their OS thread: preempted, blocked, unwinding |
+//! | `monitor`, `counters` | looking after busy workers; what was done |
+//! | `lifecycle` | beginning and end of a runtime |
 //!
 //! `wait`, `join`, `idle` and `parker` are protocols on words of their own and compile with loom's
 //! atomics too; under `--cfg loom` nothing else of the crate does.
@@ -23,6 +24,8 @@ pub(crate) mod wait;
 #[cfg(not(loom))]
 pub(crate) mod core;
 #[cfg(not(loom))]
+pub(crate) mod counters;
+#[cfg(not(loom))]
 pub(crate) mod held;
 #[cfg(not(loom))]
 pub(crate) mod lifecycle;
@@ -32,6 +35,8 @@ pub(crate) mod local;
 pub(crate) mod monitor;
 #[cfg(not(loom))]
 pub(crate) mod os_thread;
+#[cfg(not(loom))]
+pub(crate) mod pool;
 #[cfg(not(loom))]
 pub(crate) mod record;
 #[cfg(not(loom))]

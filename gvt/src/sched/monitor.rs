@@ -1,13 +1,21 @@
 //! The monitor: one OS thread that looks after what busy workers do not see.
 //!
-//! A worker that runs one thread for long looks neither at timers nor at its queue. While any
-//! worker is busy the monitor looks at the worker table once a tick:
+//! A worker that runs one thread for long looks neither at timers nor at its queue. While any worker is busy the monitor
+//! looks at the worker table, at least once every `timer_interval`, and exactly when something it watches comes due:
 //!
-//! - **M1** a worker whose activity has not moved for a time slice gets its thread's preempt flag set;
-//! - **M2** a deadline has passed and nobody has fired it: a sleeping worker is woken for it, or, if
-//!   all are busy, every worker is asked for its rounds and the thread of a stuck one is flagged;
-//! - **M3** a worker is stuck, threads are queued, and another worker sleeps: that one is woken (the
-//!   thread woken first is kept by its waker, see `schedule::push_here`).
+//! - **M1** a thread has run for a time slice, or a timer is overdue: its preempt flag is set;
+//! - **M2** it still runs a grace period later and somebody waits for the worker (or the overdue timer has waited for
+//!   `wake_wait`, and the thread has had `min_run`): if its OS thread sleeps in the kernel, the
+//!   worker is taken away (`held::take_from_blocked`); else the OS thread is interrupted, with a spare at the ready
+//!   (`held::on_interrupt`);
+//!   Asleep inside the runtime, it waits for a lock that a preempted thread may hold: those are let go on (`held::rescue`);
+//! - **M3** a deadline has passed and nobody has fired it: a sleeping worker is woken for it, or, if all are busy, every worker
+//!   is asked for its rounds;
+//! - **M4** a worker is stuck, threads are queued, and another worker sleeps: that one is woken (the thread woken first is
+//!   kept by its waker, see `schedule::push_here`).
+//!
+//! The monitor itself allocates nothing and waits for no lock that is held over an allocation (`pool`), so that it goes on
+//! whatever a preempted thread holds.
 //!
 //! It also tells them the time, roughly (`coarse_ns`), so that they need not read the clock for the sake of reports.
 //!
@@ -18,19 +26,25 @@
 //! sleep. Worker that wakes up: **G4** leaves the set of sleepers (a `SeqCst` exchange), **G5** reads
 //! `asleep`. It is the protocol of `idle` with the roles swapped.
 
+use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering::*, fence};
 
-use gvt_traits::{GvtId, MAX_WORKERS, ReadyQueue, Strength, TimerBackend};
+use gvt_traits::{GvtId, MAX_WORKERS, OsThreadId, Preemptor, ReadyQueue, Strength, TimerBackend};
 
-use super::core::{Core, Parts};
-use crate::os::{futex_wait_until, futex_wake, monotonic_ns};
+use super::core::{Core, Parts, WorkerBase};
+use super::counters::Counters;
+use super::held;
+use super::os_thread::OsThread;
+use crate::os::{futex_wait_until, futex_wake, is_asleep_in_kernel, monotonic_ns};
 
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
 const STOP: u32 = 2;
 
-/// Ticks with every worker asleep before the monitor sleeps too.
-const QUIET_TICKS: u32 = 2;
+/// Looks with every worker asleep before the monitor sleeps too.
+const QUIET_LOOKS: u32 = 2;
+/// The monitor sleeps no shorter than this.
+const MIN_PAUSE_NS: u64 = 20_000;
 
 pub(crate) struct MonitorState {
     word: AtomicU32,
@@ -63,101 +77,193 @@ impl MonitorState {
     }
 }
 
-/// What the monitor remembers of a worker.
-#[derive(Clone, Copy)]
-struct Seen {
-    activity: u32,
-    since_ns: u64,
-    flagged: bool,
-}
-
-/// The periods that the monitor works with.
+/// The settings that the monitor works with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Periods {
     pub(crate) time_slice_ns: u64,
+    pub(crate) grace_ns: u64,
     pub(crate) timer_interval_ns: u64,
+    pub(crate) wake_wait_ns: u64,
+    pub(crate) min_run_ns: u64,
+    pub(crate) strength: Strength,
+}
+
+/// What the monitor remembers of a worker.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    activity: u32,
+    /// When that activity was first seen.
+    since_ns: u64,
+    /// When the thread was asked to yield; 0: it was not.
+    asked_ns: u64,
+}
+
+struct Monitor<'a, P: Parts> {
+    core: &'a Core<P>,
+    periods: Periods,
+    seen: [Seen; MAX_WORKERS],
+    /// When to look again at the latest.
+    next_ns: u64,
 }
 
 /// The monitor's loop.
 pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
     let base = &core.base;
+    let word = &base.monitor.word;
     let everyone = if base.worker_count == MAX_WORKERS { u64::MAX } else { (1 << base.worker_count) - 1 };
-    let mut seen = [Seen { activity: 0, since_ns: 0, flagged: false }; MAX_WORKERS];
+    let mut monitor = Monitor { core, periods, seen: [Seen::default(); MAX_WORKERS], next_ns: 0 };
     let mut quiet = 0;
-    while base.monitor.word.load(SeqCst) != STOP {
+    while word.load(SeqCst) != STOP {
+        let now = monotonic_ns();
+        monitor.next_ns = now + periods.timer_interval_ns;
         if base.idle.sleepers() == everyone {
             quiet += 1;
         } else {
             quiet = 0;
-            tick(core, periods, &mut seen);
+            monitor.look(now);
         }
-        if quiet > QUIET_TICKS {
+        if quiet > QUIET_LOOKS {
             // G1 to G3.
-            if base.monitor.word.compare_exchange(AWAKE, ASLEEP, SeqCst, SeqCst).is_ok() {
+            if word.compare_exchange(AWAKE, ASLEEP, SeqCst, SeqCst).is_ok() {
                 fence(SeqCst);
                 if base.idle.sleepers() == everyone {
-                    futex_wait_until(&base.monitor.word, ASLEEP, None);
+                    futex_wait_until(word, ASLEEP, None);
                 }
-                let _ = base.monitor.word.compare_exchange(ASLEEP, AWAKE, SeqCst, SeqCst);
+                let _ = word.compare_exchange(ASLEEP, AWAKE, SeqCst, SeqCst);
             }
             quiet = 0;
         } else {
-            futex_wait_until(&base.monitor.word, AWAKE, Some(monotonic_ns() + periods.timer_interval_ns));
+            let until = monitor.next_ns.max(now + MIN_PAUSE_NS);
+            futex_wait_until(word, AWAKE, Some(until));
         }
     }
 }
 
-fn tick<P: Parts>(core: &Core<P>, periods: Periods, seen: &mut [Seen; MAX_WORKERS]) {
-    let base = &core.base;
-    let now = monotonic_ns();
-    let core_now = core.now_ns();
-    let overdue = core.timer.next_deadline_ns().is_some_and(|deadline| deadline < core_now);
-    let sleepers = base.idle.sleepers();
-    let mut stuck = false;
-    for (index, seen) in seen.iter_mut().enumerate().take(base.worker_count) {
-        if sleepers & (1 << index) != 0 {
-            continue;
+impl<P: Parts> Monitor<'_, P> {
+    fn look(&mut self, now: u64) {
+        let core = self.core;
+        let base = &core.base;
+        let clock = core.now_ns();
+        let deadline = core.timer.next_deadline_ns();
+        let overdue_since =
+            deadline.filter(|&deadline| deadline <= clock).map(|deadline| now - (clock - deadline).min(now));
+        if let Some(deadline) = deadline.filter(|&deadline| deadline > clock) {
+            self.look_again(now.saturating_add(deadline - clock));
         }
-        let row = &base.rows.rows[index];
+        let queued = core.queue.len_hint() > 0;
+        let sleepers = base.idle.sleepers();
+        let mut stuck = false;
+        for index in (0..base.worker_count).filter(|index| sleepers & (1 << index) == 0) {
+            base.worker(index).coarse_ns.store(clock, Relaxed);
+            stuck |= self.look_at(index, now, overdue_since, queued);
+        }
+        for thread in held::free_running_with_worker(base) {
+            core.preempt.interrupt(OsThreadId(thread));
+        }
+        if overdue_since.is_some() {
+            // M3.
+            if sleepers != 0 {
+                base.unpark(sleepers.trailing_zeros() as usize);
+            } else {
+                for worker in 0..base.worker_count {
+                    base.worker(worker).poke.store(true, Relaxed);
+                }
+            }
+        }
+        // M4.
+        if stuck && sleepers != 0 && queued {
+            super::schedule::wake_one(base);
+        }
+    }
+
+    fn look_again(&mut self, at_ns: u64) {
+        self.next_ns = self.next_ns.min(at_ns);
+    }
+
+    /// M1 and M2 for one worker; whether it is stuck with one thread.
+    fn look_at(&mut self, index: usize, now: u64, overdue_since: Option<u64>, queued: bool) -> bool {
+        let worker = self.core.base.worker(index);
+        let row = worker.row();
         // Relaxed: gauges.
-        base.worker(index).coarse_ns.store(core_now, Relaxed);
         let activity = row.activity_counter.load(Relaxed);
-        if activity != seen.activity {
-            *seen = Seen { activity, since_ns: now, flagged: false };
+        let seen = &mut self.seen[index];
+        if activity != seen.activity || seen.since_ns == 0 {
+            *seen = Seen { activity, since_ns: now, asked_ns: 0 };
             row.start_time_ns.store(now, Relaxed);
-            continue;
+            return false;
         }
-        stuck = true;
-        let over = now.saturating_sub(seen.since_ns) >= periods.time_slice_ns;
-        if (over || overdue) && !seen.flagged && core.preempt_strength() >= Strength::AtSafepoints {
-            // M1, and M2's second half.
-            let current = GvtId::new(row.current_gvthread.load(Relaxed));
-            if current.is_some() {
-                // The thread may have left meanwhile; a flag too many costs a yield.
-                base.table.get(current).meta.preempt_flag.store(1, Relaxed);
-                seen.flagged = true;
+        if self.periods.strength == Strength::Never {
+            return true;
+        }
+        let periods = self.periods;
+        // When it should have been asked, and when it is taken off.
+        let slice_over = seen.since_ns + periods.time_slice_ns;
+        let (ask_at, force_at) = match overdue_since {
+            Some(overdue) => (now, (overdue + periods.wake_wait_ns).max(seen.since_ns + periods.min_run_ns)),
+            None => (slice_over, seen.asked_ns.max(slice_over) + periods.grace_ns),
+        };
+        if seen.asked_ns == 0 {
+            if now < ask_at {
+                self.look_again(ask_at);
+                return true;
             }
+            seen.asked_ns = now;
+            self.ask(worker);
+        }
+        if now < force_at {
+            self.look_again(force_at);
+        } else if overdue_since.is_some() || queued {
+            let counters = &self.core.base.counters;
+            counters.longest_overrun_ns.fetch_max(now.saturating_sub(slice_over), Relaxed);
+            Counters::add(&counters.grace_expired);
+            self.force(worker);
+        }
+        true
+    }
+
+    /// M1.
+    fn ask(&self, worker: &WorkerBase) {
+        let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
+        if current.is_some() {
+            // The thread may have left meanwhile; a flag too many costs a yield.
+            self.core.base.table.get(current).meta.preempt_flag.store(1, Relaxed);
+            Counters::add(&self.core.base.counters.asked);
         }
     }
-    if overdue {
-        // M2.
-        if sleepers != 0 {
-            base.unpark(sleepers.trailing_zeros() as usize);
-        } else {
-            for worker in 0..base.worker_count {
-                base.worker(worker).poke.store(true, Relaxed);
-            }
+
+    /// M2.
+    fn force(&mut self, worker: &WorkerBase) {
+        let core = self.core;
+        // SAFETY: an OS thread's place outlives it.
+        let Some(carrier) = (unsafe { worker.carrier().as_ref() }) else {
+            return;
+        };
+        if self.periods.strength < Strength::Anywhere {
+            return;
         }
-    }
-    // M3.
-    if stuck && sleepers != 0 && core.queue.len_hint() > 0 {
-        super::schedule::wake_one(base);
+        let thread = carrier.thread_id.load(Relaxed);
+        if is_asleep_in_kernel(thread) {
+            if carrier.depth() == 0 {
+                held::take_from_blocked(core, worker, carrier);
+            } else {
+                held::rescue(&core.base);
+            }
+        } else if carrier.depth() == 0 && offer_spare(core, worker) {
+            core.preempt.interrupt(OsThreadId(thread));
+        }
     }
 }
 
-impl<P: Parts> Core<P> {
-    fn preempt_strength(&self) -> Strength {
-        use gvt_traits::Preemptor;
-        self.preempt.strength()
+/// Puts a spare OS thread where the handler finds it; whether one is there.
+fn offer_spare<P: Parts>(core: &Core<P>, worker: &WorkerBase) -> bool {
+    if !worker.preempt_spare.load(Relaxed).is_null() {
+        return true;
     }
+    let Some(spare) = core.base.pool.take_spare() else {
+        Counters::add(&core.base.counters.spares_exhausted);
+        return false;
+    };
+    // ORDERING O1: Release pairs with the Acquire in `held::preempt`.
+    worker.preempt_spare.store(ptr::from_ref::<OsThread>(spare).cast_mut(), Release);
+    true
 }

@@ -4,35 +4,59 @@
 //! the worker has no thread to run, and an inbox in which it receives a worker. It carries a worker
 //! or it does not:
 //!
-//! - **spare**: it has nothing to do and waits at its inbox, in the pool;
+//! - **spare**: it has nothing to do and waits at its inbox, in the pool (`pool`);
 //! - **carrying**: it runs the loop, or a green thread;
-//! - **held**: a green thread of its own keeps it (a panic unwinds there, a call blocks, a signal
-//!   took the thread off) while its worker goes on elsewhere. To go on, the thread needs a worker: its
-//!   `Runnable` is queued like any other, and the worker that pops it is passed to the inbox.
+//! - **held**: a green thread of its own keeps it (`held`) while its worker goes on elsewhere. To go on, the thread
+//!   needs a worker: its `Runnable` is queued like any other, and the worker that pops it is passed to the inbox.
 //!
 //! **Hazard.** A worker's cells are plain. Two OS threads must never both believe to carry it.
 //!
-//! **Protocol.** **H1** the giver forgets the worker (thread-local null) after its last access.
+//! **Protocol.** **H1** the giver forgets the worker (`worker` null) after its last access.
 //! **H2** it stores the worker in the inbox, Release, and wakes the inbox's futex. **H3** the receiver
 //! swaps the inbox empty, Acquire, and from there on carries the worker. A worker is in exactly one
-//! place: a thread-local, an inbox, or a local variable between H1 and H2.
+//! place: an OS thread's `worker`, an inbox, or a local variable between H1 and H2.
 //!
-//! **Limits.** Spare OS threads are kept for reuse until the runtime ends.
+//! **Taking a worker away** from an OS thread that sleeps in the kernel, without a signal, is the monitor's
+//! doing (`detach`). The OS thread may wake up at any moment and enter the runtime. Its way in is: **E1**
+//! `depth` + 1, **E2** look at `claim`; if it is set, wait until it is not; then read `worker`. The monitor: **E3** sets
+//! `claim`, **E4** a barrier on all running OS threads of the process (`membarrier`), **E5** reads `depth`. Zero: the OS
+//! thread is outside, and will wait at E2, so the worker is the monitor's to take. Not zero: it was inside, or came in just now; nothing
+//! is touched. **E6** clears `claim`. The barrier stands in for a full fence between E1 and E2, which every entry into the
+//! runtime would pay.
+//!
+//! **Rejected.** Taking the worker first and putting it back if the OS thread proves to be inside: it may have given
+//! the worker to another meanwhile, and then two would carry it.
+//!
+//! **Limits.** Without `membarrier` (Linux before 4.14, or a filter) no worker is taken away; threads that block in the
+//! kernel then keep theirs, and `blocking` remains.
 
 use std::cell::UnsafeCell;
 use std::ptr;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering::*, compiler_fence};
 
-use gvt_traits::{Registers, WorkerError};
+use gvt_traits::Registers;
 
 use super::core::WorkerBase;
-use crate::os::{futex_wait_until, futex_wake};
+use super::record::Record;
+use crate::os::{futex_wait_until, futex_wake, membarrier};
 
 /// In an inbox: end.
 const QUIT: *mut WorkerBase = ptr::without_provenance_mut(1);
 
+#[repr(C)]
 pub(crate) struct OsThread {
+    /// What it carries. Written by itself, and by the monitor between E5 and E6.
+    worker: AtomicPtr<WorkerBase>,
+    /// How deep in the runtime it is; above zero it is not preempted.
+    depth: AtomicU32,
+    /// The monitor may be taking the worker.
+    claim: AtomicBool,
+    /// The `Runnable` of the green thread that keeps this OS thread is out.
+    pub(crate) queued: AtomicBool,
+    /// That green thread runs although it has no worker (`rescue`).
+    pub(crate) free_running: AtomicBool,
+    /// The green thread that keeps it while it carries nothing, or null.
+    keeper_of: AtomicPtr<Record>,
     /// The scheduler's loop, while a green thread runs.
     pub(crate) native: UnsafeCell<Registers>,
     inbox: AtomicPtr<WorkerBase>,
@@ -46,14 +70,115 @@ unsafe impl Sync for OsThread {}
 // SAFETY: as above.
 unsafe impl Send for OsThread {}
 
+/// What a wait at the inbox ended with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Received {
+    Worker(*const WorkerBase),
+    /// Told to end.
+    Quit,
+    /// Told to run without a worker.
+    Free,
+    /// The deadline came first.
+    Late,
+}
+
 impl OsThread {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         OsThread {
+            worker: AtomicPtr::new(ptr::null_mut()),
+            // Its first code is the scheduler's.
+            depth: AtomicU32::new(1),
+            claim: AtomicBool::new(false),
+            queued: AtomicBool::new(false),
+            free_running: AtomicBool::new(false),
+            keeper_of: AtomicPtr::new(ptr::null_mut()),
             native: UnsafeCell::new(Registers::default()),
             inbox: AtomicPtr::new(ptr::null_mut()),
             deliveries: AtomicU32::new(0),
             thread_id: AtomicI32::new(0),
         }
+    }
+
+    /// Makes the place of an ended OS thread ready for the next.
+    pub(crate) fn reset(&self) {
+        self.depth.store(1, Relaxed);
+        self.queued.store(false, Relaxed);
+        self.free_running.store(false, Relaxed);
+        self.thread_id.store(0, Relaxed);
+    }
+
+    /// E1, and E2 as far as it is quick: the worker, or null if there is none or it is claimed.
+    #[inline(always)]
+    pub(crate) fn enter(&self) -> *const WorkerBase {
+        self.deepen();
+        if self.claim.load(Relaxed) { ptr::null() } else { self.worker() }
+    }
+
+    /// E1. Relaxed, here and in `shallow`: only this OS thread writes it; the signal handler runs on this OS
+    /// thread too, and the monitor reads it behind its barrier.
+    #[inline(always)]
+    pub(crate) fn deepen(&self) {
+        self.depth.store(self.depth.load(Relaxed) + 1, Relaxed);
+        compiler_fence(SeqCst);
+    }
+
+    #[inline(always)]
+    pub(crate) fn shallow(&self) {
+        compiler_fence(SeqCst);
+        self.depth.store(self.depth.load(Relaxed) - 1, Relaxed);
+    }
+
+    pub(crate) fn depth(&self) -> u32 {
+        self.depth.load(Relaxed)
+    }
+
+    /// The worker. Relaxed: written by this OS thread, or by the monitor before the Release of E6.
+    #[inline(always)]
+    pub(crate) fn worker(&self) -> *const WorkerBase {
+        self.worker.load(Relaxed)
+    }
+
+    pub(crate) fn set_worker(&self, worker: *const WorkerBase) {
+        self.worker.store(worker.cast_mut(), Relaxed);
+    }
+
+    /// The green thread that keeps this OS thread though it carries no worker.
+    pub(crate) fn keeper_of(&self) -> *const Record {
+        self.keeper_of.load(Relaxed)
+    }
+
+    pub(crate) fn set_keeper_of(&self, record: *const Record) {
+        self.keeper_of.store(record.cast_mut(), Relaxed);
+    }
+
+    /// E2: waits while the monitor decides.
+    pub(crate) fn wait_for_decision(&self) {
+        // ORDERING O3: Acquire pairs with the Release of E6: what the monitor did is seen.
+        while self.claim.load(Acquire) {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Takes the worker away if this OS thread is outside the runtime with it (E3 to E6). The worker's running thread then
+    /// keeps the OS thread; `note` is told of it before the OS thread can go on in the runtime.
+    ///
+    /// Context: the monitor only.
+    pub(crate) fn detach(&self, worker: &WorkerBase, note: impl FnOnce(&Record)) -> bool {
+        self.claim.store(true, SeqCst);
+        // Acquire: what the OS thread did before it left the runtime is seen (x86 keeps stores in order).
+        let outside = membarrier() && self.depth.load(Acquire) == 0;
+        let taken = outside && ptr::eq(self.worker(), worker);
+        if taken {
+            // SAFETY: outside the runtime with a worker it runs a green thread, whose record is mapped; and it does
+            // not change what runs before it is inside.
+            let record = unsafe { &*worker.current.get() };
+            note(record);
+            self.set_keeper_of(record);
+            self.set_worker(ptr::null());
+        }
+        // E6. ORDERING O3: Release pairs with the Acquire in `wait_for_decision`.
+        self.claim.store(false, Release);
+        taken
     }
 
     /// H2. Async-signal-safe.
@@ -71,105 +196,39 @@ impl OsThread {
         // giver did to the worker.
         let before = self.inbox.swap(what, AcqRel);
         debug_assert!(before.is_null(), "an inbox holds one thing at a time");
+        self.nudge();
+    }
+
+    /// Makes the receiver look again.
+    pub(crate) fn nudge(&self) {
         self.deliveries.fetch_add(1, Release);
         futex_wake(&self.deliveries, 1);
     }
 
-    /// H3: waits for a worker; null means that the OS thread is to end. Async-signal-safe.
-    pub(crate) fn receive(&self) -> *const WorkerBase {
+    /// Whether a worker lies in the inbox.
+    pub(crate) fn has_delivery(&self) -> bool {
+        !self.inbox.load(Relaxed).is_null()
+    }
+
+    /// H3: waits for a worker. Async-signal-safe.
+    pub(crate) fn receive(&self, deadline_ns: Option<u64>) -> Received {
         loop {
             let seen = self.deliveries.load(Acquire);
             // ORDERING O1: Acquire pairs with the Release in `deliver`.
             let what = self.inbox.swap(ptr::null_mut(), AcqRel);
             if what == QUIT {
-                return ptr::null();
+                return Received::Quit;
             }
             if !what.is_null() {
-                return what;
+                return Received::Worker(what);
             }
-            futex_wait_until(&self.deliveries, seen, None);
-        }
-    }
-}
-
-/// All OS threads of a runtime.
-pub(crate) struct OsThreads {
-    /// Every one that was started; boxed, so that their addresses hold.
-    #[allow(clippy::vec_box, reason = "addresses must hold")]
-    all: Mutex<Vec<(Box<OsThread>, std::thread::JoinHandle<()>)>>,
-    spare: Mutex<Vec<*const OsThread>>,
-    started: AtomicUsize,
-    /// How many there may be.
-    pub(crate) limit: usize,
-}
-
-// SAFETY: the pointers in `spare` point into `all`, whose elements are `Sync`.
-unsafe impl Sync for OsThreads {}
-// SAFETY: as above.
-unsafe impl Send for OsThreads {}
-
-impl OsThreads {
-    pub(crate) fn new(limit: usize) -> Self {
-        OsThreads {
-            all: Mutex::new(Vec::new()),
-            spare: Mutex::new(Vec::new()),
-            started: AtomicUsize::new(0),
-            limit,
-        }
-    }
-
-    /// Starts an OS thread that runs `main` and first waits at its inbox.
-    pub(crate) fn start(
-        &self,
-        name: String,
-        main: impl FnOnce(&'static OsThread) + Send + 'static,
-    ) -> Result<&'static OsThread, WorkerError> {
-        let mut all = self.all.lock().unwrap();
-        let os_thread = Box::new(OsThread::new());
-        // SAFETY: the box is kept until the OS thread was joined (`join_all`).
-        let place: &'static OsThread = unsafe { &*(&raw const *os_thread) };
-        let handle = std::thread::Builder::new().name(name).spawn(move || main(place)).map_err(|error| {
-            WorkerError::ThreadCreation {
-                running: all.len(),
-                errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
+            if self.free_running.load(Relaxed) {
+                return Received::Free;
             }
-        })?;
-        all.push((os_thread, handle));
-        self.started.store(all.len(), Relaxed);
-        Ok(place)
-    }
-
-    /// A spare OS thread, if one waits.
-    pub(crate) fn take_spare(&self) -> Option<&'static OsThread> {
-        let place = self.spare.lock().unwrap().pop()?;
-        // SAFETY: spares live until `join_all`.
-        Some(unsafe { &*place })
-    }
-
-    pub(crate) fn add_spare(&self, os_thread: &OsThread) {
-        self.spare.lock().unwrap().push(os_thread);
-    }
-
-    /// OS threads started so far.
-    pub(crate) fn started(&self) -> usize {
-        self.started.load(Relaxed)
-    }
-
-    /// OS threads that wait for something to do.
-    pub(crate) fn spares(&self) -> usize {
-        self.spare.lock().unwrap().len()
-    }
-
-    /// Ends and joins all. Every one must be spare, or on its way to end.
-    pub(crate) fn join_all(&self) {
-        for place in self.spare.lock().unwrap().drain(..) {
-            // SAFETY: as in `take_spare`.
-            unsafe { &*place }.quit();
-        }
-        let all = std::mem::take(&mut *self.all.lock().unwrap());
-        for (_os_thread, handle) in all {
-            // A scheduler loop does not panic; if it did, the message is out already.
-            let _ = handle.join();
+            if !futex_wait_until(&self.deliveries, seen, deadline_ns) && self.deliveries.load(Acquire) == seen
+            {
+                return Received::Late;
+            }
         }
     }
 }

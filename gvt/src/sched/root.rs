@@ -145,10 +145,12 @@ pub(crate) unsafe fn refuse<P: Parts>(worker: &Worker<P>, record: &Record, error
     // The closure's destructor is user code, and has no stack of its own to run on. It runs here, on the
     // stack of a thread that is about to leave, so it must not find a worker to park on: it runs as if
     // outside the runtime, with preemption off.
-    local::set_worker(ptr::null());
+    // SAFETY: a worker's OS thread is one of the runtime's.
+    let os_thread = unsafe { &*local::os_thread() };
+    os_thread.set_worker(ptr::null());
     // SAFETY: C2.
     unsafe { entry(record)(record, Step::Refuse) };
-    local::set_worker(base);
+    os_thread.set_worker(base);
     // SAFETY: the closure is gone, so the storage is free.
     unsafe { record.put_panic(Box::new(SchedError::Memory(error))) };
     record.set_state(GvtState::Cancelled);

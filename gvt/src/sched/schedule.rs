@@ -36,7 +36,7 @@ use super::core::{After, Core, CoreBase, Departed, Parts, Vtable, Worker, Worker
 use super::os_thread::OsThread;
 use super::record::Record;
 use super::wait::{self, Committed};
-use super::{held, local, root};
+use super::{held, lifecycle, local, root};
 
 /// Rounds (timers, debts) are made at every this-many-th decision. Safepoints count as so many decisions, so
 /// that they do not disturb the rhythm.
@@ -51,6 +51,8 @@ impl<P: Parts> Core<P> {
         park: park::<P>,
         push: push::<P>,
         push_spawned: push_spawned::<P>,
+        push_woken: push_woken::<P>,
+        inject: inject::<P>,
         insert_timer: insert_timer::<P>,
         cancel_timer: cancel_timer::<P>,
         now_ns: now_ns::<P>,
@@ -388,6 +390,12 @@ pub(crate) unsafe fn run_after<P: Parts>(worker: &Worker<P>) {
                 unsafe { push_here(worker, task, PushKind::Wake) };
             }
         }
+        // SAFETY: C1.
+        Departed::Preempted(record) => unsafe {
+            // First those who have waited for this: else the preempted thread could be next again.
+            rounds(worker);
+            held::queue_preempted(worker.core(), &*record);
+        },
         Departed::Ended(slot) => {
             // SAFETY: the index was taken from the token when the slot was bound.
             let slot = unsafe { Slot::from_index(slot) };
@@ -405,8 +413,11 @@ unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
     // SAFETY: C1.
     let worker = unsafe { Worker::<P>::of(base) };
     let record = base.current();
-    if record.meta.preempt_flag.load(Relaxed) != 0 {
+    let asked = record.meta.preempt_flag.load(Relaxed) != 0;
+    if asked {
         record.meta.preempt_flag.store(0, Relaxed);
+        // Somebody may wait for a timer.
+        base.poke.store(true, Relaxed);
     }
     // A thread that unwinds stays on its OS thread, whose panic count it has raised.
     if !std::thread::panicking() {
@@ -469,16 +480,22 @@ unsafe fn push<P: Parts>(base: &CoreBase, task: Runnable, kind: PushKind) {
             // SAFETY: carried by this OS thread, inside the runtime.
             unsafe { push_here(Worker::<P>::of(worker), task, kind) };
         }
-        _ => {
-            // SAFETY: C1.
-            unsafe { Core::<P>::of(base) }.queue.inject(task);
-            if P::Queue::PUSH_FENCE == PushFence::ByRuntime {
-                base.idle.push_fence();
-            }
-            wake_one(base);
-        }
+        // SAFETY: C1.
+        _ => unsafe { inject::<P>(base, task) },
     }
     local::leave();
+}
+
+/// # Safety
+///
+/// C1 of `Core::of`.
+unsafe fn inject<P: Parts>(base: &CoreBase, task: Runnable) {
+    // SAFETY: C1.
+    unsafe { Core::<P>::of(base) }.queue.inject(task);
+    if P::Queue::PUSH_FENCE == PushFence::ByRuntime {
+        base.idle.push_fence();
+    }
+    wake_one(base);
 }
 
 /// # Safety
@@ -487,6 +504,14 @@ unsafe fn push<P: Parts>(base: &CoreBase, task: Runnable, kind: PushKind) {
 unsafe fn push_spawned<P: Parts>(base: &WorkerBase, task: Runnable) {
     // SAFETY: C1.
     unsafe { push_here(Worker::<P>::of(base), task, PushKind::Spawn) };
+}
+
+/// # Safety
+///
+/// C1 of [`push_spawned`].
+unsafe fn push_woken<P: Parts>(base: &WorkerBase, task: Runnable) {
+    // SAFETY: C1.
+    unsafe { push_here(Worker::<P>::of(base), task, PushKind::Wake) };
 }
 
 /// # Safety
@@ -549,12 +574,13 @@ unsafe fn destroy<P: Parts>(base: *const CoreBase) {
 /// **C1**: `worker` was received by this OS thread, which is `os_thread`.
 pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *const WorkerBase) -> bool {
     let no_unwind = NoUnwind;
-    local::set_worker(worker);
+    os_thread.set_worker(worker);
     {
         // SAFETY: C1.
         let worker = unsafe { Worker::<P>::of(&*worker) };
-        worker.base.row().thread_id.store(os_thread.thread_id.load(Relaxed) as u64, Relaxed);
+        worker.base.set_carrier(Some(os_thread));
         worker.base.coarse_ns.store(worker.core().now_ns(), Relaxed);
+        lifecycle::keep_spare(worker.core());
     }
     let goes_on = loop {
         // Whichever worker this OS thread carries now: a held thread may have left with another.
@@ -570,8 +596,9 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
             let keeper = unsafe { &*keeper };
             // H1 of `os_thread`: forgotten before it is given. Spare first, since after the gift
             // this OS thread may not touch the core: with the last worker gone it could end.
-            local::set_worker(ptr::null());
-            worker.core().base.os_threads.add_spare(os_thread);
+            os_thread.set_worker(ptr::null());
+            worker.base.set_carrier(None);
+            worker.core().base.pool.add_spare(os_thread);
             keeper.give(&worker.base);
             break true;
         }
@@ -583,7 +610,7 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
         } else if worker.base.handoff.get().is_null() {
             // SAFETY: carried by this OS thread.
             if unsafe { super::sleep::sleep(worker) } == super::sleep::Slept::Stop {
-                local::set_worker(ptr::null());
+                os_thread.set_worker(ptr::null());
                 break false;
             }
         }

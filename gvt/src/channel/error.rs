@@ -1,0 +1,178 @@
+//! Why an operation on a channel did not happen. A message that was refused comes back in the error.
+
+use std::error::Error;
+use std::fmt;
+
+/// The message of a [`send`](super::Sender::send) that found no receiver left.
+#[derive(PartialEq, Eq, Clone, Copy)]
+pub struct SendError<T>(pub T);
+
+/// Why a [`try_send`](super::Sender::try_send) did not send; holds the message.
+#[derive(PartialEq, Eq, Clone, Copy)]
+pub enum TrySendError<T> {
+    /// There is no room now; in a channel of capacity 0: no receiver waits now.
+    Full(T),
+    /// No receiver is left.
+    Disconnected(T),
+}
+
+/// Why a [`send_timeout`](super::Sender::send_timeout) did not send; holds the message.
+#[derive(PartialEq, Eq, Clone, Copy)]
+pub enum SendTimeoutError<T> {
+    /// There was no room in time; in a channel of capacity 0: no receiver came.
+    Timeout(T),
+    /// No receiver is left.
+    Disconnected(T),
+}
+
+/// A [`recv`](super::Receiver::recv) found the channel empty and no sender left.
+#[derive(PartialEq, Eq, Clone, Copy, Debug)]
+pub struct RecvError;
+
+/// Why a [`try_recv`](super::Receiver::try_recv) received nothing.
+#[derive(PartialEq, Eq, Clone, Copy, Debug)]
+pub enum TryRecvError {
+    /// There is no message now; in a channel of capacity 0: no sender waits now.
+    Empty,
+    /// There is no message, and no sender is left.
+    Disconnected,
+}
+
+/// Why a [`recv_timeout`](super::Receiver::recv_timeout) received nothing.
+#[derive(PartialEq, Eq, Clone, Copy, Debug)]
+pub enum RecvTimeoutError {
+    /// No message came in time.
+    Timeout,
+    /// There is no message, and no sender is left.
+    Disconnected,
+}
+
+/// Methods and traits that the three errors with a message share.
+macro_rules! with_message {
+    ($name:ident { $($variant:ident / $debug:literal / $ask:ident: $display:literal, $doc:literal);+ $(;)? }) => {
+        impl<T> $name<T> {
+            /// The message.
+            pub fn into_inner(self) -> T {
+                match self {
+                    $($name::$variant(message) => message,)+
+                }
+            }
+
+            $(
+                #[doc = $doc]
+                pub fn $ask(&self) -> bool {
+                    matches!(self, $name::$variant(_))
+                }
+            )+
+        }
+
+        impl<T> fmt::Debug for $name<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self {
+                    $($name::$variant(_) => $debug,)+
+                })
+            }
+        }
+
+        impl<T> fmt::Display for $name<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self {
+                    $($name::$variant(_) => $display,)+
+                })
+            }
+        }
+
+        impl<T: Send> Error for $name<T> {}
+
+        impl<T> From<SendError<T>> for $name<T> {
+            fn from(SendError(message): SendError<T>) -> Self {
+                $name::Disconnected(message)
+            }
+        }
+    };
+}
+
+with_message!(TrySendError {
+    Full / "Full(..)" / is_full: "the channel has no room for another message",
+        "Whether there was no room.";
+    Disconnected / "Disconnected(..)" / is_disconnected: "the channel has no receiver left",
+        "Whether no receiver was left.";
+});
+
+with_message!(SendTimeoutError {
+    Timeout / "Timeout(..)" / is_timeout: "the channel had no room for another message in time",
+        "Whether time ran out.";
+    Disconnected / "Disconnected(..)" / is_disconnected: "the channel has no receiver left",
+        "Whether no receiver was left.";
+});
+
+impl<T> SendError<T> {
+    /// The message.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> fmt::Debug for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("SendError(..)")
+    }
+}
+
+impl<T> fmt::Display for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("the channel has no receiver left")
+    }
+}
+
+impl<T: Send> Error for SendError<T> {}
+
+/// Methods and traits that the errors of receiving share.
+macro_rules! without_message {
+    ($name:ident { $($variant:ident / $ask:ident: $display:literal, $doc:literal);+ $(;)? }) => {
+        impl $name {
+            $(
+                #[doc = $doc]
+                pub fn $ask(&self) -> bool {
+                    matches!(self, $name::$variant)
+                }
+            )+
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self {
+                    $($name::$variant => $display,)+
+                })
+            }
+        }
+
+        impl Error for $name {}
+
+        impl From<RecvError> for $name {
+            fn from(RecvError: RecvError) -> Self {
+                $name::Disconnected
+            }
+        }
+    };
+}
+
+without_message!(TryRecvError {
+    Empty / is_empty: "the channel holds no message", "Whether there was no message.";
+    Disconnected / is_disconnected: "the channel holds no message and has no sender left",
+        "Whether no sender was left either.";
+});
+
+without_message!(RecvTimeoutError {
+    Timeout / is_timeout: "no message came in time", "Whether time ran out.";
+    Disconnected / is_disconnected: "the channel holds no message and has no sender left",
+        "Whether no sender was left either.";
+});
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("the channel holds no message and has no sender left")
+    }
+}
+
+impl Error for RecvError {}

@@ -1,0 +1,177 @@
+//! All OS threads of a runtime, and those that are spare.
+//!
+//! **Hazard.** The monitor must never wait for a lock whose holder may be waiting for a thread that only the monitor can
+//! set going: a thread that was taken off in the middle of `malloc`, say.
+//!
+//! **Protocol.** The monitor uses `spare` (whose lock is held for a few instructions, never over an allocation: its
+//! room is reserved at the start) and `places` (no lock). `all`, which is locked while an OS thread is being created, is for
+//! the others. That there is a spare for the monitor is seen to by every OS thread that takes a worker over (`Pool::is_short`).
+//!
+//! A spare ends when it has been idle for ten seconds, but for the last.
+
+use std::ptr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::*};
+use std::time::Duration;
+
+use gvt_traits::WorkerError;
+
+use super::os_thread::{OsThread, Received};
+use crate::os::monotonic_ns;
+
+/// A spare OS thread ends after so long without work.
+const SPARE_PATIENCE: Duration = Duration::from_secs(10);
+/// Stack of an OS thread of the runtime: the scheduler's loop runs on it, and destructors of threads that could not be given a stack.
+const NATIVE_STACK: usize = 256 << 10;
+
+pub(crate) struct Pool {
+    /// Every one that was started and has not been seen ended.
+    all: Mutex<Vec<Option<std::thread::JoinHandle<()>>>>,
+    /// By the same index; a place is used again when its OS thread has ended.
+    places: Box<[AtomicPtr<OsThread>]>,
+    /// Places that were ever used.
+    used: AtomicUsize,
+    spare: Mutex<Vec<*const OsThread>>,
+    /// OS threads that there are.
+    running: AtomicUsize,
+}
+
+// SAFETY: the pointers in `spare` point to what `places` own, which is `Sync`.
+unsafe impl Sync for Pool {}
+// SAFETY: as above.
+unsafe impl Send for Pool {}
+
+impl Pool {
+    /// A pool of at most `limit` OS threads.
+    pub(crate) fn new(limit: usize) -> Self {
+        Pool {
+            all: Mutex::new(Vec::new()),
+            places: (0..limit).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
+            used: AtomicUsize::new(0),
+            spare: Mutex::new(Vec::with_capacity(limit)),
+            running: AtomicUsize::new(0),
+        }
+    }
+
+    /// Starts an OS thread that runs `main` and first waits at its inbox.
+    pub(crate) fn start(
+        &self,
+        main: impl FnOnce(&'static OsThread) + Send + 'static,
+    ) -> Result<&'static OsThread, WorkerError> {
+        let mut all = self.all.lock().unwrap();
+        let index = match all.iter().position(|handle| handle.as_ref().is_none_or(|h| h.is_finished())) {
+            Some(index) => index,
+            None if all.len() < self.places.len() => {
+                all.push(None);
+                all.len() - 1
+            }
+            None => {
+                return Err(WorkerError::ThreadCreation { running: self.running(), errno: libc::EAGAIN });
+            }
+        };
+        if let Some(ended) = all[index].take() {
+            let _ = ended.join();
+        }
+        let before = self.places[index].load(Relaxed);
+        let place = if before.is_null() { Box::into_raw(Box::new(OsThread::new())) } else { before };
+        // SAFETY: a place is freed with the pool.
+        let place: &'static OsThread = unsafe { &*place };
+        place.reset();
+        // ORDERING O1: Release pairs with the Acquire in `each`.
+        self.places[index].store(ptr::from_ref(place).cast_mut(), Release);
+        self.used.fetch_max(all.len(), Release);
+        let handle = std::thread::Builder::new()
+            .name(format!("gvt-{index}"))
+            .stack_size(NATIVE_STACK)
+            .spawn(move || main(place))
+            .map_err(|error| WorkerError::ThreadCreation {
+                running: self.running(),
+                errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
+            })?;
+        all[index] = Some(handle);
+        self.running.fetch_add(1, Relaxed);
+        Ok(place)
+    }
+
+    /// A spare OS thread, if one waits.
+    pub(crate) fn take_spare(&self) -> Option<&'static OsThread> {
+        let place = self.spare.lock().unwrap().pop()?;
+        // SAFETY: places live as long as the pool, and the pool as long as its OS threads.
+        Some(unsafe { &*place })
+    }
+
+    pub(crate) fn add_spare(&self, os_thread: &OsThread) {
+        self.spare.lock().unwrap().push(os_thread);
+    }
+
+    /// Whether no spare is left, though there may be one more.
+    pub(crate) fn is_short(&self) -> bool {
+        self.running() < self.places.len() && self.spare.lock().unwrap().is_empty()
+    }
+
+    /// Waits at the inbox of an OS thread without a worker.
+    pub(crate) fn wait_as_spare(&self, os_thread: &OsThread) -> Received {
+        loop {
+            let patience = monotonic_ns() + SPARE_PATIENCE.as_nanos() as u64;
+            let received = os_thread.receive(Some(patience));
+            if received != Received::Late {
+                return received;
+            }
+            let mut spare = self.spare.lock().unwrap();
+            let place = spare.iter().position(|&other| ptr::eq(other, os_thread));
+            if spare.len() <= 1 || place.is_none() {
+                // The last spare stays; and one that is no longer in the pool is about to get a worker.
+                drop(spare);
+                return os_thread.receive(None);
+            }
+            if let Some(place) = place {
+                spare.remove(place);
+                self.running.fetch_sub(1, Relaxed);
+                return Received::Quit;
+            }
+        }
+    }
+
+    /// Every OS thread, ended ones included. Takes no lock.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &OsThread> {
+        let used = self.used.load(Acquire);
+        // ORDERING O1: Acquire pairs with the Release in `start`.
+        // SAFETY: null, or a place that lives as long as the pool.
+        self.places[..used].iter().filter_map(|place| unsafe { place.load(Acquire).as_ref() })
+    }
+
+    /// OS threads that there are.
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Relaxed)
+    }
+
+    /// OS threads that wait for something to do.
+    pub(crate) fn spares(&self) -> usize {
+        self.spare.lock().unwrap().len()
+    }
+
+    /// Ends and joins all. Every one must be spare, or on its way to end.
+    pub(crate) fn join_all(&self) {
+        for place in self.spare.lock().unwrap().drain(..) {
+            // SAFETY: as in `take_spare`.
+            unsafe { &*place }.quit();
+        }
+        let all = std::mem::take(&mut *self.all.lock().unwrap());
+        for handle in all.into_iter().flatten() {
+            // A scheduler loop does not panic; if it did, the message is out already.
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for place in &self.places {
+            let place = place.load(Relaxed);
+            if !place.is_null() {
+                // SAFETY: from `Box::into_raw`; its OS thread has been joined.
+                drop(unsafe { Box::from_raw(place) });
+            }
+        }
+    }
+}
