@@ -8,10 +8,14 @@
 //! the others. That there is a spare for the monitor is seen to by every OS thread that takes a worker over (`Pool::is_short`).
 //!
 //! A spare ends when it has been idle for ten seconds, but for the last.
+//!
+//! **The end.** An OS thread may be about to start another while the pool is closed. **Z1** `join_all` sets `closed` under the lock of
+//! `all`, and then empties `spare`. **Z2** `start` looks at it under the same lock, so each OS thread was either refused or is joined.
+//! **Z3** `add_spare` looks at it under the lock of `spare`: whoever comes too late to be found there is told to end at once.
 
 use std::ptr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
 use std::time::Duration;
 
 use gvt_traits::WorkerError;
@@ -34,6 +38,8 @@ pub(crate) struct Pool {
     spare: Mutex<Vec<*const OsThread>>,
     /// OS threads that there are.
     running: AtomicUsize,
+    /// No more are started. Relaxed: set and read under locks (Z1 to Z3).
+    closed: AtomicBool,
 }
 
 // SAFETY: the pointers in `spare` point to what `places` own, which is `Sync`.
@@ -50,6 +56,7 @@ impl Pool {
             used: AtomicUsize::new(0),
             spare: Mutex::new(Vec::with_capacity(limit)),
             running: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -59,6 +66,9 @@ impl Pool {
         main: impl FnOnce(&'static OsThread) + Send + 'static,
     ) -> Result<&'static OsThread, WorkerError> {
         let mut all = self.all.lock().unwrap();
+        if self.closed.load(Relaxed) {
+            return Err(WorkerError::ThreadCreation { running: self.running(), errno: libc::ESHUTDOWN });
+        }
         let index = match all.iter().position(|handle| handle.as_ref().is_none_or(|h| h.is_finished())) {
             Some(index) => index,
             None if all.len() < self.places.len() => {
@@ -101,7 +111,12 @@ impl Pool {
     }
 
     pub(crate) fn add_spare(&self, os_thread: &OsThread) {
-        self.spare.lock().unwrap().push(os_thread);
+        let mut spare = self.spare.lock().unwrap();
+        if self.closed.load(Relaxed) {
+            os_thread.quit();
+        } else {
+            spare.push(os_thread);
+        }
     }
 
     /// Whether no spare is left, though there may be one more.
@@ -152,11 +167,15 @@ impl Pool {
 
     /// Ends and joins all. Every one must be spare, or on its way to end.
     pub(crate) fn join_all(&self) {
+        let all = {
+            let mut all = self.all.lock().unwrap();
+            self.closed.store(true, Relaxed);
+            std::mem::take(&mut *all)
+        };
         for place in self.spare.lock().unwrap().drain(..) {
             // SAFETY: as in `take_spare`.
             unsafe { &*place }.quit();
         }
-        let all = std::mem::take(&mut *self.all.lock().unwrap());
         for handle in all.into_iter().flatten() {
             // A scheduler loop does not panic; if it did, the message is out already.
             let _ = handle.join();
