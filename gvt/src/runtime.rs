@@ -138,13 +138,19 @@ where
         slots: &S,
     ) -> Result<Self, SchedError> {
         config.check()?;
-        let plan = Plan::new(config.num_workers, config.max_gvthreads)
-            .with_low_priority_workers(config.num_low_priority_workers);
+        let table = RecordTable::new(config.max_gvthreads, config.num_workers)?;
+        // Backends size themselves by what there will be: places of records; and slots, of which each worker may have
+        // one in use that its thread has just left.
+        let plan = |threads| {
+            Plan::new(config.num_workers, threads).with_low_priority_workers(config.num_low_priority_workers)
+        };
+        let slot_plan = plan(table.capacity() + config.num_workers);
+        let plan = plan(table.capacity());
         let workers = config.num_workers;
         let mut core = Box::new(Core::<Assembly<Q, T, P, C, S>> {
             base: CoreBase {
                 vtable: &Core::<Assembly<Q, T, P, C, S>>::VTABLE,
-                table: RecordTable::new(config.max_gvthreads, workers)?,
+                table,
                 idle: IdleSet::new(),
                 rows: Box::new(WorkerTable::new()),
                 worker_count: workers,
@@ -165,7 +171,7 @@ where
             queue: queue.build(&plan)?,
             timer: timer.build(&plan)?,
             preempt: preemptor.build(&plan)?,
-            slots: slots.build(&plan)?,
+            slots: slots.build(&slot_plan)?,
             workers: Vec::new(),
             stack_bytes: 0,
         });
@@ -253,10 +259,14 @@ where
         // SAFETY: C1: joined below, before anything that `f` borrows can end. C2: no worker here. C3: the core
         // lives as long as `self`.
         let spawned = unsafe { thread::spawn_on(self.base(), None, None, move |_: &CancellationToken| f()) };
-        match spawned.map_err(|Refused(error, _)| error)?.join() {
+        let handle = spawned.map_err(|Refused(error, _)| error)?;
+        let ran = handle.wait_and_see();
+        match handle.join() {
             Ok(value) => Ok(value),
             Err(payload) => match payload.downcast::<SchedError>() {
-                Ok(error) => Err(*error),
+                // Ours; a payload of that type from `f` is the caller's.
+                Ok(error) if !ran => Err(*error),
+                Ok(payload) => std::panic::resume_unwind(payload),
                 Err(payload) => std::panic::resume_unwind(payload),
             },
         }
@@ -327,7 +337,8 @@ where
 
     fn end(mut self, unwind: bool, limit: Option<Duration>) -> Closed {
         let closed = self.close(unwind, limit);
-        std::mem::forget(self);
+        // Freed, or left to itself.
+        self.core = std::ptr::null();
         closed
     }
 
@@ -412,7 +423,9 @@ where
     S: Factory<Output: SlotAllocator>,
 {
     fn drop(&mut self) {
-        let _ = self.close(false, None);
+        if !self.core.is_null() {
+            let _ = self.close(false, None);
+        }
     }
 }
 

@@ -75,6 +75,11 @@ impl RecordTable {
         })
     }
 
+    /// Records that there may be.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// Whether the limit is exact: free records lie in one list, where everybody finds them.
     pub(crate) fn is_exact(&self) -> bool {
         self.batch == 0
