@@ -9,7 +9,8 @@
 //! read, or 2 for a bad call.
 //!
 //! Symbolic links are not followed: what they say is part of the tree's digest. Empty directories are part of it
-//! too. Pipes, sockets and devices are counted and not read.
+//! too. Pipes, sockets and devices are counted and not read. Files without an end (some in `/proc`) are read until you
+//! lose patience.
 //!
 //! Reading a file is a system call, and one that waits for a disk holds up its worker. For files in the page cache
 //! that does not matter; for a slow disk say `--cold`, and each read gives its worker on ([`gvt::blocking`]).
