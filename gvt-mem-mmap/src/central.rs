@@ -1,15 +1,15 @@
 //! What all workers share: the free lists, and the growth of the address space. All of it is used under
 //! one lock, which workers take once in some thirty operations.
 //!
-//! **Where a slot is.** Numbers below `fresh` have been handed out at least once. Each is in exactly one
-//! place (P1): in use (its token exists), in `warm`, `clean` or `bare`, in one worker's cache, or in the
-//! hands of the one call that moves it. The three lists:
+//! **Where a slot is.** Numbers below `fresh` have been taken at least once. Each is in exactly one
+//! place (P1): in use (its token exists), in `warm` or `bare`, in one worker's cache, or in the hands of the one
+//! call that moves it. Both lists are stacks:
 //!
-//! - `warm`: free, may hold physical pages. A stack: what came back last goes out first.
-//! - `clean`: free, given back to the system. Used when `warm` is empty.
-//! - `bare`: never used, for its guard could not be installed. Retried when the others are empty.
+//! - `warm`: came back, and may hold physical pages.
+//! - `bare`: holds nothing, not even a guard: given back to the system, or its guard could not be installed.
+//!   Used when `warm` is empty, before new numbers.
 //!
-//! P2: every slot in use, in a cache, in `warm` or in `clean` has its guard.
+//! P2: every slot in use, in a cache or in `warm` has its guard.
 //!
 //! **The promise** (S5) must hold although slots lie in other workers' caches, where `acquire` cannot
 //! reach them. So with `total` slots reserved, `total - (workers - 1) * cache - TRIM_BATCH` are promised
@@ -67,9 +67,8 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Central {
     pub(crate) warm: Vec<u32>,
-    pub(crate) clean: Vec<u32>,
     pub(crate) bare: Vec<u32>,
-    /// Numbers from here on have never been handed out.
+    /// Numbers from here on have never been taken.
     pub(crate) fresh: u32,
     /// Slots reserved.
     pub(crate) total: u32,
@@ -147,17 +146,18 @@ impl Shared {
 
         let mut segments = before;
         while self.promise(self.layout.segment_start(segments)) < threads {
-            if segments == MAX_SEGMENTS {
+            segments += 1;
+            // More than the pool was built for.
+            if segments > MAX_SEGMENTS || self.layout.segment_slots(segments - 1) == 0 {
                 return Err(refused(threads, libc::ENOMEM));
             }
-            segments += 1;
         }
         let total = self.layout.segment_start(segments);
         let more = total - central.total as usize;
 
-        // All lists together hold each slot once at the most (P1), so no later push allocates.
-        let Central { warm, clean, bare, .. } = &mut *central;
-        for list in [warm, clean, bare] {
+        // Both lists together hold each slot once at the most (P1), so no later push allocates.
+        let Central { warm, bare, .. } = &mut *central;
+        for list in [warm, bare] {
             if list.try_reserve_exact(total - list.len()).is_err() {
                 return Err(refused(more, libc::ENOMEM));
             }
@@ -199,9 +199,9 @@ impl Central {
         self.segments.iter().map(Mapping::bytes).sum()
     }
 
-    /// Slots that are free and in one of the lists.
+    /// Slots that are in one of the lists.
     pub(crate) fn listed(&self) -> usize {
-        self.warm.len() + self.clean.len() + self.bare.len()
+        self.warm.len() + self.bare.len()
     }
 }
 

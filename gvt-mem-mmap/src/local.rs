@@ -15,7 +15,7 @@ pub struct SlotCache {
     len: u32,
     /// Slots that may be kept: 0 for a cache beyond the plan's workers.
     limit: u32,
-    /// Fresh slots to take at a time; doubles up to half the cache.
+    /// Slots to guard at a time; doubles up to half the cache.
     pub(crate) fresh_batch: u32,
     /// The last `trim` that this cache obeyed.
     pub(crate) epoch: u32,
@@ -65,6 +65,14 @@ impl SlotCache {
     /// Half of what the cache may hold: how many slots go to or come from the others at once.
     pub(crate) fn half(&self) -> usize {
         self.limit as usize / 2
+    }
+
+    /// Keeps all of `slots`, which are at most half of the cache, but the last, and returns that.
+    pub(crate) fn keep_but_last(&mut self, slots: &[u32]) -> u32 {
+        let (last, others) = slots.split_last().expect("a refill brings at least one slot");
+        let kept = others.iter().all(|&index| self.push(index));
+        assert!(kept, "half of a cache fits into an empty one");
+        *last
     }
 
     /// Asks anew how many slots may be kept.

@@ -5,13 +5,13 @@
 //! put a lock or a system call on the path of a short thread.
 //!
 //! **Protocol.** `acquire` pops from the worker's own cache; if that is empty it refills half of it from
-//! the shared lists, and only if those are empty takes slots that were never used, whose guards it
-//! installs in one system call, and whose top pages it populates in another. `release` pushes to the
-//! cache, and from a full one spills the older half. So the order is last in, first out, but for what
-//! lies in other caches.
+//! the slots that came back to all, and only if there are none takes slots without a guard: 1, 2, 4, up to 32 at a
+//! time, whose guards it installs in one system call. `release` pushes to the cache, and from a full one spills the
+//! older half. So the order is last in, first out, but for what lies in other caches.
 //!
-//! `trim` gives back what the shared lists hold and counts an epoch; a worker that sees a new epoch gives
-//! back what its own cache holds. What was given back is kept apart, so it is not given back twice.
+//! `trim` takes memory and guards from the slots that came back to all, and counts an epoch; a worker that sees a
+//! new epoch does so with its own cache. A slot without a guard holds nothing, so nothing is given back twice.
+//! Guards go too because they alone would keep the page-table pages, which are half of what a 16 MiB slot costs.
 //!
 //! There is no lock-free protocol here: a cache has one owner, the rest is behind a lock.
 //!
@@ -19,9 +19,25 @@
 //! address space, so that a process could not have a fifth runtime, and none under `ulimit -v`. Address
 //! space is reserved in segments instead, as threads are accepted; `layout` says how.
 //!
+//! **First touch.** What a fresh slot costs until its top is written, ns (Linux 6.18, a virtual machine;
+//! `--example first_touch`):
+//!
+//! | slots of | page faults only | guard, fault | 8 guards, faults | 32 guards, faults | 32 guards, 32 populated |
+//! |---|---|---|---|---|---|
+//! | 16 MiB | 2,190 | 3,540 | 2,880 | 2,690 | 2,800 |
+//! | 1 MiB | 1,880 | 3,170 | 2,480 | 2,340 | 2,390 |
+//! | 64 KiB | 1,500 | 2,730 | 2,060 | 1,960 | 2,040 |
+//!
+//! So one page costs 1.5 µs, the page-table page of a large slot 0.7 µs more, and a guard 1.2 µs alone but 0.45 µs in
+//! a batch. Rejected: populating tops (`MADV_POPULATE_WRITE`), which saves nothing here and spends pages on slots
+//! that may not be used; populating before guarding, which is the same; marking whole ranges and unmarking the
+//! stacks, which takes longer. What remains is the kernel's clearing and charging of pages. The very first use of a
+//! physical page by a virtual machine costs 8–10 µs on top, spent by the host: that is the 10 to 20 µs that a fresh
+//! 16 MiB slot is sometimes seen to cost, and only using fewer pages, or used ones, avoids it.
+//!
 //! **Limits.** With `vm.overcommit_memory=2` the kernel counts address space as memory: use small slots.
-//! After `mlockall(MCL_FUTURE)` reserving fails. A page-table page once made stays until the pool
-//! goes: `trim` gives back stack pages, not page tables.
+//! After `mlockall(MCL_FUTURE)` reserving fails. `trim` sorts the free slots under the lock, some 20 ms for
+//! a million. Page-table pages are given back from Linux 6.14 on.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -34,7 +50,7 @@ use gvt_traits::{
 use crate::central::{CACHE, Shared, TRIM_BATCH};
 use crate::layout::Layout;
 use crate::local::SlotCache;
-use crate::sys::{BATCH, Guarding, Range, resident};
+use crate::sys::{BATCH, Guarding, PAGE, Range, resident};
 
 const _: () = assert!(CACHE <= BATCH && TRIM_BATCH <= BATCH);
 
@@ -49,7 +65,8 @@ pub struct MmapPool {
 impl MmapPool {
     pub(crate) fn new(slot_size: usize, force_mprotect_guards: bool, plan: &Plan) -> Self {
         let workers = plan.workers.clamp(1, MAX_WORKERS);
-        let slots = plan.max_gvthreads.saturating_add(workers * CACHE + TRIM_BATCH);
+        // What P3 keeps back, at the most, is on top.
+        let slots = plan.max_gvthreads.saturating_add((workers - 1) * CACHE + TRIM_BATCH);
         let layout = Layout::new(slot_size, slots);
         let guarding = if force_mprotect_guards { Guarding::Protect } else { Guarding::probe() };
         MmapPool { shared: Arc::new(Shared::new(layout, guarding, workers)) }
@@ -69,37 +86,40 @@ impl MmapPool {
     #[cold]
     fn obey_trim(&self, local: &mut SlotCache) {
         local.epoch = self.shared.epoch.load(Relaxed);
+        local.fresh_batch = 1;
         let mut slots = [0; CACHE];
         let count = local.take_all(&mut slots);
-        if count == 0 {
-            return;
+        if count > 0 {
+            self.strip(&mut slots[..count]);
         }
-        let slots = &mut slots[..count];
-        self.discard(slots);
-        self.shared.lock().clean.extend_from_slice(slots);
     }
 
-    /// Gives back the memory of `slots`, which are sorted on the way, and returns the bytes found there.
+    /// Takes guards and memory from `slots`, puts them with those never used, and returns the bytes found.
     ///
     /// The slots are in this call's hands (P1).
-    fn discard(&self, slots: &mut [u32]) -> usize {
-        slots.sort_unstable();
-        let mut ranges = [Range { start: 0, bytes: 0 }; BATCH];
-        let mut count = 0;
-        let mut bytes = 0;
-        for &mut index in slots {
+    fn strip(&self, slots: &mut [u32]) -> usize {
+        // Highest first: the list is a stack, so the lowest will be used first.
+        slots.sort_unstable_by(|a, b| b.cmp(a));
+        let none = Range { start: 0, bytes: 0 };
+        let (mut guards, mut runs) = ([none; BATCH], [none; BATCH]);
+        let (mut count, mut bytes) = (0, 0);
+        for (guard, &index) in guards.iter_mut().zip(slots.iter()) {
             let slot = self.shared.range(index);
-            bytes += resident(slot);
-            match ranges[..count].last_mut() {
-                Some(last) if last.start + last.bytes == slot.start => last.bytes += slot.bytes,
+            *guard = Range { bytes: GUARD_SIZE, ..slot };
+            bytes += resident(Range { bytes: self.shared.layout.top_page(index) + PAGE, ..slot });
+            match runs[..count].last_mut() {
+                Some(run) if slot.start + slot.bytes == run.start => {
+                    *run = Range { start: slot.start, bytes: slot.bytes + run.bytes };
+                }
                 _ => {
-                    ranges[count] = slot;
+                    runs[count] = slot;
                     count += 1;
                 }
             }
         }
-        // SAFETY: the slots are free, by C1 of `release` and P1, so nobody needs their contents.
-        unsafe { self.shared.guarding.discard(&ranges[..count]) };
+        // SAFETY: the slots are free, by C1 of `release` and P1, so nobody needs their contents or guards.
+        unsafe { self.shared.guarding.strip(&guards[..slots.len()], &runs[..count]) };
+        self.shared.lock().bare.extend_from_slice(slots);
         bytes
     }
 
@@ -110,67 +130,48 @@ impl MmapPool {
         let mut central = self.shared.lock();
         local.update_limit(&central);
         let half = local.half().max(1);
-        let central_mut = &mut *central;
-
-        // Freed slots first, the last to come back at the end.
-        for list in [&mut central_mut.warm, &mut central_mut.clean] {
-            if !list.is_empty() {
-                let rest = list.len().saturating_sub(half);
-                let (last, others) = list[rest..].split_last().expect("the list is not empty");
-                let (last, kept) = (*last, others.iter().all(|&index| local.push(index)));
-                debug_assert!(kept, "half of a cache fits into an empty one");
-                list.truncate(rest);
-                return Ok(last);
-            }
+        if let Some(taken) = take_last(&mut central.warm, &mut slots[..half]) {
+            drop(central);
+            return Ok(local.keep_but_last(taken));
         }
 
-        // Then slots that were never used: those whose guard failed before, then new numbers.
+        // None came back: slots without a guard, once used or never.
         let want = half.min(local.fresh_batch as usize);
-        let mut count = 0;
-        while count < want {
-            slots[count] = if let Some(index) = central_mut.bare.pop() {
-                index
-            } else if central_mut.fresh < central_mut.total {
-                central_mut.fresh += 1;
-                central_mut.fresh - 1
-            } else {
-                break;
-            };
-            count += 1;
-        }
-        let total = central_mut.total as usize;
-        drop(central);
-        if count == 0 {
-            return Err(MemoryError::SlotsExhausted { slots: total });
-        }
         local.fresh_batch = (local.fresh_batch * 2).min(CACHE as u32 / 2);
-        self.prepare_fresh(local, &slots[..count])
+        let mut taken = 0;
+        while taken < want {
+            slots[taken] = match central.bare.pop() {
+                Some(index) => index,
+                None if central.fresh < central.total => {
+                    central.fresh += 1;
+                    central.fresh - 1
+                }
+                None => break,
+            };
+            taken += 1;
+        }
+        if taken == 0 {
+            return Err(MemoryError::SlotsExhausted { slots: central.total as usize });
+        }
+        drop(central);
+        let taken = self.guard(&mut slots[..taken])?;
+        taken.reverse();
+        Ok(local.keep_but_last(taken))
     }
 
-    /// Guards and populates slots that were never used, keeps all but the first, which it returns.
-    fn prepare_fresh(&self, local: &mut SlotCache, slots: &[u32]) -> Result<u32, MemoryError> {
+    /// Guards slots that were never used, puts away those for which that fails, and returns the others.
+    fn guard<'a>(&self, slots: &'a mut [u32]) -> Result<&'a mut [u32], MemoryError> {
         let mut guards = [Range { start: 0, bytes: 0 }; CACHE];
-        let mut tops = guards;
-        for ((guard, top), &index) in guards.iter_mut().zip(&mut tops).zip(slots) {
-            let slot = self.shared.range(index);
-            *guard = Range { start: slot.start, bytes: GUARD_SIZE };
-            *top = Range { start: slot.start + self.shared.layout.top_page(index), bytes: 4096 };
+        for (guard, &index) in guards.iter_mut().zip(slots.iter()) {
+            *guard = Range { bytes: GUARD_SIZE, ..self.shared.range(index) };
         }
         // SAFETY: each range is a slot's lowest page, which `bounds` leaves out.
-        let (guarded, error) = unsafe { self.shared.guarding.install(&guards[..slots.len()]) };
-        let (guarded, bare) = slots.split_at(guarded);
+        let (done, error) = unsafe { self.shared.guarding.install(&guards[..slots.len()]) };
+        let (guarded, bare) = slots.split_at_mut(done);
         if !bare.is_empty() {
             self.shared.lock().bare.extend(bare.iter().rev());
         }
-        let Some((&first, others)) = guarded.split_first() else {
-            return Err(MemoryError::Guard { errno: error.unwrap_or(0) });
-        };
-        if !others.is_empty() {
-            self.shared.guarding.populate(&tops[..guarded.len()]);
-        }
-        let kept = others.iter().rev().all(|&index| local.push(index));
-        debug_assert!(kept, "half of a cache fits into an empty one");
-        Ok(first)
+        if guarded.is_empty() { Err(MemoryError::Guard { errno: error.unwrap_or(0) }) } else { Ok(guarded) }
     }
 
     /// Makes room in a full cache, and keeps the slot there.
@@ -195,6 +196,15 @@ impl MmapPool {
             "a slot cache was used with another pool than its own"
         );
     }
+}
+
+/// Moves the last entries of `list`, as many as there are and fit, into `slots`, in their order.
+fn take_last<'a>(list: &mut Vec<u32>, slots: &'a mut [u32]) -> Option<&'a mut [u32]> {
+    let rest = list.len().saturating_sub(slots.len());
+    let slots = &mut slots[..list.len() - rest];
+    slots.copy_from_slice(&list[rest..]);
+    list.truncate(rest);
+    if slots.is_empty() { None } else { Some(slots) }
 }
 
 // SAFETY: S1: slots are disjoint ranges of one mapping, guard included (`layout`), and P1 keeps one token a
@@ -253,23 +263,20 @@ unsafe impl SlotAllocator for MmapPool {
         let _alone = self.shared.trimming.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         self.shared.epoch.fetch_add(1, Relaxed);
         let mut bytes = 0;
+        let mut slots = [0; TRIM_BATCH];
         // What comes back meanwhile is for the next call, or this one might never end.
-        let mut left = self.shared.lock().warm.len();
+        let mut left = {
+            let warm = &mut self.shared.lock().warm;
+            // Neighbours share page tables, which go when all of them do.
+            warm.sort_unstable();
+            warm.len()
+        };
         while left > 0 {
-            let mut slots = [0; TRIM_BATCH];
             let mut central = self.shared.lock();
-            let count = left.min(TRIM_BATCH).min(central.warm.len());
-            if count == 0 {
-                break;
-            }
-            let rest = central.warm.len() - count;
-            let slots = &mut slots[..count];
-            slots.copy_from_slice(&central.warm[rest..]);
-            central.warm.truncate(rest);
+            let Some(taken) = take_last(&mut central.warm, &mut slots[..left.min(TRIM_BATCH)]) else { break };
             drop(central);
-            bytes += self.discard(slots);
-            self.shared.lock().clean.extend_from_slice(slots);
-            left -= count;
+            left -= taken.len();
+            bytes += self.strip(taken);
         }
         bytes
     }

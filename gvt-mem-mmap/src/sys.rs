@@ -1,10 +1,9 @@
 //! The system calls, and what they fall back to.
 //!
-//! **Guards.** `MADV_GUARD_INSTALL` (Linux 6.13) marks page-table entries: it splits no mapping,
-//! survives `MADV_DONTNEED`, and `process_madvise` on the caller itself sets many at once. Older kernels
-//! get `mprotect(PROT_NONE)`: two mappings a slot, of which `vm.max_map_count` allows 65,530. Which of the
-//! three works is found out once per pool, on a page that nobody uses; a sandbox that
-//! forbids one of them leads to the next.
+//! **Guards.** `MADV_GUARD_INSTALL` (Linux 6.13) marks page-table entries: it splits no mapping, and
+//! `process_madvise` on the caller itself (Linux 6.14) sets many at once. Older kernels get
+//! `mprotect(PROT_NONE)`: two mappings a slot, of which `vm.max_map_count` allows 65,530. Which of the three
+//! works is found out once a pool, on pages that nobody uses; a sandbox that forbids one leads to the next.
 //!
 //! **Errors** are the kernel's numbers. Advice that only saves time or memory may fail silently.
 
@@ -13,14 +12,14 @@ use std::ptr::{self, NonNull};
 
 use gvt_traits::GUARD_SIZE;
 
-const MADV_POPULATE_WRITE: i32 = 23;
 const MADV_GUARD_INSTALL: i32 = 102;
+const MADV_GUARD_REMOVE: i32 = 103;
 /// `process_madvise` on the caller's own address space (Linux 6.14).
 const PIDFD_SELF: i32 = -10000;
 /// Ranges in one `process_madvise`.
 pub(crate) const BATCH: usize = 64;
 
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 
 /// How guards are set up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -204,27 +203,31 @@ impl Guarding {
         (guards.len(), None)
     }
 
-    /// Gives physical pages to `pages` before they are touched. Contents stay.
-    pub(crate) fn populate(self, pages: &[Range]) {
-        // SAFETY: populating changes no contents, in whichever mapping; failure leaves the page to be
-        // faulted in when it is touched.
-        unsafe { advise(self, pages, MADV_POPULATE_WRITE) };
-    }
-
-    /// Gives the physical memory of `ranges` back. Guards in them stay.
+    /// Removes `guards`, and gives back the physical memory of `runs`, which the guards lie in, and their page
+    /// tables where the kernel can. A guard that cannot be removed stays.
     ///
     /// # Safety
     ///
-    /// Nobody needs what the ranges hold.
-    pub(crate) unsafe fn discard(self, ranges: &[Range]) {
-        // SAFETY: the caller's promise. Failure leaves the memory where it is.
-        unsafe { advise(self, ranges, libc::MADV_DONTNEED) };
+    /// Nobody needs what the runs hold, or the guards.
+    pub(crate) unsafe fn strip(self, guards: &[Range], runs: &[Range]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Guarding::MarkMany | Guarding::MarkOne => _ = advise(self, guards, MADV_GUARD_REMOVE),
+                Guarding::Protect => {
+                    for run in runs {
+                        libc::mprotect(run.pointer(), run.bytes, libc::PROT_READ | libc::PROT_WRITE);
+                    }
+                }
+            }
+            advise(self, runs, libc::MADV_DONTNEED);
+        }
     }
 }
 
-/// How many bytes of `range` are resident; looks at the highest MiB only.
+/// How many bytes of `range` are resident; looks at the highest pages only, where a stack begins.
 pub(crate) fn resident(range: Range) -> usize {
-    const MOST: usize = 256;
+    const MOST: usize = 16;
     let bytes = range.bytes.min(MOST * PAGE);
     let start: *mut c_void = ptr::with_exposed_provenance_mut(range.start + range.bytes - bytes);
     let mut pages = [0u8; MOST];
@@ -233,4 +236,54 @@ pub(crate) fn resident(range: Range) -> usize {
         return 0;
     }
     pages.iter().filter(|&&page| page & 1 == 1).count() * PAGE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the kernel can read the byte at `address`.
+    fn readable(address: usize) -> bool {
+        let mut byte = 0u8;
+        let to = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+        let from = Range { start: address, bytes: 1 }.iovec();
+        // SAFETY: `byte` is one byte; an address that cannot be read is an error.
+        unsafe { libc::process_vm_readv(libc::getpid(), &to, 1, &from, 1, 0) == 1 }
+    }
+
+    #[test]
+    fn each_way_of_guarding_guards_and_strips() {
+        let best = Guarding::probe();
+        for guarding in [Guarding::MarkMany, Guarding::MarkOne, Guarding::Protect] {
+            if best == Guarding::Protect && guarding != best {
+                continue; // an older kernel, or a sandbox
+            }
+            const SLOTS: usize = 200;
+            let mapping = Mapping::new(SLOTS * 4 * PAGE).unwrap();
+            let slot = |n: usize| Range { start: mapping.address() + 4 * n * PAGE, bytes: 4 * PAGE };
+            let guards: Vec<_> = (0..SLOTS).map(|n| Range { bytes: GUARD_SIZE, ..slot(n) }).collect();
+            for _ in 0..2 {
+                // SAFETY: nothing uses the mapping.
+                assert_eq!(unsafe { guarding.install(&guards) }, (SLOTS, None), "{guarding:?}");
+                for n in 0..SLOTS {
+                    let start = slot(n).start;
+                    assert!(!readable(start) && !readable(start + PAGE - 1), "{guarding:?}: guard {n}");
+                    assert!(
+                        readable(start + PAGE) && readable(start + 4 * PAGE - 1),
+                        "{guarding:?}: stack {n}"
+                    );
+                    // SAFETY: within the mapping, above the guard.
+                    unsafe { slot(n).pointer().byte_add(3 * PAGE).cast::<u8>().write(1) };
+                }
+                assert!(resident(slot(0)) >= PAGE, "{guarding:?}");
+                let runs = [Range { bytes: SLOTS * 4 * PAGE, ..slot(0) }];
+                // SAFETY: nothing uses the mapping.
+                unsafe { guarding.strip(&guards, &runs) };
+                assert_eq!(resident(slot(0)), 0, "{guarding:?}");
+                assert!((0..SLOTS).all(|n| readable(slot(n).start)), "{guarding:?}");
+            }
+            // SAFETY: nothing uses the mapping.
+            unsafe { mapping.unmap() };
+        }
+    }
 }

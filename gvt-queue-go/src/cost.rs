@@ -184,3 +184,35 @@ fn cost_of_the_global_list() {
         }
     }
 }
+
+/// How far from strict turns: the longest wait of any thread, as a multiple of the number of threads.
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_a_turn() {
+    for workers in [1, 2] {
+        for count in [100, 1_000, 10_000, 100_000] {
+            let queue = GoQueue.build(&Plan::new(workers, count)).expect("a plan that works");
+            let mut local = queue.local(WorkerId::new(0));
+            threads(count).for_each(|task| queue.push(&mut local, task, PushKind::Spawn));
+            let mut last = vec![0; count];
+            let (mut longest, mut runs) = (0, vec![0; count]);
+            for pop in 0..count * 20 {
+                let task = queue.pop(&mut local).expect("Q3");
+                let index = task.id().index() as usize;
+                longest = longest.max(pop - last[index]);
+                last[index] = pop;
+                runs[index] += 1;
+                queue.push(&mut local, task, PushKind::Yield);
+            }
+            let least = runs.iter().min().expect("some");
+            let most = runs.iter().max().expect("some");
+            println!(
+                "{workers} worker(s), {count:>6} threads that yield: longest wait {:.2} rounds; in 20 rounds {least} to {most} runs",
+                longest as f64 / count as f64
+            );
+            while let Some(task) = queue.pop(&mut local) {
+                forget(task);
+            }
+        }
+    }
+}

@@ -289,12 +289,6 @@ impl<const N: usize> Stealer<N> {
         self.0.head.0.load(Acquire) != tail
     }
 
-    /// How many entries were ever taken out.
-    pub(crate) fn taken(&self) -> usize {
-        // Relaxed: compared with an earlier value, to tell a worker that stands still.
-        self.0.head.0.load(Relaxed)
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

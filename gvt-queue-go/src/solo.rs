@@ -29,7 +29,7 @@ pub(crate) struct Solo {
     streak: u32,
     /// Pops until the global list has its turn.
     turn: u32,
-    /// How many were here at the last turn; for people.
+    /// How many were here at the last turn, or push but of a yielding thread; for people, and for the runtime's monitor.
     len_hint: Arc<Padded<AtomicUsize>>,
 }
 
@@ -46,6 +46,10 @@ impl Solo {
             }
         } else {
             self.ring.push(task);
+        }
+        if kind != PushKind::Yield {
+            // Relaxed: a hint, for the runtime's monitor: somebody waits for this worker.
+            self.len_hint.0.store(self.len(), Relaxed);
         }
     }
 

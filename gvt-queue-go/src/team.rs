@@ -31,13 +31,13 @@
 //!    ring and overflow again, a thread might go round for ever. It cannot: from the global list and
 //!    from other workers threads come into an inbox, and an inbox never overflows. A thread in an inbox
 //!    only moves forward, since a thief takes the oldest and keeps their order.
-//! 4. *Its worker is stuck with a thread that does not yield, and all others are busy.* Every
-//!    [`PATROL`]th turn of the global list goes to another worker instead, in rotation; if that one has
-//!    not taken anything since it was last visited, half of what it has is stolen.
+//! 4. *Its worker is stuck with a thread that does not yield, and all others are busy.* When about
+//!    [`PATROL`] pops have gone by, a worker looks at another before it looks at the global list, in rotation; if
+//!    that one has had no turn since it was last visited, half of what it has is stolen.
 //!
 //! A thread with p before it in a ring or inbox is thus passed over by O(p + 1) pops of its worker, one
 //! with g before it in the global list by O(g + 1) pops of all workers, one with a stuck worker by
-//! O(`TURN * PATROL` * workers) pops of each other one.
+//! O(`PATROL` * workers) pops of each other one.
 //!
 //! **Rejected.** *One ring for both* (as Go has): refilling a full ring makes it overflow, see 3; with
 //! 100,000 threads yielding, half of what a batch brought went back unserved. *Yielding threads
@@ -45,12 +45,14 @@
 //! *Private batches*: nobody could steal them (Q3).
 
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering::Relaxed;
 
 use gvt_traits::{Metadata, PushKind, Runnable};
 
 use crate::global::Global;
 use crate::next_up;
 use crate::ring::{self, Publish, Stolen};
+use crate::sync::{Arc, AtomicUsize, Padded};
 use crate::transit::{self, Moves};
 use crate::{STREAK, TURN};
 
@@ -60,8 +62,8 @@ const RING: usize = if cfg!(loom) { 4 } else { 256 };
 const INBOX: usize = RING / 2;
 /// Threads taken from the global list when it has its turn.
 const BATCH: usize = if cfg!(loom) { 2 } else { 64 };
-/// Turns of the global list until another worker is looked at.
-const PATROL: u32 = 16;
+/// Pops until another worker is looked at.
+const PATROL: usize = 16 * TURN as usize;
 /// Races for one ring that a thief loses before it goes on to the next.
 const RACES: usize = 4;
 
@@ -71,15 +73,8 @@ pub(crate) struct Peer {
     inbox: ring::Stealer<INBOX>,
     ring: ring::Stealer<RING>,
     moves: transit::Watch,
-}
-
-/// What a patrol remembers of a worker.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-struct Mark {
-    /// Threads taken from its ring and inbox so far.
-    taken: usize,
-    /// Address of its next-up thread.
-    next_up: usize,
+    /// Turns of the global list that this worker has seen: tells one that stands still.
+    turns: Arc<Padded<AtomicUsize>>,
 }
 
 impl Peer {
@@ -89,13 +84,6 @@ impl Peer {
 
     fn has_work(&self) -> bool {
         self.ring.has_work() || self.inbox.has_work() || !self.next_up.look().is_null()
-    }
-
-    fn mark(&self) -> Mark {
-        Mark {
-            taken: self.inbox.taken().wrapping_add(self.ring.taken()),
-            next_up: self.next_up.look().addr(),
-        }
     }
 }
 
@@ -111,12 +99,15 @@ pub(crate) struct Member {
     turn: u32,
     /// Whether the inbox was filled and not yet found empty.
     inbox_filled: bool,
-    /// Turns of the global list until a patrol.
-    patrol: u32,
+    /// Pops since the last patrol, roughly: counted in turns and batches.
+    since_patrol: usize,
     me: usize,
+    /// Turns of the global list so far.
+    turns: Arc<Padded<AtomicUsize>>,
     /// Whom the last patrol visited.
     visited: usize,
-    marks: Box<[Mark]>,
+    /// How many turns each other worker had seen when it was last visited.
+    turns_seen: Box<[usize]>,
     /// State of a xorshift generator, for the first victim of a theft.
     random: u32,
 }
@@ -127,6 +118,7 @@ pub(crate) fn member(me: usize, workers: usize) -> (Member, Peer) {
     let (ring, ring_peer) = ring::ring();
     let (inbox, inbox_peer) = ring::ring();
     let (moves, watch) = transit::moves();
+    let turns = Arc::new(Padded(AtomicUsize::new(0)));
     let member = Member {
         next_up,
         ring,
@@ -135,13 +127,14 @@ pub(crate) fn member(me: usize, workers: usize) -> (Member, Peer) {
         streak: 0,
         turn: TURN,
         inbox_filled: false,
-        patrol: PATROL,
+        since_patrol: 0,
         me,
         visited: me,
-        marks: vec![Mark::default(); workers].into(),
+        turns: turns.clone(),
+        turns_seen: vec![0; workers].into(),
         random: 0x9E37_79B9 ^ (me as u32 + 1),
     };
-    let peer = Peer { next_up: next_up_peer, inbox: inbox_peer, ring: ring_peer, moves: watch };
+    let peer = Peer { next_up: next_up_peer, inbox: inbox_peer, ring: ring_peer, moves: watch, turns };
     (member, peer)
 }
 
@@ -233,31 +226,31 @@ impl Member {
     #[inline(never)]
     fn take_turn(&mut self, peers: &[Peer], global: &Global) -> Option<Runnable> {
         self.turn = TURN;
+        // Relaxed, here and in `patrol`: compared with an earlier value, no more.
+        self.turns.0.store(self.turns.0.load(Relaxed).wrapping_add(1), Relaxed);
         if self.inbox_filled {
             return None;
         }
-        self.patrol -= 1;
-        if self.patrol == 0 {
-            self.patrol = PATROL;
-            if let Some(task) = self.visit(peers) {
-                self.streak = 0;
-                return Some(task);
-            }
-        }
-        let task = self.fetch(peers.len(), BATCH, global)?;
+        self.since_patrol += TURN as usize;
+        let task = self.patrol(peers).or_else(|| self.fetch(peers.len(), BATCH, global))?;
         self.streak = 0;
         Some(task)
     }
 
-    /// Robs the next worker in rotation if it stands still.
-    fn visit(&mut self, peers: &[Peer]) -> Option<Runnable> {
-        self.visited = (self.visited + 1) % peers.len();
-        if self.visited == self.me {
+    /// If it is time, robs the next worker in rotation, provided that it stands still.
+    fn patrol(&mut self, peers: &[Peer]) -> Option<Runnable> {
+        if self.since_patrol < PATROL {
             return None;
         }
+        self.since_patrol = 0;
+        self.visited = (self.visited + 1) % peers.len();
+        if self.visited == self.me {
+            self.visited = (self.visited + 1) % peers.len();
+        }
         let peer = &peers[self.visited];
-        let mark = peer.mark();
-        if std::mem::replace(&mut self.marks[self.visited], mark) != mark {
+        let turns = peer.turns.0.load(Relaxed);
+        let before = std::mem::replace(&mut self.turns_seen[self.visited], turns);
+        if before != turns {
             return None;
         }
         self.rob(peer).or_else(|| peer.next_up.steal())
@@ -267,7 +260,7 @@ impl Member {
     #[cold]
     #[inline(never)]
     fn look_elsewhere(&mut self, peers: &[Peer], global: &Global) -> Option<Runnable> {
-        if let Some(task) = self.fetch(peers.len(), INBOX, global) {
+        if let Some(task) = self.patrol(peers).or_else(|| self.fetch(peers.len(), INBOX, global)) {
             return Some(task);
         }
         let first = self.draw(peers.len());
@@ -284,6 +277,7 @@ impl Member {
             return None;
         }
         let share = (waiting / workers + 1).min(most);
+        self.since_patrol += share;
         self.moves.begin();
         global.take(share, |next| {
             self.inbox.extend(next);

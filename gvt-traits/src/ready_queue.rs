@@ -161,7 +161,9 @@ pub trait ReadyQueue: Send + Sync + 'static {
         None
     }
 
-    /// How many threads are queued, roughly; for people.
+    /// How many threads are queued, roughly: for people, and for the runtime's monitor, which takes a thread
+    /// that has used up its slice off by force only if somebody waits. A queue that always answers 0
+    /// has no forced preemption. A stale answer is fine if it is mended within some pops.
     ///
     /// Context: any OS thread.
     fn len_hint(&self) -> usize {

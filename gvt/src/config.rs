@@ -23,6 +23,8 @@ pub struct SchedulerConfig {
     pub(crate) time_slice: Duration,
     pub(crate) grace_period: Duration,
     pub(crate) timer_interval: Duration,
+    pub(crate) wake_wait: Duration,
+    pub(crate) min_run: Duration,
     pub(crate) enable_forced_preempt: bool,
     pub(crate) debug_logging: bool,
 }
@@ -39,6 +41,8 @@ impl Default for SchedulerConfig {
             time_slice: Duration::from_nanos(TIME_SLICE_NS),
             grace_period: Duration::from_nanos(GRACE_PERIOD_NS),
             timer_interval: Duration::from_nanos(TIMER_INTERVAL_NS),
+            wake_wait: Duration::from_millis(1),
+            min_run: Duration::from_millis(1),
             enable_forced_preempt: true,
             debug_logging: false,
         }
@@ -81,6 +85,19 @@ impl SchedulerConfig {
     /// How often the monitor looks at timers and queues while workers are busy.
     pub fn timer_interval(mut self, duration: Duration) -> Self {
         self.timer_interval = duration;
+        self
+    }
+
+    /// How long a thread whose timer has expired waits before it ends another's turn, although that one's slice is
+    /// not over: 1 ms by default.
+    pub fn wake_wait(mut self, duration: Duration) -> Self {
+        self.wake_wait = duration;
+        self
+    }
+
+    /// How long a thread may run at least before such a wake-up ends its turn: 1 ms by default.
+    pub fn min_run(mut self, duration: Duration) -> Self {
+        self.min_run = duration;
         self
     }
 

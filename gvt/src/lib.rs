@@ -35,7 +35,7 @@ mod api {
     pub use crate::channel::{Receiver, Sender};
     pub use crate::config::SchedulerConfig;
     pub use crate::join_handle::JoinHandle;
-    pub use crate::runtime::{Handle, Runtime, StillRunning};
+    pub use crate::runtime::{Handle, Runtime, RuntimeCounters, StillRunning};
     pub use crate::scope::{Scope, ScopedJoinHandle, scope};
     pub use crate::sync::{SchedMutex, SchedMutexGuard};
     #[doc(hidden)]

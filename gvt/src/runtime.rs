@@ -277,6 +277,24 @@ where
         self.base().pool.running()
     }
 
+    /// What the runtime has done so far that is out of the ordinary.
+    pub fn counters(&self) -> RuntimeCounters {
+        let base = self.base();
+        let read = |counter: &AtomicU64| counter.load(Relaxed);
+        RuntimeCounters {
+            asked_to_yield: read(&base.counters.asked),
+            forced_preemptions: read(&base.counters.forced_preemptions),
+            grace_expiries: read(&base.counters.grace_expired),
+            workers_taken_from_blocked: read(&base.counters.workers_taken),
+            blocking_calls: read(&base.counters.blocking_calls),
+            rescues: read(&base.counters.rescues),
+            spares_exhausted: read(&base.counters.spares_exhausted),
+            longest_overrun: Duration::from_nanos(read(&base.counters.longest_overrun_ns)),
+            os_threads: base.pool.running(),
+            spare_os_threads: base.pool.spares(),
+        }
+    }
+
     /// What the allocator of stacks holds.
     pub fn memory_use(&self) -> gvt_traits::MemoryUse {
         // SAFETY: the core lives as long as its runtime.
@@ -358,6 +376,8 @@ unsafe fn start<A: Parts>(
         time_slice_ns: config.time_slice.as_nanos() as u64,
         grace_ns: config.grace_period.as_nanos() as u64,
         timer_interval_ns: config.timer_interval.as_nanos() as u64,
+        wake_wait_ns: config.wake_wait.as_nanos() as u64,
+        min_run_ns: config.min_run.as_nanos() as u64,
         strength: if config.enable_forced_preempt {
             this.preempt.strength()
         } else {
@@ -409,6 +429,52 @@ where
             .field("workers", &self.base().worker_count)
             .field("live_threads", &self.live_threads())
             .finish_non_exhaustive()
+    }
+}
+
+/// Counts of a runtime's rarer deeds; see [`Runtime::counters`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct RuntimeCounters {
+    /// Threads asked to yield at their next safepoint.
+    pub asked_to_yield: u64,
+    /// Threads taken off by the preemption signal.
+    pub forced_preemptions: u64,
+    /// Looks that found a thread still running after its grace.
+    pub grace_expiries: u64,
+    /// Workers taken from OS threads that were blocked in the kernel.
+    pub workers_taken_from_blocked: u64,
+    /// Calls of [`blocking`](crate::blocking) that handed their worker on.
+    pub blocking_calls: u64,
+    /// Times that preempted threads were let go on without a worker, because the runtime itself waited for a lock.
+    pub rescues: u64,
+    /// Times that no spare OS thread could be had.
+    pub spares_exhausted: u64,
+    /// The longest that a thread was seen running past its slice while others waited.
+    pub longest_overrun: Duration,
+    /// OS threads, the monitor not counted.
+    pub os_threads: usize,
+    /// Those of them that wait for something to do.
+    pub spare_os_threads: usize,
+}
+
+impl fmt::Display for RuntimeCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "asked {}, preempted {}, grace over {}, taken from blocked {}, blocking {}, rescues {}, spares \
+             exhausted {}, longest overrun {:?}, OS threads {} ({} spare)",
+            self.asked_to_yield,
+            self.forced_preemptions,
+            self.grace_expiries,
+            self.workers_taken_from_blocked,
+            self.blocking_calls,
+            self.rescues,
+            self.spares_exhausted,
+            self.longest_overrun,
+            self.os_threads,
+            self.spare_os_threads
+        )
     }
 }
 

@@ -47,6 +47,17 @@ impl Threads {
         unsafe { self.records[index].as_ref() }.priority.store(priority as u8, Relaxed);
     }
 
+    /// Thread `index`'s priority.
+    pub fn priority(&self, index: usize) -> Priority {
+        // SAFETY: records are never freed.
+        Priority::from_u8(unsafe { self.records[index].as_ref() }.priority.load(Relaxed))
+    }
+
+    /// Where thread `index`'s record lies.
+    pub fn record(&self, index: usize) -> NonNull<Metadata> {
+        self.records[index]
+    }
+
     /// The token of thread `index`.
     ///
     /// # Safety

@@ -5,6 +5,8 @@ use gvt_conformance::laws::timer_backend as laws;
 use gvt_conformance::wrong::timer_backend::{Defect, Faulty};
 use gvt_conformance::{Verdict, Violation};
 use gvt_timer_heap::HeapTimer;
+use gvt_timer_timerfd::TimerFd;
+use gvt_timer_wheel::Wheel;
 use gvt_traits::{Factory, TimerBackend};
 use rstest::rstest;
 use rstest_reuse::{apply, template};
@@ -17,6 +19,11 @@ static ALLOCATOR: Counting = Counting;
 #[case::reference(Faulty::sound())]
 #[case::reference_with_descriptor(Faulty::sound_with_descriptor())]
 #[case::heap(HeapTimer)]
+#[case::wheel(Wheel::default())]
+#[case::exact_wheel(Wheel::default().tick_ns(1))]
+#[case::coarse_wheel(Wheel::default().tick_ns(1 << 20))]
+#[case::timerfd_over_wheel(TimerFd::<Wheel>::default())]
+#[case::timerfd_over_heap(TimerFd::over(HeapTimer))]
 fn every_timer(#[case] factory: impl Factory<Output: TimerBackend>) {}
 
 fn kept(verdict: Verdict) {

@@ -3,9 +3,9 @@
 //! A worker that runs one thread for long looks neither at timers nor at its queue. While any worker is busy the monitor
 //! looks at the worker table, at least once every `timer_interval`, and exactly when something it watches comes due:
 //!
-//! - **M1** a thread has run for a time slice, or for [`MIN_RUN_NS`] while a timer is overdue: its preempt flag is set.
-//!   What counts is that its worker made no scheduling decision; a thread that passes safepoints holds it all the same;
-//! - **M2** it still runs a grace period later and somebody waits for the worker: if its OS thread sleeps in the kernel, the
+//! - **M1** a thread has run for a time slice, or a timer is overdue: its preempt flag is set;
+//! - **M2** it still runs a grace period later and somebody waits for the worker (or the overdue timer has waited for
+//!   `wake_wait`, and the thread has had `min_run`): if its OS thread sleeps in the kernel, the
 //!   worker is taken away (`held::take_from_blocked`); else the OS thread is interrupted, with a spare at the ready
 //!   (`held::on_interrupt`);
 //!   Asleep inside the runtime, it waits for a lock that a preempted thread may hold: those are let go on (`held::rescue`);
@@ -33,7 +33,6 @@ use super::core::{Core, Parts, WorkerBase};
 use super::counters::Counters;
 use super::held;
 use super::os_thread::OsThread;
-use super::schedule::ROUNDS;
 use crate::os::{futex_wait_until, futex_wake, is_asleep_in_kernel, monotonic_ns};
 
 const AWAKE: u32 = 0;
@@ -42,8 +41,6 @@ const STOP: u32 = 2;
 
 /// Looks with every worker asleep before the monitor sleeps too.
 const QUIET_LOOKS: u32 = 2;
-/// A thread runs so long before an overdue timer can end its turn.
-const MIN_RUN_NS: u64 = 1_000_000;
 /// The monitor sleeps no shorter than this.
 const MIN_PAUSE_NS: u64 = 20_000;
 
@@ -84,16 +81,16 @@ pub(crate) struct Periods {
     pub(crate) time_slice_ns: u64,
     pub(crate) grace_ns: u64,
     pub(crate) timer_interval_ns: u64,
+    pub(crate) wake_wait_ns: u64,
+    pub(crate) min_run_ns: u64,
     pub(crate) strength: Strength,
 }
 
 /// What the monitor remembers of a worker.
 #[derive(Clone, Copy, Default)]
 struct Seen {
-    /// Scheduling decisions, modulo [`ROUNDS`]: as much of them as the activity counter tells apart from
-    /// safepoints. Should a whole number of rounds pass between two looks, the worst is a needless request.
-    decisions: u32,
-    /// When that count was first seen.
+    activity: u32,
+    /// When that activity was first seen.
     since_ns: u64,
     /// When the thread was asked to yield; 0: it was not.
     asked_ns: u64,
@@ -146,20 +143,21 @@ impl<P: Parts> Monitor<'_, P> {
         let base = &core.base;
         let clock = core.now_ns();
         let deadline = core.timer.next_deadline_ns();
-        let overdue = deadline.is_some_and(|deadline| deadline <= clock);
+        let overdue_since =
+            deadline.filter(|&deadline| deadline <= clock).map(|deadline| now - (clock - deadline).min(now));
         if let Some(deadline) = deadline.filter(|&deadline| deadline > clock) {
-            self.look_again(now + (deadline - clock));
+            self.look_again(now.saturating_add(deadline - clock));
         }
         let queued = core.queue.len_hint() > 0;
         let sleepers = base.idle.sleepers();
         let mut stuck = false;
         for index in (0..base.worker_count).filter(|index| sleepers & (1 << index) == 0) {
-            stuck |= self.look_at(index, now, overdue, queued);
+            stuck |= self.look_at(index, now, overdue_since, queued);
         }
         for thread in held::free_running_with_worker(base) {
             core.preempt.interrupt(OsThreadId(thread));
         }
-        if overdue {
+        if overdue_since.is_some() {
             // M3.
             if sleepers != 0 {
                 base.unpark(sleepers.trailing_zeros() as usize);
@@ -180,39 +178,41 @@ impl<P: Parts> Monitor<'_, P> {
     }
 
     /// M1 and M2 for one worker; whether it is stuck with one thread.
-    fn look_at(&mut self, index: usize, now: u64, overdue: bool, queued: bool) -> bool {
+    fn look_at(&mut self, index: usize, now: u64, overdue_since: Option<u64>, queued: bool) -> bool {
         let worker = self.core.base.worker(index);
         let row = worker.row();
         // Relaxed: gauges.
-        let decisions = row.activity_counter.load(Relaxed) % ROUNDS;
+        let activity = row.activity_counter.load(Relaxed);
         let seen = &mut self.seen[index];
-        if decisions != seen.decisions {
-            *seen = Seen { decisions, since_ns: now, asked_ns: 0 };
+        if activity != seen.activity || seen.since_ns == 0 {
+            *seen = Seen { activity, since_ns: now, asked_ns: 0 };
             row.start_time_ns.store(now, Relaxed);
             return false;
         }
-        let ran = now - seen.since_ns;
-        let allowed =
-            if overdue { MIN_RUN_NS.min(self.periods.time_slice_ns) } else { self.periods.time_slice_ns };
         if self.periods.strength == Strength::Never {
             return true;
         }
+        let periods = self.periods;
+        // When it should have been asked, and when it is taken off.
+        let slice_over = seen.since_ns + periods.time_slice_ns;
+        let (ask_at, force_at) = match overdue_since {
+            Some(overdue) => (now, (overdue + periods.wake_wait_ns).max(seen.since_ns + periods.min_run_ns)),
+            None => (slice_over, seen.asked_ns.max(slice_over) + periods.grace_ns),
+        };
         if seen.asked_ns == 0 {
-            if ran < allowed {
-                let due = seen.since_ns + allowed;
-                self.look_again(due);
+            if now < ask_at {
+                self.look_again(ask_at);
                 return true;
             }
             seen.asked_ns = now;
             self.ask(worker);
         }
-        let grace_over = self.seen[index].asked_ns + self.periods.grace_ns;
-        if now < grace_over {
-            self.look_again(grace_over);
-        } else if overdue || queued {
-            let overrun = ran.saturating_sub(self.periods.time_slice_ns);
-            self.core.base.counters.longest_overrun_ns.fetch_max(overrun, Relaxed);
-            Counters::add(&self.core.base.counters.grace_expired);
+        if now < force_at {
+            self.look_again(force_at);
+        } else if overdue_since.is_some() || queued {
+            let counters = &self.core.base.counters;
+            counters.longest_overrun_ns.fetch_max(now.saturating_sub(slice_over), Relaxed);
+            Counters::add(&counters.grace_expired);
             self.force(worker);
         }
         true

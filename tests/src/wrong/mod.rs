@@ -3,5 +3,6 @@
 
 #[cfg(target_arch = "x86_64")]
 pub mod context_switch;
+pub mod ready_queue;
 pub mod slot_allocator;
 pub mod timer_backend;

@@ -1,0 +1,3 @@
+module gvt-bench-go
+
+go 1.22

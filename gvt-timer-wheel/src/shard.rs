@@ -1,0 +1,85 @@
+//! One wheel behind a lock.
+//!
+//! **Batches.** Expired entries are taken out [`BATCH`] at a time under the lock and given to the
+//! sink without it: waking a thread takes longer than taking it out, and inserts should not wait
+//! for a flood of wake-ups. The wheel also ends a turn when it has moved many entries.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use gvt_traits::{GvtId, TimerEntry, TimerType, WakeTicket, WorkerId};
+
+use crate::wheel::Wheel;
+
+/// Entries that are taken out in one turn of the lock: 1 KiB of stack.
+pub(crate) const BATCH: usize = 32;
+
+/// Expired entries on their way to the sink.
+pub(crate) struct Batch {
+    entries: [TimerEntry; BATCH],
+    len: usize,
+}
+
+impl Batch {
+    pub(crate) fn new() -> Self {
+        let vacant = TimerEntry {
+            deadline_ns: 0,
+            ticket: WakeTicket { sequence: 0, id: GvtId::NONE },
+            affinity: WorkerId::NONE,
+            kind: TimerType::Sleep,
+        };
+        Batch { entries: [vacant; BATCH], len: 0 }
+    }
+
+    pub(crate) fn push(&mut self, entry: TimerEntry) {
+        self.entries[self.len] = entry;
+        self.len += 1;
+    }
+
+    pub(crate) fn entries(&self) -> &[TimerEntry] {
+        &self.entries[..self.len]
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.len == BATCH
+    }
+}
+
+/// A shard. Two cache lines of its own, since adjacent ones are fetched in pairs.
+#[repr(align(128))]
+pub(crate) struct Shard {
+    wheel: Mutex<Wheel>,
+    /// How many entries it holds; written under the lock. Relaxed: a gauge, ordered for whoever
+    /// inserted by coherence.
+    pub(crate) len: AtomicUsize,
+    /// Whether the lock's holder is expiring; written under the lock. Relaxed: only a hint on what
+    /// to do about a lock that is taken.
+    pub(crate) expiring: AtomicBool,
+}
+
+impl Shard {
+    pub(crate) fn new(shift: u32) -> Self {
+        Shard {
+            wheel: Mutex::new(Wheel::new(shift)),
+            len: AtomicUsize::new(0),
+            expiring: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes the lock. Held for one operation or one turn of expiry, with preemption off (B1), so
+    /// that only the kernel can stretch it.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Wheel> {
+        // A poisoned lock means that a panic is on its way to abort the process (B3).
+        self.wheel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the lock, unless another call is expiring this shard.
+    pub(crate) fn lock_to_help(&self) -> Option<MutexGuard<'_, Wheel>> {
+        match self.wheel.try_lock() {
+            Ok(wheel) => Some(wheel),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) if self.expiring.load(Relaxed) => None,
+            Err(TryLockError::WouldBlock) => Some(self.lock()),
+        }
+    }
+}
