@@ -143,7 +143,7 @@ fn summary(settings: &Settings, totals: &Totals, seconds: f64) {
         format!("{} workers", settings.workers)
     };
     eprintln!(
-        "{} files, {} in {seconds:.2} s ({}/s), {how}",
+        "files read: {}, {} in {seconds:.2} s ({}/s), {how}",
         grouped(totals.files),
         bytes(totals.bytes),
         bytes((totals.bytes as f64 / seconds) as u64)
@@ -152,10 +152,10 @@ fn summary(settings: &Settings, totals: &Totals, seconds: f64) {
         (totals.links, "symbolic links, not followed; what they say is part of the digest"),
         (totals.empty_directories, "empty directories, part of the digest"),
         (totals.specials, "pipes, sockets and devices, not read"),
-        (totals.unreadable, "NOT READ, named above: the digest is of the rest"),
+        (totals.unreadable, "UNREADABLE, named above; the digest is of the rest"),
     ] {
         if count > 0 {
-            eprintln!("{} {what}", grouped(count));
+            eprintln!("{what}: {}", grouped(count));
         }
     }
     eprintln!("tree {}", hexadecimal(&totals.sum));

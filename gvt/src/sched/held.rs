@@ -199,7 +199,7 @@ pub(crate) unsafe fn park_held<P: Parts>(worker: &Worker<P>, record: &Record) {
     let os_thread = unsafe { &*local::os_thread() };
     os_thread.queued.store(true, Relaxed);
     if wait::commit(&record.meta.wait) == Committed::Queue {
-        // SAFETY: W2: the committer queues it.
+        // SAFETY: W2 of `wait`: the committer queues it.
         let task = unsafe { record.runnable() };
         record.core().inject(task);
     }

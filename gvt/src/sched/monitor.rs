@@ -23,6 +23,9 @@
 //! **Protocol.** Monitor: **G1** `asleep` = 1, **G2** fence, **G3** looks at the sleepers again, sleeps only if all
 //! sleep. Worker that wakes up: **G4** leaves the set of sleepers (a `SeqCst` exchange), **G5** reads
 //! `asleep`. It is the protocol of `idle` with the roles swapped.
+//!
+//! **Ordering.** The word is accessed SeqCst throughout, in one total order with the set of sleepers and the fence of
+//! G2; all of it lies off the hot path. The gauges of the worker table are Relaxed: what is seen twice is acted upon.
 
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering::*, fence};
