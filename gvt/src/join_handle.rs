@@ -13,6 +13,7 @@ use gvt_traits::WaitReason;
 use crate::park::{self, Wait};
 use crate::sched::join::{self, Foreign, Waiter};
 use crate::sched::record::{Record, Step};
+use crate::sched::root;
 use crate::thread::ThreadId;
 use crate::token::{self, CancellationToken};
 
@@ -33,14 +34,14 @@ unsafe impl<T> Sync for JoinHandle<T> {}
 impl<T> JoinHandle<T> {
     /// # Safety
     ///
-    /// **C1**: one reference to the record is the handle's, it is the only handle, and the thread's result is a
-    /// `T`.
+    /// **C1**: the reference that thread and handle share has not been let go of, it is the only handle, and the
+    /// thread's result is a `T`.
     pub(crate) unsafe fn from_record(record: &Record) -> Self {
         JoinHandle { record: NonNull::from(record), result: PhantomData }
     }
 
     fn record(&self) -> &Record {
-        // SAFETY: kept by the handle's reference.
+        // SAFETY: kept by the reference that the handle shares with the thread.
         unsafe { self.record.as_ref() }
     }
 
@@ -55,7 +56,7 @@ impl<T> JoinHandle<T> {
         let this = ManuallyDrop::new(self);
         // SAFETY: ended; this was the only handle, and its record holds a `T`.
         let result = unsafe { this.record().take_result::<T>() };
-        token::release(this.record);
+        token::release(this.record, root::own_references(this.record()));
         result
     }
 
@@ -170,8 +171,9 @@ impl<T> Drop for JoinHandle<T> {
             let entry = unsafe { std::mem::transmute::<u64, crate::sched::record::EntryFn>(entry) };
             // SAFETY: ended, so the result is the handle's.
             unsafe { entry(self.record(), Step::DropResult) };
+            token::release(self.record, root::own_references(self.record()));
         }
-        token::release(self.record);
+        // Otherwise the record is the thread's.
     }
 }
 

@@ -53,11 +53,11 @@ pub(crate) fn futex_wait_until(word: &AtomicU32, expected: u32, deadline_ns: Opt
     answer == 0 || errno() != libc::ETIMEDOUT
 }
 
-/// Wakes up to `count` sleepers on `word`.
-pub(crate) fn futex_wake(word: &AtomicU32, count: i32) {
+/// Wakes up to `count` sleepers on `word`, which need not be there any more.
+pub(crate) fn futex_wake(word: *const AtomicU32, count: i32) {
     // SAFETY: the kernel only uses the address as a key.
     unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, count);
+        libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, count);
     }
 }
 

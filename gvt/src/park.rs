@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{TimerEntry, TimerType, WaitReason, WakeTicket, WorkerId};
 
-use crate::sched::core::CoreBase;
+use crate::sched::core::{CoreBase, WorkerBase};
 use crate::sched::record::{Record, UNWIND};
+use crate::sched::wait::Woken;
 use crate::sched::{join, local, wait};
 
 /// What unwinds a thread at shutdown. Not a panic: no hook runs and nothing is printed.
@@ -54,6 +55,19 @@ impl WaitWaker {
         // SAFETY: see the `Send` impl.
         join::wake_wait(unsafe { &*self.record }, self.number)
     }
+
+    /// [`wake`](Self::wake) by a caller that is inside the runtime, on a worker of the waiter's.
+    #[inline]
+    pub(crate) fn wake_from(self, worker: &WorkerBase) {
+        // SAFETY: see the `Send` impl.
+        let record = unsafe { &*self.record };
+        if wait::wake(&record.meta.wait, self.number) == Woken::Queue {
+            // SAFETY: this call ended the wait of a parked thread: no token of it exists.
+            let task = unsafe { record.runnable() };
+            // SAFETY: the caller is inside the runtime, on this worker.
+            unsafe { (worker.vtable.push_woken)(worker, task) };
+        }
+    }
 }
 
 impl<'a> Wait<'a> {
@@ -87,6 +101,19 @@ impl<'a> Wait<'a> {
         unsafe { (worker.vtable.park)(worker) };
         local::leave();
         self.record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
+    }
+
+    /// [`park`](Self::park) by a caller that is inside the runtime already, on `worker`; this leaves it.
+    #[inline]
+    pub(crate) fn park_from(self, worker: &WorkerBase) {
+        let record = self.record;
+        if !wait::is_notified(&record.meta.wait) {
+            // SAFETY: this is the running thread, inside the runtime, with its wait armed.
+            unsafe { (worker.vtable.park)(worker) };
+        }
+        local::leave();
+        record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
+        unwind_if_asked(record);
     }
 
     /// [`park`](Self::park), at the longest until `deadline_ns` of the runtime's clock.

@@ -25,9 +25,10 @@
 mod ends;
 mod error;
 mod iter;
-mod locked;
+mod queue;
 mod receiver;
 mod sender;
+mod state;
 
 pub use error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
 pub use iter::{IntoIter, Iter, TryIter};
@@ -66,6 +67,6 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 }
 
 fn connect<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
-    let (sending, receiving) = ends::new(locked::Channel::new(capacity));
+    let (sending, receiving) = ends::new(queue::Channel::new(capacity));
     (Sender::new(sending), Receiver::new(receiving))
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::ends::{End, Receiving};
 use super::error::*;
-use super::locked::{Channel, Discard};
+use super::queue::{Channel, Discard};
 
 /// The receiving end of a channel. Clones receive from the same channel, each message once; when the last
 /// one is dropped, sending fails.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::ends::{End, Sending};
 use super::error::*;
-use super::locked::{Channel, Discard};
+use super::queue::{Channel, Discard};
 
 /// The sending end of a channel. Clones send into the same channel; when the last one is dropped, receivers
 /// learn that nothing more will come.

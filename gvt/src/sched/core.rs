@@ -51,6 +51,8 @@ pub(crate) struct Vtable {
     pub(crate) inject: unsafe fn(&CoreBase, Runnable),
     /// Queues a new thread through the worker that the caller carries.
     pub(crate) push_spawned: unsafe fn(&WorkerBase, Runnable),
+    /// Queues a woken thread through the worker that the caller carries.
+    pub(crate) push_woken: unsafe fn(&WorkerBase, Runnable),
     pub(crate) insert_timer: unsafe fn(&CoreBase, TimerEntry) -> TimerHandle,
     pub(crate) cancel_timer: unsafe fn(&CoreBase, TimerHandle) -> Option<TimerEntry>,
     pub(crate) now_ns: unsafe fn(&CoreBase) -> u64,

@@ -4,11 +4,14 @@
 //! may come between any two of these. The handle may be dropped while the thread ends, and then
 //! exactly one of the two must drop the result.
 //!
-//! **Protocol.** One word: RUNNING, ENDED, DETACHED, or a waiter. **J1** The end swaps ENDED in and
-//! acts on what it replaced: a waiter is woken; DETACHED: the result is dropped by the thread itself. **J2** A
-//! waiter registers by compare-exchange from RUNNING; if that fails, the thread has ended. **J3** A
-//! dropped handle swaps DETACHED in; if it replaced ENDED, the result is dropped by the handle. There is
-//! one handle, so J2 and J3 never race with each other.
+//! **Protocol.** One word: RUNNING, ENDED, DETACHED, or a waiter. **J1** The end exchanges what it sees for
+//! ENDED, unless that is DETACHED: then the result is dropped by the thread itself. If it replaced a waiter,
+//! that is woken. **J2** A waiter registers by compare-exchange from RUNNING; if that fails, the thread
+//! has ended. **J3** A dropped handle swaps DETACHED in; if it replaced ENDED, the result is dropped by the
+//! handle. There is one handle, so J2 and J3 never race with each other.
+//!
+//! **Who keeps the record.** Thread and handle share one reference; the last of them, as J1 and J3 decide, lets
+//! go of it. So who has joined a thread knows that its place is free.
 //!
 //! **A waiter of another runtime** is woken by a thread that does not keep that runtime. The waker uses the runtime's queue and idle set,
 //! also after the waiter can run again; so such a waiter leaves only when **J4** the waker has said that it is done ([`Foreign`]).
@@ -46,15 +49,28 @@ pub(crate) enum Ended {
     Wake(Waiter),
 }
 
-/// J1.
+/// J1. Unless it answers `Detached`, the thread's record is no longer its own.
 pub(crate) fn end(word: &AtomicU64) -> Ended {
-    // ORDERING O1: Release: the result is seen by whoever finds ENDED; Acquire: the waiter's record
-    // or box is seen here.
-    match word.swap(ENDED, AcqRel) {
-        RUNNING => Ended::Nobody,
-        DETACHED => Ended::Detached,
-        waiter => Ended::Wake(Waiter(waiter)),
+    // ORDERING O1: Acquire: what the dropper of the handle did before is seen.
+    let mut seen = word.load(Acquire);
+    loop {
+        if seen == DETACHED {
+            return Ended::Detached;
+        }
+        // ORDERING O1: Release: the result is seen by whoever finds ENDED; Acquire: the waiter's record
+        // or box is seen here.
+        match word.compare_exchange_weak(seen, ENDED, AcqRel, Acquire) {
+            Ok(RUNNING) => return Ended::Nobody,
+            Ok(waiter) => return Ended::Wake(Waiter(waiter)),
+            Err(now) => seen = now,
+        }
     }
+}
+
+/// Whether the handle is gone, so that the result is the thread's.
+pub(crate) fn is_detached(word: &AtomicU64) -> bool {
+    // ORDERING O1: as in `end`.
+    word.load(Acquire) == DETACHED
 }
 
 /// Whether the thread has ended and its result may be taken.

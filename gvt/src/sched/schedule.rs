@@ -51,6 +51,7 @@ impl<P: Parts> Core<P> {
         park: park::<P>,
         push: push::<P>,
         push_spawned: push_spawned::<P>,
+        push_woken: push_woken::<P>,
         inject: inject::<P>,
         insert_timer: insert_timer::<P>,
         cancel_timer: cancel_timer::<P>,
@@ -503,6 +504,14 @@ unsafe fn inject<P: Parts>(base: &CoreBase, task: Runnable) {
 unsafe fn push_spawned<P: Parts>(base: &WorkerBase, task: Runnable) {
     // SAFETY: C1.
     unsafe { push_here(Worker::<P>::of(base), task, PushKind::Spawn) };
+}
+
+/// # Safety
+///
+/// C1 of [`push_spawned`].
+unsafe fn push_woken<P: Parts>(base: &WorkerBase, task: Runnable) {
+    // SAFETY: C1.
+    unsafe { push_here(Worker::<P>::of(base), task, PushKind::Wake) };
 }
 
 /// # Safety

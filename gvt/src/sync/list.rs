@@ -1,321 +1,554 @@
 //! Lists of threads that wait at a primitive.
 //!
-//! A waiter is a node on its own stack. It is linked, unlinked and filled only under the primitive's
-//! [`Lock`]; who unlinks it (the *taker*) hands it a value and wakes it.
+//! A waiter is a node on its own stack (or in its future). It is linked, unlinked and filled only under the
+//! primitive's [`Lock`]; who unlinks it (the *taker*) says how the wait ends and wakes it.
 //!
 //! **Hazard.** The node and the waiter's record must be there as long as a taker uses them: also if the wait
 //! ends by its deadline or is unwound just when it is taken, and also if the waiter's runtime ends right after.
 //!
 //! **Protocol.**
-//! - **N1** The taker, under the lock: unlinks the node, fills its slot, moves the waker out. It does
-//!   not touch the node again.
+//! - **N1** The taker, under the lock: unlinks the node, moves values from or into its slot, writes the verdict,
+//!   moves the waker out. It does not touch the node again.
 //! - **N2** The taker wakes. A *foreign* green waiter (of another runtime than the taker's, or of any if the
 //!   taker is no green thread) is marked so and woken *under* the lock; one of the taker's own runtime may be
-//!   woken after, since the taker, a live thread, keeps that runtime.
+//!   woken after, since the taker, a live thread, keeps that runtime. A future's waker is somebody else's code,
+//!   and is called after unlocking.
 //! - **N3** The owner leaves without the lock only if nothing but a taker of its own runtime could have woken it.
 //!   Otherwise (a deadline, a shutdown, the mark) it takes the lock: still linked, it unlinks itself; else it was
 //!   taken, and by N2 a foreign taker is done with it and with its runtime, whose queue the wake-up used.
-//! - **N4** An OS thread's node carries a flag that the taker sets as its last access; the owner leaves a taken
+//! - **N4** An OS thread's node has a flag that the taker sets as its last access; the owner leaves a taken
 //!   node only when that is set.
+//! - **N5** A thread that waits in several lists has a node in each, and one [`Claim`] for all. A taker moves the
+//!   claim from open to its operation by compare-exchange; if that fails another one was faster, and the node is
+//!   unlinked and left alone. The owner gives up by the same exchange. Then it goes through the lock of every list that it
+//!   was in, which ends all use of its nodes and of the claim, and by N4 waits for the flag if it was claimed.
 //!
 //! Lists are first in, first out.
+//!
+//! **Evidence.** loom `models::*`: mutants `ClaimBlind` (N5 by a plain store), `VerdictAfterWake` (N1 after N2),
+//! `LeaveUnfired` (N4).
 
 use std::cell::UnsafeCell;
-use std::marker::PhantomPinned;
-use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, Ordering::*};
-use std::thread::Thread;
-use std::time::Duration;
+use std::marker::PhantomData;
+use std::mem;
+use std::ptr;
 
-use gvt_traits::{TimerType, WaitReason};
+use gvt_traits::WaitReason;
 
+use super::host::{self, Green, GreenWaker, Here, Inside, OsFlag, OsWaker};
 use super::lock::{Lock, LockGuard};
-use crate::park::{self, Wait, WaitWaker};
-use crate::sched::local;
+use super::shim::{AtomicU32, Mutant, Ordering::*, mutant};
 
-/// A waiter's place in a list.
-struct Node<V> {
-    next: *mut Node<V>,
-    previous: *mut Node<V>,
-    linked: bool,
-    /// N2's mark; set by the taker.
-    foreign: bool,
-    waker: Option<Waker>,
-    slot: Option<V>,
-    _pinned: PhantomPinned,
+/// How a wait ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    /// It has not.
+    Waiting,
+    /// The waiter has what it waited for.
+    Served,
+    /// It will never have it.
+    Closed,
+    /// It has to start over.
+    Again,
+    /// The deadline came first.
+    TimedOut,
 }
 
-/// Threads that wait, in order of arrival.
+/// In `Node::list`: in none.
+const NOWHERE: u8 = u8::MAX;
+/// In the number of a list: its waiters have been promised something and stay beyond their deadline.
+pub(crate) const BOUND: u8 = 0x40;
+
+/// A waiter's place in a list.
+pub(crate) struct Node {
+    next: *mut Node,
+    previous: *mut Node,
+    waker: Waker,
+    /// Null but for a node of several.
+    claim: *const Claim,
+    /// The waiter's `Option<V>`, or null.
+    slot: *mut (),
+    operation: u32,
+    list: u8,
+    verdict: Verdict,
+    /// N2's mark.
+    foreign: bool,
+}
+
+impl Node {
+    fn new(slot: *mut ()) -> Self {
+        Node {
+            next: ptr::null_mut(),
+            previous: ptr::null_mut(),
+            waker: Waker::None,
+            claim: ptr::null(),
+            slot,
+            operation: 0,
+            list: NOWHERE,
+            verdict: Verdict::Waiting,
+            foreign: false,
+        }
+    }
+
+    /// A node of a thread that waits in several lists; `operation` is what `claim` says if it is taken here.
+    pub(crate) fn of_several(claim: *const Claim, operation: u32) -> Self {
+        Node { claim, operation, ..Node::new(ptr::null_mut()) }
+    }
+
+    pub(crate) fn is_linked(&self) -> bool {
+        self.list != NOWHERE
+    }
+
+    /// The number of the list that it is in.
+    pub(crate) fn list(&self) -> u8 {
+        self.list
+    }
+
+    pub(crate) fn claim(&self) -> *const Claim {
+        self.claim
+    }
+
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+}
+
+/// What wakes a waiter.
+pub(crate) enum Waker {
+    None,
+    Green(GreenWaker),
+    Os(OsWaker),
+    Task(std::task::Waker),
+}
+
+/// A waiter that was taken and is to be woken.
+#[must_use = "a waiter that was taken sleeps until it is woken"]
+pub(crate) struct Wake {
+    waker: Waker,
+    foreign: bool,
+}
+
+impl Wake {
+    #[inline]
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.foreign
+    }
+
+    /// Wakes after unlocking, still in the section; leaves that.
+    #[inline]
+    pub(crate) fn fire(self, inside: Inside) {
+        match self.waker {
+            Waker::Green(waker) => waker.wake_own(&inside),
+            other => {
+                drop(inside);
+                Wake { waker: other, foreign: false }.fire_locked();
+            }
+        }
+    }
+
+    /// Wakes, under the lock or without it. Not a future under the lock.
+    pub(crate) fn fire_locked(self) {
+        match self.waker {
+            Waker::None => {}
+            Waker::Green(waker) => waker.wake(),
+            // SAFETY: N4: the owner keeps the flag until it is fired.
+            Waker::Os(waker) => unsafe { waker.fire() },
+            Waker::Task(waker) => waker.wake(),
+        }
+    }
+}
+
+/// Several waiters to be woken after unlocking; foreign ones are woken when they are put in (N2).
+pub(crate) struct Wakes {
+    wakes: [Option<Wake>; Wakes::ROOM],
+    len: usize,
+}
+
+impl Wakes {
+    const ROOM: usize = 16;
+
+    pub(crate) fn new() -> Self {
+        Wakes { wakes: [const { None }; Wakes::ROOM], len: 0 }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.len == Wakes::ROOM
+    }
+
+    /// There must be room; the caller holds the lock.
+    pub(crate) fn push(&mut self, wake: Wake) {
+        if wake.foreign {
+            wake.fire_locked();
+        } else {
+            self.wakes[self.len] = Some(wake);
+            self.len += 1;
+        }
+    }
+
+    /// After unlocking.
+    pub(crate) fn fire(mut self) {
+        for wake in &mut self.wakes[..self.len] {
+            if let Some(wake) = wake.take() {
+                wake.fire_locked();
+            }
+        }
+    }
+}
+
+/// N5: which of several waits has come true.
+pub(crate) struct Claim {
+    word: AtomicU32,
+    /// Written before the first node is linked, taken by whoever claims.
+    waker: UnsafeCell<Waker>,
+}
+
+const OPEN: u32 = 0;
+const GIVEN_UP: u32 = 1;
+/// Plus this: an operation.
+const FIRST: u32 = 2;
+
+impl Claim {
+    pub(crate) fn new() -> Self {
+        Claim { word: AtomicU32::new(OPEN), waker: UnsafeCell::new(Waker::None) }
+    }
+
+    fn try_claim(&self, operation: u32) -> bool {
+        if mutant(Mutant::ClaimBlind) {
+            let open = self.word.load(SeqCst) == OPEN;
+            self.word.store(operation + FIRST, SeqCst);
+            return open;
+        }
+        // ORDERING O1: AcqRel: the waker is seen; what the claimer did is seen by `claimed` (and, since it is
+        // under the list's lock, by the owner's way through that).
+        self.word.compare_exchange(OPEN, operation + FIRST, AcqRel, Relaxed).is_ok()
+    }
+
+    fn claimed(&self) -> Option<u32> {
+        // ORDERING O1.
+        self.word.load(Acquire).checked_sub(FIRST)
+    }
+
+    /// The owner gives up; the operation if one was claimed before.
+    pub(crate) fn give_up(&self) -> Option<u32> {
+        // ORDERING O1 on failure.
+        match self.word.compare_exchange(OPEN, GIVEN_UP, Relaxed, Acquire) {
+            Ok(_) | Err(GIVEN_UP) => None,
+            Err(claimed) => Some(claimed - FIRST),
+        }
+    }
+}
+
+/// Threads that wait, in order of arrival; their slots hold an `Option<V>`.
 pub(crate) struct List<V> {
-    head: *mut Node<V>,
-    tail: *mut Node<V>,
+    head: *mut Node,
+    tail: *mut Node,
+    slots: PhantomData<V>,
 }
 
 // SAFETY: nodes are reached only under the lock that guards the list; values pass between threads.
 unsafe impl<V: Send> Send for List<V> {}
 
-/// What wakes a waiter.
-enum Waker {
-    Green(WaitWaker),
-    Os { thread: Thread, fired: *const AtomicBool },
-}
-
-impl Waker {
-    /// Whether it must be used under the lock (N2).
-    fn is_foreign(&self) -> bool {
-        match self {
-            Waker::Green(waker) => {
-                // The caller holds the lock, and with it a section, so it keeps its worker.
-                // SAFETY: a carried worker is alive.
-                let here = unsafe { local::worker().as_ref() };
-                !here.is_some_and(|worker| ptr::eq(worker.core, waker.core()))
-            }
-            Waker::Os { .. } => false,
-        }
-    }
-
-    fn wake(self) {
-        match self {
-            Waker::Green(waker) => {
-                waker.wake();
-            }
-            Waker::Os { thread, fired } => {
-                // ORDERING O1: Release pairs with the Acquire in `wait_os`. N4: the last access.
-                // SAFETY: the owner keeps the node until this store.
-                unsafe { &*fired }.store(true, Release);
-                thread.unpark();
-            }
-        }
-    }
-}
-
-/// A waiter that was taken out of its list and is to be woken.
-#[must_use = "a waiter that was taken sleeps until it is woken"]
-pub(crate) struct Taken {
+/// A waiter that was taken out, under the lock.
+pub(crate) struct Waiter<V> {
+    node: *mut Node,
     waker: Waker,
-    foreign: bool,
+    slots: PhantomData<V>,
 }
 
-impl Taken {
-    /// Wakes the waiter, after unlocking if it may be (N2).
+impl<V> Waiter<V> {
+    /// Its slot; `None`: a node of several has none.
     #[inline]
-    pub(crate) fn wake<S>(self, guard: LockGuard<'_, S>) {
-        if self.foreign {
-            self.waker.wake();
-            drop(guard);
-        } else {
-            drop(guard);
-            self.waker.wake();
-        }
+    pub(crate) fn slot(&mut self) -> Option<&mut Option<V>> {
+        // SAFETY: the node and its slot, an `Option<V>` (`push`), are there until the waiter is woken or the lock
+        // released, and the owner does not touch them meanwhile.
+        unsafe { (*self.node).slot.cast::<Option<V>>().as_mut() }
     }
 
-    /// Wakes the waiter under the lock, which the caller holds.
-    pub(crate) fn wake_locked(self) {
-        self.waker.wake();
+    /// N1's end.
+    #[inline]
+    pub(crate) fn end(self, verdict: Verdict, here: Here) -> Wake {
+        let foreign = matches!(self.waker, Waker::Green(waker) if waker.is_foreign(here));
+        if !mutant(Mutant::VerdictAfterWake) {
+            // SAFETY: as in `slot`.
+            unsafe {
+                (*self.node).verdict = verdict;
+                (*self.node).foreign = foreign;
+            }
+        }
+        Wake { waker: self.waker, foreign }
+    }
+
+    /// Lets it wait on in another list of the primitive. Not a node of several.
+    pub(crate) fn move_to(self, list: &mut List<V>, number: u8) {
+        // SAFETY: as in `slot`.
+        unsafe { (*self.node).waker = self.waker };
+        // SAFETY: the node was linked before, so it may be; the caller holds the lock.
+        unsafe { list.push(self.node, number) };
     }
 }
 
 impl<V> List<V> {
     pub(crate) const fn new() -> Self {
-        List { head: ptr::null_mut(), tail: ptr::null_mut() }
+        List { head: ptr::null_mut(), tail: ptr::null_mut(), slots: PhantomData }
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.head.is_null()
     }
 
-    /// Takes the first waiter and leaves its slot as it is.
-    pub(crate) fn take(&mut self) -> Option<Taken> {
-        self.take_first(|_| ())
+    /// Whether there is anybody but `mine` that can be taken.
+    pub(crate) fn has_other(&self, mine: *const Claim) -> bool {
+        let mut at = self.head;
+        while !at.is_null() {
+            // SAFETY: linked nodes are alive, and the caller holds the lock. So is their claim (N5).
+            let (node, claim) = unsafe { (&*at, (*at).claim.as_ref()) };
+            match claim {
+                None => return true,
+                Some(claim) if !ptr::eq(claim, mine) && claim.word.load(Relaxed) == OPEN => return true,
+                Some(_) => at = node.next,
+            }
+        }
+        false
     }
 
-    /// Takes the first waiter and puts `value` into its slot; gives it back if nobody waits.
+    /// Takes the first waiter out (N1, N5).
     #[inline]
-    pub(crate) fn take_with(&mut self, value: V) -> Result<Taken, V> {
-        let mut value = Some(value);
-        match self.take_first(|slot| *slot = value.take()) {
-            Some(taken) => Ok(taken),
-            None => Err(value.expect("not given to anybody")),
+    pub(crate) fn take(&mut self) -> Option<Waiter<V>> {
+        loop {
+            let node = self.head;
+            if node.is_null() {
+                return None;
+            }
+            // SAFETY: linked, and the caller holds the lock.
+            unsafe { self.unlink(node) };
+            // SAFETY: alive until woken or the lock released; its claim until its owner went through the lock.
+            let (claim, operation) = unsafe { ((*node).claim.as_ref(), (*node).operation) };
+            let waker = match claim {
+                // SAFETY: as above.
+                None => unsafe { &mut (*node).waker },
+                // SAFETY: only the one that claims gets it.
+                Some(claim) if claim.try_claim(operation) => unsafe { &mut *claim.waker.get() },
+                Some(_) => continue,
+            };
+            return Some(Waiter { node, waker: mem::replace(waker, Waker::None), slots: PhantomData });
         }
     }
 
-    /// Takes the first waiter and what it has brought.
+    /// # Safety
+    ///
+    /// **C1**: `node` stays where it is until it is unlinked, and is in no list now; its slot is null or that of an
+    /// `Option<V>`, which its owner leaves alone meanwhile. **C2**: the caller holds the lock.
     #[inline]
-    pub(crate) fn take_out(&mut self) -> Option<(Taken, V)> {
-        let mut value = None;
-        let taken = self.take_first(|slot| value = slot.take())?;
-        Some((taken, value.expect("the waiter has brought something")))
-    }
-
-    /// N1 and the mark of N2.
-    #[inline]
-    fn take_first(&mut self, exchange: impl FnOnce(&mut Option<V>)) -> Option<Taken> {
-        let node = NonNull::new(self.head)?;
-        // SAFETY: linked nodes are alive, and the caller holds the lock.
-        let node = unsafe { &mut *node.as_ptr() };
-        self.unlink(node);
-        exchange(&mut node.slot);
-        let waker = node.waker.take().expect("a linked node has a waker");
-        let foreign = waker.is_foreign();
-        node.foreign = foreign;
-        Some(Taken { waker, foreign })
-    }
-
-    fn push(&mut self, node: &mut Node<V>) {
-        node.previous = self.tail;
-        node.next = ptr::null_mut();
-        node.linked = true;
-        match NonNull::new(self.tail) {
-            // SAFETY: as in `take`.
-            Some(tail) => unsafe { (*tail.as_ptr()).next = node },
-            None => self.head = node,
+    pub(crate) unsafe fn push(&mut self, node: *mut Node, number: u8) {
+        // SAFETY: C1, C2.
+        unsafe {
+            (*node).previous = self.tail;
+            (*node).next = ptr::null_mut();
+            (*node).list = number;
+            if self.tail.is_null() {
+                self.head = node;
+            } else {
+                (*self.tail).next = node;
+            }
         }
         self.tail = node;
     }
 
-    fn unlink(&mut self, node: &mut Node<V>) {
-        debug_assert!(node.linked);
-        node.linked = false;
-        match NonNull::new(node.previous) {
-            // SAFETY: neighbours of a linked node are linked.
-            Some(previous) => unsafe { (*previous.as_ptr()).next = node.next },
-            None => self.head = node.next,
-        }
-        match NonNull::new(node.next) {
-            // SAFETY: as above.
-            Some(next) => unsafe { (*next.as_ptr()).previous = node.previous },
-            None => self.tail = node.previous,
+    /// # Safety
+    ///
+    /// **C1**: `node` is in this list. **C2**: the caller holds the lock.
+    #[inline]
+    pub(crate) unsafe fn unlink(&mut self, node: *mut Node) {
+        // SAFETY: C1, C2; neighbours of a linked node are linked.
+        unsafe {
+            debug_assert!((*node).is_linked());
+            (*node).list = NOWHERE;
+            let (previous, next) = ((*node).previous, (*node).next);
+            if previous.is_null() {
+                self.head = next;
+            } else {
+                (*previous).next = next;
+            }
+            if next.is_null() {
+                self.tail = previous;
+            } else {
+                (*next).previous = previous;
+            }
         }
     }
 }
 
-/// How a wait in a list came out. Each carries what lies in the waiter's slot.
-#[derive(Debug)]
-pub(crate) enum Outcome<V> {
-    /// A taker took it, and left this.
-    Taken(Option<V>),
-    /// The deadline came first, or the wait ended for no reason of the primitive's; this is what the waiter
-    /// brought.
-    TimedOut(Option<V>),
+/// How a primitive waits.
+pub(crate) struct Manner<S, V> {
+    /// Its lists, by number.
+    pub(crate) list: fn(&mut S, u8) -> &mut List<V>,
+    pub(crate) reason: WaitReason,
+    /// Called with the primitive locked if the wait is unwound after it was taken, with how it ended: what was in the
+    /// slot must not be lost, nor a wake-up that others wait for.
+    pub(crate) abandon: fn(&mut S, &mut Option<V>, Verdict, Here) -> Option<Wake>,
 }
 
-/// Waits in a list of a locked primitive.
+/// Waits in list `number` of a locked primitive.
 ///
-/// `guard` is the primitive, locked, and `list` says which of its lists to wait in. `brought` is put into the
-/// waiter's slot for the taker. `abandon` gets the slot's content if the wait is unwound after it was
-/// taken, with the primitive locked: a value must not be lost. What it returns is dropped after unlocking.
+/// `slot` is what the waiter brings, or what it will be given.
 ///
 /// Context: a green thread or an OS thread. Unwinds at shutdown.
 pub(crate) fn wait<S, V>(
     mut guard: LockGuard<'_, S>,
-    lock: &Lock<S>,
-    list: fn(&mut S) -> &mut List<V>,
-    brought: Option<V>,
-    reason: WaitReason,
-    deadline_ns: Option<u64>,
-    abandon: fn(&mut S, Option<V>) -> Option<V>,
-) -> Outcome<V> {
-    let fired = AtomicBool::new(false);
-    let node = UnsafeCell::new(Node {
-        next: ptr::null_mut(),
-        previous: ptr::null_mut(),
-        linked: false,
-        foreign: false,
-        waker: None,
-        slot: brought,
-        _pinned: PhantomPinned,
-    });
-    let me = park::current();
-    let green = me.map(|record| Wait::new(record, reason));
-    // SAFETY: not linked yet, so this thread's alone.
-    unsafe { &mut *node.get() }.waker = Some(match &green {
-        Some(wait) => Waker::Green(wait.waker()),
-        None => Waker::Os { thread: std::thread::current(), fired: &fired },
-    });
-    // SAFETY: the node stays here until it is unlinked: by a taker, by `settle`, or by `Unwound`.
-    list(&mut guard).push(unsafe { &mut *node.get() });
-    drop(guard);
-
-    match green.zip(me) {
-        Some((wait, record)) => {
-            let unwound = Unwound { lock, list, node: &node, abandon };
-            match deadline_ns {
-                None => wait.park(),
-                Some(deadline) => wait.park_until(deadline, TimerType::Deadline),
-            }
-            std::mem::forget(unwound);
-            if deadline_ns.is_none() && !record.is_asked_to_unwind() {
-                // N3: nothing but a taker has ended this wait.
-                // SAFETY: taken, and the taker is done with the node (N1).
-                let node = unsafe { &mut *node.get() };
-                if node.foreign {
-                    drop(lock.lock());
+    manner: &Manner<S, V>,
+    number: u8,
+    slot: &mut Option<V>,
+    mut deadline_ns: Option<u64>,
+) -> Verdict {
+    let lock = guard.lock();
+    let flag = OsFlag::new();
+    let node = UnsafeCell::new(Node::new(ptr::from_mut(slot).cast()));
+    let node = node.get();
+    // SAFETY: C1: the node stays here until it is unlinked: by a taker, below, or by `Unwound`.
+    unsafe { (manner.list)(&mut guard, number).push(node, number) };
+    loop {
+        let green = guard.here().green(manner.reason);
+        let is_green = green.is_some();
+        match green {
+            Some(green) => {
+                // SAFETY: under the lock.
+                unsafe { (*node).waker = Waker::Green(green.waker()) };
+                let unwound = Unwound { lock, manner, node };
+                let parked = green.park(guard.unlock_inside(), deadline_ns);
+                mem::forget(unwound);
+                if parked.surely {
+                    // N3: nothing but a taker has ended this wait.
+                    // SAFETY: taken, and the taker is done with the node (N1).
+                    let (foreign, verdict) = unsafe { ((*node).foreign, (*node).verdict) };
+                    if foreign {
+                        drop(lock.lock());
+                    }
+                    return verdict;
                 }
-                return Outcome::Taken(node.slot.take());
             }
-            settle(lock, list, &node)
-        }
-        None => {
-            wait_os(&fired, deadline_ns);
-            let outcome = settle(lock, list, &node);
-            if matches!(outcome, Outcome::Taken(_)) {
-                // N4.
-                wait_os(&fired, None);
+            None => {
+                // SAFETY: under the lock.
+                unsafe { (*node).waker = Waker::Os(flag.waker()) };
+                drop(guard);
+                flag.wait(deadline_ns);
+                if flag.is_fired() {
+                    // N4. SAFETY: taken, and the taker is done with the node.
+                    return unsafe { (*node).verdict };
+                }
             }
-            outcome
         }
-    }
-}
-
-/// N3: decides under the lock.
-fn settle<S, V>(lock: &Lock<S>, list: fn(&mut S) -> &mut List<V>, node: &UnsafeCell<Node<V>>) -> Outcome<V> {
-    let mut guard = lock.lock();
-    // SAFETY: under the lock.
-    let node = unsafe { &mut *node.get() };
-    if node.linked {
-        list(&mut guard).unlink(node);
-        Outcome::TimedOut(node.slot.take())
-    } else {
-        Outcome::Taken(node.slot.take())
-    }
-}
-
-fn wait_os(fired: &AtomicBool, deadline_ns: Option<u64>) {
-    // ORDERING O1: Acquire pairs with the Release in `Waker::wake`.
-    while !fired.load(Acquire) {
+        guard = lock.lock();
+        // SAFETY: under the lock.
+        let (list, verdict) = unsafe { ((*node).list, (*node).verdict) };
+        if list == NOWHERE {
+            // Taken just now.
+            drop(guard);
+            if !is_green {
+                wait_until_fired(&flag);
+            }
+            return verdict;
+        }
         match deadline_ns {
-            None => std::thread::park(),
-            Some(deadline) => {
-                let now = crate::os::monotonic_ns();
-                if now >= deadline {
-                    return;
-                }
-                std::thread::park_timeout(Duration::from_nanos(deadline - now));
+            Some(_) if list & BOUND != 0 => deadline_ns = None,
+            Some(deadline) if host::now_ns() >= deadline => {
+                // SAFETY: linked, and the caller holds the lock.
+                unsafe { (manner.list)(&mut guard, list).unlink(node) };
+                return Verdict::TimedOut;
             }
+            // Woken for no reason of the primitive's.
+            _ => {}
         }
+    }
+}
+
+/// N4, on an OS thread.
+fn wait_until_fired(flag: &OsFlag) {
+    while !flag.is_fired() && !mutant(Mutant::LeaveUnfired) {
+        flag.wait(None);
     }
 }
 
 /// Takes the node back when its wait is unwound.
 struct Unwound<'a, S, V> {
     lock: &'a Lock<S>,
-    list: fn(&mut S) -> &mut List<V>,
-    node: &'a UnsafeCell<Node<V>>,
-    abandon: fn(&mut S, Option<V>) -> Option<V>,
+    manner: &'a Manner<S, V>,
+    node: *mut Node,
 }
 
 impl<S, V> Drop for Unwound<'_, S, V> {
     fn drop(&mut self) {
         let mut guard = self.lock.lock();
         // SAFETY: under the lock.
-        let node = unsafe { &mut *self.node.get() };
-        if node.linked {
-            (self.list)(&mut guard).unlink(node);
-        } else {
-            let slot = node.slot.take();
-            let rest = (self.abandon)(&mut guard, slot);
-            drop(guard);
-            drop(rest);
+        let (list, verdict) = unsafe { ((*self.node).list, (*self.node).verdict) };
+        if list != NOWHERE {
+            // SAFETY: linked, under the lock.
+            unsafe { (self.manner.list)(&mut guard, list).unlink(self.node) };
+            return;
         }
+        let here = guard.here();
+        // SAFETY: taken, so the slot is the owner's again; it is an `Option<V>`.
+        let slot = unsafe { &mut *(*self.node).slot.cast::<Option<V>>() };
+        if let Some(wake) = (self.manner.abandon)(&mut guard, slot, verdict, here) {
+            guard.wake(wake);
+        }
+    }
+}
+
+/// A thread that is about to wait in several lists (N5).
+pub(crate) struct Several<'a> {
+    green: Option<Green<'a>>,
+    flag: &'a OsFlag,
+    claim: &'a Claim,
+}
+
+impl<'a> Several<'a> {
+    /// Makes `claim` ready for nodes; `flag` is what it sleeps on if it is an OS thread.
+    pub(crate) fn new(claim: &'a Claim, flag: &'a OsFlag, reason: WaitReason) -> Self {
+        let green = Inside::enter().here().green(reason);
+        let waker = match &green {
+            Some(green) => Waker::Green(green.waker()),
+            None => Waker::Os(flag.waker()),
+        };
+        // SAFETY: no node is linked yet, so the claim is this thread's alone.
+        unsafe { *claim.waker.get() = waker };
+        Several { green, flag, claim }
+    }
+
+    /// Waits until one of the nodes is taken, at the longest until the deadline; the operation, or `None` after
+    /// having given up.
+    ///
+    /// Context: a green thread or an OS thread. Unwinds at shutdown; the nodes are the caller's to take back.
+    pub(crate) fn park(self, deadline_ns: Option<u64>) -> Option<u32> {
+        match self.green {
+            Some(green) => {
+                green.park(Inside::enter(), deadline_ns);
+                self.claim.give_up()
+            }
+            None => {
+                self.flag.wait(deadline_ns);
+                let claimed = self.claim.give_up();
+                if claimed.is_some() {
+                    wait_until_fired(self.flag);
+                }
+                claimed
+            }
+        }
+    }
+
+    /// Does not wait after all; the operation if a node was taken meanwhile.
+    pub(crate) fn give_up(self) -> Option<u32> {
+        let claimed = self.claim.give_up();
+        if claimed.is_some() && self.green.is_none() {
+            wait_until_fired(self.flag);
+        }
+        claimed
+    }
+}
+
+impl Claim {
+    /// After a wait in several lists was unwound: gives up, and says what was claimed before.
+    pub(crate) fn abandon(&self) -> Option<u32> {
+        self.claimed().or_else(|| self.give_up())
     }
 }

@@ -6,11 +6,14 @@
 
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
+use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
+use super::host::{Here, Inside};
+use super::list::Wake;
 use crate::os::{futex_wait_until, futex_wake};
-use crate::sched::local::Section;
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
@@ -36,12 +39,12 @@ impl<T> Lock<T> {
 
     #[inline]
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
-        let section = Section::new();
-        // ORDERING O1: Acquire pairs with the Release in `drop`: the last holder's writes are seen.
+        let inside = Inside::enter();
+        // ORDERING O1: Acquire pairs with the Release in `unlock`: the last holder's writes are seen.
         if self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
             self.lock_slow();
         }
-        LockGuard { lock: self, _section: section }
+        LockGuard { lock: self, inside }
     }
 
     #[cold]
@@ -59,11 +62,58 @@ impl<T> Lock<T> {
             futex_wait_until(&self.word, CONTENDED, None);
         }
     }
+
+    /// The value, without locking: the borrow proves that nobody else has it.
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
 }
 
 pub(crate) struct LockGuard<'a, T> {
     lock: &'a Lock<T>,
-    _section: Section,
+    inside: Inside,
+}
+
+impl<'a, T> LockGuard<'a, T> {
+    /// Who the caller is.
+    #[inline]
+    pub(crate) fn here(&self) -> Here {
+        self.inside.here()
+    }
+
+    /// The lock that is held.
+    #[inline]
+    pub(crate) fn lock(&self) -> &'a Lock<T> {
+        self.lock
+    }
+
+    #[inline]
+    fn unlock(&mut self) {
+        // ORDERING O1: Release pairs with the Acquire in `lock`.
+        if self.lock.word.swap(FREE, Release) == CONTENDED {
+            futex_wake(&self.lock.word, 1);
+        }
+    }
+
+    /// Unlocks, and stays in the section.
+    #[inline]
+    pub(crate) fn unlock_inside(self) -> Inside {
+        let mut this = ManuallyDrop::new(self);
+        this.unlock();
+        // SAFETY: `this` is not used or dropped any more.
+        unsafe { ptr::read(&this.inside) }
+    }
+
+    /// Unlocks and wakes, in the order that N2 of `list` allows.
+    #[inline]
+    pub(crate) fn wake(self, wake: Wake) {
+        if wake.is_foreign() {
+            wake.fire_locked();
+            drop(self);
+        } else {
+            wake.fire(self.unlock_inside());
+        }
+    }
 }
 
 impl<T> Deref for LockGuard<'_, T> {
@@ -86,9 +136,7 @@ impl<T> DerefMut for LockGuard<'_, T> {
 impl<T> Drop for LockGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // ORDERING O1: Release pairs with the Acquire in `lock`.
-        if self.lock.word.swap(FREE, Release) == CONTENDED {
-            futex_wake(&self.lock.word, 1);
-        }
+        // Unlocks first; the section is left after.
+        self.unlock();
     }
 }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use gvt_traits::WaitReason;
 
-use super::list::{List, wait};
+use super::list::{List, Manner, Verdict, wait};
 use super::lock::Lock;
 
 const FREE: u32 = 0;
@@ -106,36 +106,26 @@ impl<T: ?Sized> SchedMutex<T> {
             if self.word.swap(CONTENDED, Acquire) == FREE {
                 return;
             }
-            // Woken and then unwound: the wake-up is passed on.
-            wait(
-                guard,
-                &self.waiters,
-                |list| list,
-                None,
-                WaitReason::Mutex,
-                None,
-                |list, _| {
-                    wake_first(list);
-                    None
-                },
-            );
+            wait(guard, &MANNER, 0, &mut None, None);
         }
     }
 
     #[cold]
     fn unlock_slow(&self) {
         let mut guard = self.waiters.lock();
-        if let Some(taken) = guard.take() {
-            taken.wake(guard);
+        if let Some(waiter) = guard.take() {
+            let wake = waiter.end(Verdict::Again, guard.here());
+            guard.wake(wake);
         }
     }
 }
 
-fn wake_first(list: &mut List<()>) {
-    if let Some(taken) = list.take() {
-        taken.wake_locked();
-    }
-}
+const MANNER: Manner<List<()>, ()> = Manner {
+    list: |list, _| list,
+    reason: WaitReason::Mutex,
+    // Woken and then unwound: the wake-up is passed on.
+    abandon: |list, _, _, here| list.take().map(|waiter| waiter.end(Verdict::Again, here)),
+};
 
 /// Holds a [`SchedMutex`]; dropping it unlocks. May be held over a yield, and moved to another thread.
 #[must_use = "a mutex is unlocked when its guard is dropped"]

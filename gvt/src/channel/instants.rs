@@ -1,0 +1,64 @@
+//! Channels that deliver instants: once (`after`, `at`) or again and again (`tick`).
+//!
+//! Nobody sends: a receiver looks at the clock. Waiting is sleeping until the next instant.
+
+use std::time::{Duration, Instant};
+
+use super::error::{RecvTimeoutError, TryRecvError};
+use crate::sync::Lock;
+
+/// Delivers an instant when it has come.
+pub(super) struct Instants {
+    /// The next; `None`: no more.
+    next: Lock<Option<Instant>>,
+    /// From one to the next; `None`: one only.
+    period: Option<Duration>,
+}
+
+impl Instants {
+    pub(super) fn once(when: Instant) -> Self {
+        Instants { next: Lock::new(Some(when)), period: None }
+    }
+
+    pub(super) fn every(first: Instant, period: Duration) -> Self {
+        Instants { next: Lock::new(Some(first)), period: Some(period) }
+    }
+
+    /// When the next instant comes.
+    pub(super) fn next(&self) -> Option<Instant> {
+        *self.next.lock()
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.next().is_some_and(|next| Instant::now() >= next)
+    }
+
+    pub(super) fn try_recv(&self) -> Result<Instant, TryRecvError> {
+        let now = Instant::now();
+        let mut next = self.next.lock();
+        match *next {
+            Some(due) if due <= now => {
+                // Ticks that nobody took are left out: the next comes one period after this delivery at the earliest.
+                *next = self.period.and_then(|period| due.max(now).checked_add(period));
+                Ok(due)
+            }
+            _ => Err(TryRecvError::Empty),
+        }
+    }
+
+    pub(super) fn recv(&self, deadline: Option<Instant>) -> Result<Instant, RecvTimeoutError> {
+        loop {
+            if let Ok(instant) = self.try_recv() {
+                return Ok(instant);
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(RecvTimeoutError::Timeout);
+            }
+            let until = match (self.next(), deadline) {
+                (Some(next), Some(deadline)) => Some(next.min(deadline)),
+                (next, deadline) => next.or(deadline),
+            };
+            super::select::sleep_until(until);
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Sending and receiving: rendezvous, bounded and unbounded channels. `state` has the rules.
+//!
+//! **Why one lock.** An uncontended lock costs two atomic operations, as much as the lock-free rings that were
+//! compared; and it allows what those do not: a message goes straight to a waiting receiver, which then
+//! comes back with it and touches the channel no more. Green threads of one channel rarely contend, since
+//! waking keeps a pair on one worker.
+//!
+//! **Rejected.** A ring of stamped slots (as in array-based MPMC queues) in front of the lists: no faster here, a hand-over must then
+//! go through the ring, and a receiver must look again after each wake-up.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use gvt_traits::WaitReason;
+
+use super::error::*;
+use super::state::{Met, PROMISED, RECEIVERS, SENDERS, State, tell};
+use crate::sync::list::Wakes;
+use crate::sync::{Lock, LockGuard, Manner, Verdict, Wake, deadline_ns, has_passed, wait};
+
+pub(super) struct Channel<T> {
+    pub(super) state: Lock<State<T>>,
+    capacity: Option<usize>,
+}
+
+/// What became of a message.
+enum Passed<'a, T> {
+    Sent,
+    Disconnected(T),
+    NoRoom(T, LockGuard<'a, State<T>>),
+}
+
+/// What a look for a message brought.
+enum Look<'a, T> {
+    Message(T),
+    Disconnected,
+    Nothing(LockGuard<'a, State<T>>),
+    /// R6 of `state`.
+    Promise(LockGuard<'a, State<T>>),
+}
+
+/// What becomes of the messages in a channel when one side is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Discard {
+    /// Receivers are left to take them.
+    Nothing,
+    /// Nobody is left to take them.
+    Messages,
+}
+
+fn finish<T>(guard: LockGuard<'_, State<T>>, wake: Option<Wake>) {
+    if let Some(wake) = wake {
+        guard.wake(wake);
+    }
+}
+
+impl<T> Channel<T> {
+    const SEND: Manner<State<T>, T> = Manner {
+        list: |state, _| &mut state.senders,
+        reason: WaitReason::ChannelSend,
+        // Sent already; or refused, and then it goes with its owner's frame.
+        abandon: |_, _, _, _| None,
+    };
+
+    const RECEIVE: Manner<State<T>, T> = Manner {
+        list: |state, number| if number == PROMISED { &mut state.promised } else { &mut state.receivers },
+        reason: WaitReason::ChannelRecv,
+        abandon: |state, slot, _, here| state.give_back(slot.take()?, here),
+    };
+
+    pub(super) fn new(capacity: Option<usize>) -> Self {
+        Channel { state: Lock::new(State::new(capacity)), capacity }
+    }
+
+    #[inline]
+    fn pass(&self, message: T) -> Passed<'_, T> {
+        let mut state = self.state.lock();
+        if state.disconnected {
+            return Passed::Disconnected(message);
+        }
+        let here = state.here();
+        match state.hand_over(message, here) {
+            Ok(wake) => {
+                state.wake(wake);
+                Passed::Sent
+            }
+            Err(message) if state.has_room() => {
+                state.leave(message, here);
+                Passed::Sent
+            }
+            Err(message) => Passed::NoRoom(message, state),
+        }
+    }
+
+    #[inline]
+    pub(super) fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
+        match self.pass(message) {
+            Passed::Sent => Ok(()),
+            Passed::Disconnected(message) => Err(TrySendError::Disconnected(message)),
+            Passed::NoRoom(message, _) => Err(TrySendError::Full(message)),
+        }
+    }
+
+    #[inline]
+    pub(super) fn send(&self, message: T, deadline: Option<Instant>) -> Result<(), SendTimeoutError<T>> {
+        match self.pass(message) {
+            Passed::Sent => Ok(()),
+            Passed::Disconnected(message) => Err(SendTimeoutError::Disconnected(message)),
+            Passed::NoRoom(message, state) => Self::wait_for_room(message, state, deadline),
+        }
+    }
+
+    fn wait_for_room(
+        message: T,
+        mut state: LockGuard<'_, State<T>>,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendTimeoutError<T>> {
+        if deadline.is_some_and(has_passed) {
+            drop(state);
+            return Err(SendTimeoutError::Timeout(message));
+        }
+        let here = state.here();
+        if state.is_rendezvous() && !state.receive_watchers.is_empty() {
+            tell(&mut state.receive_watchers, here);
+        }
+        let mut slot = Some(message);
+        let verdict = wait(state, &Self::SEND, SENDERS, &mut slot, deadline.map(deadline_ns));
+        match (verdict, slot) {
+            (Verdict::Served, _) => Ok(()),
+            (Verdict::TimedOut, Some(message)) => Err(SendTimeoutError::Timeout(message)),
+            (_, Some(message)) => Err(SendTimeoutError::Disconnected(message)),
+            (_, None) => unreachable!("only a taker that serves empties the slot"),
+        }
+    }
+
+    #[inline]
+    fn look(&self) -> Look<'_, T> {
+        let mut state = self.state.lock();
+        let here = state.here();
+        if let Some((message, wake)) = state.take(here) {
+            finish(state, wake);
+            return Look::Message(message);
+        }
+        if !state.senders.is_empty() {
+            match state.meet(here) {
+                Met::Message(message, wake) => {
+                    state.wake(wake);
+                    return Look::Message(message);
+                }
+                Met::Promise(wake) => {
+                    // A thread in a select, never a future.
+                    wake.fire_locked();
+                    return Look::Promise(state);
+                }
+                Met::Nobody => {}
+            }
+        }
+        if state.disconnected { Look::Disconnected } else { Look::Nothing(state) }
+    }
+
+    /// Receives if that needs no waiting; but where a sender is in the middle of a `select!` that has chosen
+    /// this channel, waits for what it sends.
+    #[inline]
+    pub(super) fn try_recv(&self) -> Result<T, TryRecvError> {
+        match self.look() {
+            Look::Message(message) => Ok(message),
+            Look::Disconnected => Err(TryRecvError::Disconnected),
+            Look::Nothing(_) => Err(TryRecvError::Empty),
+            Look::Promise(state) => match Self::wait_for_message(state, PROMISED, None) {
+                Ok(message) => Ok(message),
+                Err(Verdict::Closed) => Err(TryRecvError::Disconnected),
+                Err(_) => Err(TryRecvError::Empty),
+            },
+        }
+    }
+
+    #[inline]
+    pub(super) fn recv(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        loop {
+            let (mut state, list) = match self.look() {
+                Look::Message(message) => return Ok(message),
+                Look::Disconnected => return Err(RecvTimeoutError::Disconnected),
+                Look::Nothing(_) if deadline.is_some_and(has_passed) => {
+                    return Err(RecvTimeoutError::Timeout);
+                }
+                Look::Nothing(state) => (state, RECEIVERS),
+                Look::Promise(state) => (state, PROMISED),
+            };
+            let here = state.here();
+            if state.is_rendezvous() && !state.send_watchers.is_empty() {
+                tell(&mut state.send_watchers, here);
+            }
+            match Self::wait_for_message(state, list, deadline.map(deadline_ns)) {
+                Ok(message) => return Ok(message),
+                Err(Verdict::Again) => {}
+                Err(Verdict::TimedOut) => return Err(RecvTimeoutError::Timeout),
+                Err(_) => return Err(RecvTimeoutError::Disconnected),
+            }
+        }
+    }
+
+    /// Waits in list `number`.
+    pub(super) fn wait_for_message(
+        state: LockGuard<'_, State<T>>,
+        number: u8,
+        deadline_ns: Option<u64>,
+    ) -> Result<T, Verdict> {
+        let mut slot = None;
+        let verdict = wait(state, &Self::RECEIVE, number, &mut slot, deadline_ns);
+        slot.ok_or(verdict)
+    }
+
+    /// The last receiver or the last sender is gone.
+    pub(super) fn disconnect(&self, discard: Discard) {
+        let mut discarded = VecDeque::new();
+        loop {
+            let mut state = self.state.lock();
+            let here = state.here();
+            state.disconnected = true;
+            if discard == Discard::Messages {
+                discarded.append(&mut state.buffer);
+            }
+            tell(&mut state.receive_watchers, here);
+            tell(&mut state.send_watchers, here);
+            let mut wakes = Wakes::new();
+            let mut more = true;
+            while more && !wakes.is_full() {
+                // Promised receivers wait for a sender that is there.
+                let waiter = state.receivers.take();
+                match waiter.or_else(|| state.senders.take()) {
+                    Some(waiter) => wakes.push(waiter.end(Verdict::Closed, here)),
+                    None => more = false,
+                }
+            }
+            drop(state);
+            wakes.fire();
+            if !more {
+                // Destructors of messages are user code: here, without the lock.
+                return;
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        let available = self.state.lock().available();
+        self.capacity.map_or(available, |capacity| available.min(capacity))
+    }
+
+    pub(super) fn capacity(&self) -> Option<usize> {
+        self.capacity
+    }
+}

@@ -1,0 +1,238 @@
+//! What a channel's lock guards, and the rules that keep it.
+//!
+//! **Protocol.** Under the lock:
+//! - **R1** A message goes to the first waiting receiver; else into the buffer if there is room; else its sender
+//!   waits with it.
+//! - **R2** Who takes from the buffer lets the first waiting sender into the room that became free. With capacity 0 a
+//!   receiver takes from the sender itself.
+//! - So receivers wait only while there is nothing to be had and senders only while there is no room, and
+//!   messages keep their order.
+//! - **R3** A message that was handed to a receiver which is then unwound goes to the next receiver, or back to
+//!   the front of the buffer, be it full.
+//!
+//! **Operations in two steps.** `select!` chooses an operation first and completes it later, with user code between. The
+//! choice must stand, so it reserves:
+//! - **R4** a receive: one of the messages in the buffer (`picked`; which one is decided at the end). Picked
+//!   messages do not count: others neither receive them nor find the room taken.
+//! - **R5** a send: room (`places`), if the channel has a buffer.
+//! - **R6** a send without a buffer: a receiver. That one is *promised* a message: it waits on in a list of its own,
+//!   or, if it is itself in two steps, is counted in `expecting` until it comes. A promise names nobody; any message that is
+//!   promised serves any receiver that was. Who breaks a promise tells one of them to start over.
+
+use std::collections::VecDeque;
+
+use crate::sync::list::{BOUND, Claim, Waiter, Wakes};
+use crate::sync::{Here, List, Verdict, Wake};
+
+pub(super) const RECEIVERS: u8 = 0;
+pub(super) const SENDERS: u8 = 1;
+pub(super) const RECEIVE_WATCHERS: u8 = 2;
+pub(super) const SEND_WATCHERS: u8 = 3;
+pub(super) const PROMISED: u8 = 4 | BOUND;
+
+pub(super) struct State<T> {
+    pub(super) buffer: VecDeque<T>,
+    /// `None`: unbounded.
+    pub(super) capacity: Option<usize>,
+    pub(super) receivers: List<T>,
+    pub(super) senders: List<T>,
+    pub(super) disconnected: bool,
+    /// R4.
+    pub(super) picked: usize,
+    /// R5.
+    pub(super) places: usize,
+    /// R6.
+    pub(super) promised: List<T>,
+    /// R6.
+    pub(super) expecting: usize,
+    /// Threads that want to know when they could receive, and when they could send.
+    pub(super) receive_watchers: List<()>,
+    pub(super) send_watchers: List<()>,
+}
+
+/// What a receiver got from waiting senders.
+pub(super) enum Met<T> {
+    Nobody,
+    Message(T, Wake),
+    /// R6: the sender has still to say what it sends.
+    Promise(Wake),
+}
+
+impl<T> State<T> {
+    pub(super) fn new(capacity: Option<usize>) -> Self {
+        State {
+            buffer: VecDeque::with_capacity(capacity.unwrap_or(0)),
+            capacity,
+            receivers: List::new(),
+            senders: List::new(),
+            disconnected: false,
+            picked: 0,
+            places: 0,
+            promised: List::new(),
+            expecting: 0,
+            receive_watchers: List::new(),
+            send_watchers: List::new(),
+        }
+    }
+
+    /// Messages that are there for whoever comes.
+    #[inline]
+    pub(super) fn available(&self) -> usize {
+        self.buffer.len() - self.picked
+    }
+
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        self.capacity.is_none_or(|capacity| self.available() + self.places < capacity)
+    }
+
+    pub(super) fn is_rendezvous(&self) -> bool {
+        self.capacity == Some(0)
+    }
+
+    /// Whether a receive would not wait; `mine` is who asks.
+    pub(super) fn can_receive(&self, mine: *const Claim) -> bool {
+        self.available() > 0 || self.disconnected || (self.is_rendezvous() && self.senders.has_other(mine))
+    }
+
+    /// Whether a send would not wait; `mine` is who asks.
+    pub(super) fn can_send(&self, mine: *const Claim) -> bool {
+        self.has_room() || self.disconnected || (self.is_rendezvous() && self.receivers.has_other(mine))
+    }
+
+    /// R1's first half; the message comes back if nobody waits for one.
+    #[inline]
+    pub(super) fn hand_over(&mut self, message: T, here: Here) -> Result<Wake, T> {
+        if self.receivers.is_empty() {
+            return Err(message);
+        }
+        match self.receivers.take() {
+            Some(waiter) => Ok(self.serve(waiter, message, here)),
+            None => Err(message),
+        }
+    }
+
+    #[inline]
+    fn serve(&mut self, mut waiter: Waiter<T>, message: T, here: Here) -> Wake {
+        match waiter.slot() {
+            Some(slot) => *slot = Some(message),
+            None => {
+                self.buffer.push_back(message);
+                self.picked += 1;
+            }
+        }
+        waiter.end(Verdict::Served, here)
+    }
+
+    /// R1's second half: leaves a message in the buffer.
+    #[inline]
+    pub(super) fn leave(&mut self, message: T, here: Here) {
+        self.buffer.push_back(message);
+        if !self.receive_watchers.is_empty() {
+            tell(&mut self.receive_watchers, here);
+        }
+    }
+
+    /// R1 for a message that has a right to its place.
+    pub(super) fn deliver(&mut self, message: T, wakes: &mut Wakes, here: Here) {
+        match self.hand_over(message, here) {
+            Ok(wake) => wakes.push(wake),
+            Err(message) => self.leave(message, here),
+        }
+    }
+
+    /// R2: takes from the buffer.
+    #[inline]
+    pub(super) fn take(&mut self, here: Here) -> Option<(T, Option<Wake>)> {
+        if self.available() == 0 {
+            return None;
+        }
+        let message = self.buffer.pop_front()?;
+        Some((message, self.let_in(here)))
+    }
+
+    /// R2: a place may have become free while no receiver waits.
+    #[inline]
+    pub(super) fn let_in(&mut self, here: Here) -> Option<Wake> {
+        if self.senders.is_empty() && self.send_watchers.is_empty() {
+            return None;
+        }
+        self.let_in_slow(here)
+    }
+
+    fn let_in_slow(&mut self, here: Here) -> Option<Wake> {
+        if !self.has_room() {
+            return None;
+        }
+        let Some(mut waiter) = self.senders.take() else {
+            tell(&mut self.send_watchers, here);
+            return None;
+        };
+        match waiter.slot() {
+            Some(slot) => {
+                let message = slot.take().expect("a waiting sender has its message with it");
+                self.leave(message, here);
+            }
+            None => self.places += 1,
+        }
+        Some(waiter.end(Verdict::Served, here))
+    }
+
+    /// The same when receivers may wait: a place was given up that no message has taken.
+    pub(super) fn let_in_or_hand_over(&mut self, wakes: &mut Wakes, here: Here) {
+        if let Some(wake) = self.let_in(here) {
+            wakes.push(wake);
+        }
+        self.settle(wakes, here);
+    }
+
+    /// Hands messages that are there to receivers that wait.
+    pub(super) fn settle(&mut self, wakes: &mut Wakes, here: Here) {
+        while self.available() > 0 && !self.receivers.is_empty() && !wakes.is_full() {
+            let Some(waiter) = self.receivers.take() else {
+                return;
+            };
+            let message = self.buffer.pop_front().expect("one is available");
+            wakes.push(self.serve(waiter, message, here));
+        }
+    }
+
+    /// R2 without a buffer.
+    pub(super) fn meet(&mut self, here: Here) -> Met<T> {
+        if !self.is_rendezvous() {
+            return Met::Nobody;
+        }
+        let Some(mut waiter) = self.senders.take() else {
+            return Met::Nobody;
+        };
+        match waiter.slot() {
+            Some(slot) => {
+                let message = slot.take().expect("a waiting sender has its message with it");
+                Met::Message(message, waiter.end(Verdict::Served, here))
+            }
+            None => Met::Promise(waiter.end(Verdict::Served, here)),
+        }
+    }
+
+    /// R3.
+    pub(super) fn give_back(&mut self, message: T, here: Here) -> Option<Wake> {
+        match self.hand_over(message, here) {
+            Ok(wake) => Some(wake),
+            Err(message) => {
+                self.buffer.push_front(message);
+                if !self.receive_watchers.is_empty() {
+                    tell(&mut self.receive_watchers, here);
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Wakes all watchers. They are never futures, so they may be woken under the lock.
+#[cold]
+pub(super) fn tell(watchers: &mut List<()>, here: Here) {
+    while let Some(watcher) = watchers.take() {
+        watcher.end(Verdict::Served, here).fire_locked();
+    }
+}

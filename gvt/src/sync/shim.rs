@@ -1,0 +1,55 @@
+//! The atomics that the primitives are written with, and the faults that their models plant; see
+//! `sched::sync`.
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+/// A step to leave out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(dead_code, reason = "read under loom only")]
+pub(crate) enum Mutant {
+    /// `list`: N5 by a plain store.
+    ClaimBlind = 1,
+    /// `list`: no verdict when the waiter is woken.
+    VerdictAfterWake = 2,
+    /// `list`: N4 without waiting for the flag.
+    LeaveUnfired = 3,
+}
+
+#[cfg(not(loom))]
+#[inline(always)]
+pub(crate) const fn mutant(_: Mutant) -> bool {
+    false
+}
+
+#[cfg(loom)]
+static PLANTED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
+#[cfg(loom)]
+pub(crate) fn mutant(which: Mutant) -> bool {
+    PLANTED.load(std::sync::atomic::Ordering::Relaxed) == which as u32
+}
+
+/// Models run one at a time, so that a planted mutant reaches its own model only.
+#[cfg(all(test, loom))]
+static ONE_MODEL: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+/// Runs a model of the protocol as it is.
+#[cfg(all(test, loom))]
+pub(crate) fn check(model: fn()) {
+    let _one = ONE_MODEL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    model();
+}
+
+/// Runs `model` with `which` planted and checks that it fails.
+#[cfg(all(test, loom))]
+pub(crate) fn check_mutant(which: Mutant, model: fn()) {
+    let _one = ONE_MODEL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    PLANTED.store(which as u32, std::sync::atomic::Ordering::Relaxed);
+    let outcome = std::panic::catch_unwind(model);
+    PLANTED.store(0, std::sync::atomic::Ordering::Relaxed);
+    assert!(outcome.is_err(), "the model does not notice {which:?}");
+}
