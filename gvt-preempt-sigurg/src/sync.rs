@@ -1,4 +1,6 @@
 //! Atomics: std's, or loom's when the models are built; and the models' mutants.
+//!
+//! The steps that [`Mutant`] names are those of `registry`.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, fence};

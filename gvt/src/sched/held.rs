@@ -126,6 +126,7 @@ unsafe fn release_worker_at_any_cost<P: Parts>(worker: &Worker<P>, record: &Reco
         if let Some(next) = unsafe { pick(worker) } {
             // SAFETY: records outlive their tokens.
             let next = unsafe { &*next };
+            // ORDERING O1: Acquire pairs with the Release in `keep`.
             let keeper = next.meta.suspended.load(Acquire) as *const OsThread;
             // SAFETY: a held thread's keeper is alive.
             if let Some(keeper) = unsafe { keeper.as_ref() } {

@@ -1,7 +1,7 @@
 //! Every clause number that is cited is defined.
 //!
 //! Where a citation may find its definition: in the same file; in `gvt-traits`; in a file that the same comment
-//! or paragraph names in backticks (`` W2 of `wait` ``), of the same package or, in a document, of any. A clause number
+//! or paragraph, or the module head, names in backticks (`` W2 of `wait` ``), of the same package or, in a document, of any. A clause number
 //! alone in a string (`"T4"`) is a law's and must be a trait's, or of the same file.
 
 use std::collections::{HashMap, HashSet};
@@ -27,13 +27,14 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
     for file in tree.files.iter().filter(|file| file.package() != "xtask") {
         let here = &defined[file.path.as_str()];
         let blocks = if file.is_rust() { comment_blocks(&file.text) } else { paragraphs(&file.text) };
+        let head = blocks.first().filter(|block| file.is_rust() && block.says("//!")).cloned();
         for block in blocks {
+            let says = |word: &str| block.says(word) || head.as_ref().is_some_and(|head| head.says(word));
             let named = |number: &str| {
                 tree.rust().any(|other| {
                     (file.is_document() || other.package() == file.package())
                         && defined[other.path.as_str()].contains(number)
-                        && (block.says(&format!("`{}`", other.stem()))
-                            || block.says(&format!("`{}::", other.stem())))
+                        && (says(&format!("`{}`", other.stem())) || says(&format!("`{}::", other.stem())))
                 })
             };
             for &(line, text) in &block.lines {
@@ -98,9 +99,10 @@ mod tests {
     fn what_is_defined_may_be_cited() {
         let wait = ("gvt/src/wait.rs", "//! **W2** whoever arrives.\n// W2, and O1\n// ORDERING O1: …\n");
         let held = ("gvt/src/held.rs", "// By C1, and W2 of `wait`.\n");
+        let select = ("gvt/src/select.rs", "//! See `wait`.\n\nfn f() {} // W2\n");
         let law = ("tests/src/laws.rs", "fn f() { Violation::new(\"S1\", \"…\") }\n");
         let document = ("docs/A.md", "As S1 says, and W2 of `wait`.\n");
-        assert_eq!(findings(&[wait, held, law, document]), [""; 0]);
+        assert_eq!(findings(&[wait, held, select, law, document]), [""; 0]);
     }
 
     #[test]
