@@ -55,6 +55,7 @@ where
 }
 
 /// The parts of a runtime, from the types of their factories.
+#[allow(clippy::type_complexity, reason = "the five parts, and nothing to name among them")]
 struct Assembly<Q, T, P, C, S>(PhantomData<fn() -> (Q, T, P, C, S)>);
 
 impl<Q, T, P, C, S> Parts for Assembly<Q, T, P, C, S>

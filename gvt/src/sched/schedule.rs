@@ -93,7 +93,7 @@ pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record>
     let base = &worker.base;
     let activity = base.count_activity(1);
     base.wakes.set(0);
-    if activity % ROUNDS == 0 || base.poke.load(Relaxed) {
+    if activity.is_multiple_of(ROUNDS) || base.poke.load(Relaxed) {
         // SAFETY: C1.
         unsafe { rounds(worker) };
     }
