@@ -251,7 +251,7 @@ impl<const N: usize> Stealer<N> {
         let tail = if mutant(Mutant::StealRelaxed) {
             inner.tail.0.load(Relaxed)
         } else {
-            look(&inner.tail.0) // ORDERING O3, and O1 for the last look before sleeping.
+            look(&inner.tail.0) // ORDERING O3, and O1 of `sync` for the last look before sleeping.
         };
         let len = tail.wrapping_sub(head);
         if len == 0 {

@@ -55,6 +55,7 @@ where
 }
 
 /// The parts of a runtime, from the types of their factories.
+#[allow(clippy::type_complexity, reason = "the five parts, and nothing to name among them")]
 struct Assembly<Q, T, P, C, S>(PhantomData<fn() -> (Q, T, P, C, S)>);
 
 impl<Q, T, P, C, S> Parts for Assembly<Q, T, P, C, S>
@@ -138,13 +139,15 @@ where
         slots: &S,
     ) -> Result<Self, SchedError> {
         config.check()?;
-        let plan = Plan::new(config.num_workers, config.max_gvthreads)
-            .with_low_priority_workers(config.num_low_priority_workers);
         let workers = config.num_workers;
+        let table = RecordTable::new(config.max_gvthreads, workers)?;
+        // As many as may be admitted, and the slots that threads at their end still hold (`RecordTable::grow`).
+        let plan = Plan::new(workers, table.capacity() + workers)
+            .with_low_priority_workers(config.num_low_priority_workers);
         let mut core = Box::new(Core::<Assembly<Q, T, P, C, S>> {
             base: CoreBase {
                 vtable: &Core::<Assembly<Q, T, P, C, S>>::VTABLE,
-                table: RecordTable::new(config.max_gvthreads, workers)?,
+                table,
                 idle: IdleSet::new(),
                 rows: Box::new(WorkerTable::new()),
                 worker_count: workers,

@@ -146,8 +146,8 @@ impl Pool {
 
     /// Every OS thread, ended ones included. Takes no lock.
     pub(crate) fn each(&self) -> impl Iterator<Item = &OsThread> {
-        let used = self.used.load(Acquire);
         // ORDERING O1: Acquire pairs with the Release in `start`.
+        let used = self.used.load(Acquire);
         // SAFETY: null, or a place that lives as long as the pool.
         self.places[..used].iter().filter_map(|place| unsafe { place.load(Acquire).as_ref() })
     }

@@ -80,6 +80,11 @@ impl RecordTable {
         self.batch == 0
     }
 
+    /// Threads that may be admitted at the most.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// The record at `id`, which must have been used.
     #[inline]
     pub(crate) fn get(&self, id: GvtId) -> &Record {
