@@ -10,11 +10,11 @@
 //! **Protocol.** Each attached runtime has a node with a few *marks*, each the number of an OS thread
 //! that it wants interrupted.
 //!
-//! - Interrupt: M1 mark the thread, M2 send the signal.
-//! - Handler, for each node: H1 look for a mark of this OS thread; H2 count oneself in; H3 full
-//!   fence; H4 read the hook, which is null if the node is retired; H5 take the mark; H6 call; H7 count
+//! - Interrupt: **M1** mark the thread, **M2** send the signal.
+//! - Handler, for each node: **H1** look for a mark of this OS thread; **H2** count oneself in; **H3** full
+//!   fence; **H4** read the hook, which is null if the node is retired; **H5** take the mark; **H6** call; **H7** count
 //!   oneself out.
-//! - Retire: R1 null the hook; R2 full fence; R3 wait until nobody is counted in; R4 clear the marks and
+//! - Retire: **R1** null the hook; **R2** full fence; **R3** wait until nobody is counted in; **R4** clear the marks and
 //!   free the node for the next runtime.
 //!
 //! M1 comes before M2, so the signal finds the mark, or a handler that ran in between has taken it: the hook
@@ -43,9 +43,9 @@ use gvt_traits::{InterruptHook, Interrupted};
 use crate::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Mutant, fence, mutant, pause};
 
 /// Interrupts of one runtime that may be under way at once: one a worker.
-#[cfg(not(loom))]
+#[cfg(not(all(loom, test)))]
 const MARKS: usize = gvt_traits::MAX_WORKERS;
-#[cfg(loom)]
+#[cfg(all(loom, test))]
 const MARKS: usize = 1;
 
 /// No OS thread has this number.
@@ -88,12 +88,12 @@ pub(crate) enum Outcome {
 }
 
 impl Registry {
-    #[cfg(not(loom))]
+    #[cfg(not(all(loom, test)))]
     pub(crate) const fn new() -> Self {
         Registry { head: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    #[cfg(loom)]
+    #[cfg(all(loom, test))]
     pub(crate) fn new() -> Self {
         Registry { head: AtomicPtr::new(ptr::null_mut()) }
     }
@@ -261,6 +261,6 @@ impl Node {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(loom, test))]
 #[path = "registry_model.rs"]
 mod model;

@@ -77,6 +77,7 @@ impl Board {
                 }
             }
             if mutant(Mutant::ThiefRetracts) {
+                // ORDERING O2: goes on with the release sequences of others' `announce`.
                 self.holders[level].fetch_and(!(1 << worker), AcqRel);
             }
             None

@@ -10,7 +10,8 @@
 //!
 //! The same under each preemptor that comes with gvt. `NoPreempt` does nothing: both citizens hold the
 //! worker as long as they like. `Cooperative` sets a flag: the good citizen steps back at its next safepoint,
-//! the bad one cannot be reached. Where a preemptor can interrupt anywhere, the bad one is taken off as well.
+//! the bad one cannot be reached. `Sigurg`, the default, then interrupts the bad one at whatever instruction it is,
+//! and its worker goes on elsewhere.
 
 mod support;
 
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use gvt::{Cooperative, NoPreempt, Runtime};
+use gvt::{Cooperative, NoPreempt, Runtime, Sigurg};
 use gvt_traits::{Factory, Plan, Preemptor, Strength};
 use support::{Checks, quantile};
 
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     );
     let helpless = judge("NoPreempt", NoPreempt, None, &mut checks);
     judge("Cooperative", Cooperative, helpless, &mut checks);
+    judge("Sigurg", Sigurg, helpless, &mut checks);
     checks.finish()
 }
 

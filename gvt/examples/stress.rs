@@ -171,7 +171,7 @@ fn run(threads: u64, checks: &mut Checks) -> Option<Report> {
                 return None;
             }
         }
-        if number % 4096 == 0 {
+        if number.is_multiple_of(4096) {
             bar.set_position(number);
         }
     }
@@ -192,7 +192,7 @@ fn run(threads: u64, checks: &mut Checks) -> Option<Report> {
     let mut right = 0;
     for (number, handle) in handles.into_iter().enumerate() {
         right += u64::from(handle.join().is_ok_and(|closed| closed));
-        if number % 4096 == 0 {
+        if number.is_multiple_of(4096) {
             bar.set_position(number as u64);
         }
     }
@@ -221,7 +221,7 @@ fn wait_for(count: &AtomicU64, all: u64, step: &str) {
             break;
         }
         rounds += 1;
-        if rounds % 1024 == 0 {
+        if rounds.is_multiple_of(1024) {
             bar.set_position(now);
         }
         // Not a busy wait on one worker: everything else that is ready runs first.

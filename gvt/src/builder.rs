@@ -43,8 +43,8 @@ impl Default for RuntimeBuilder {
     fn default() -> Self {
         RuntimeBuilder {
             config: SchedulerConfig::default(),
-            queue: GoQueue::default(),
-            timer: HeapTimer::default(),
+            queue: GoQueue,
+            timer: HeapTimer,
             preemptor: Sigurg,
             context: PhantomData,
             slots: MmapSlots::default(),

@@ -55,6 +55,7 @@ where
 }
 
 /// The parts of a runtime, from the types of their factories.
+#[allow(clippy::type_complexity, reason = "the five parts, and nothing to name among them")]
 struct Assembly<Q, T, P, C, S>(PhantomData<fn() -> (Q, T, P, C, S)>);
 
 impl<Q, T, P, C, S> Parts for Assembly<Q, T, P, C, S>
@@ -138,15 +139,11 @@ where
         slots: &S,
     ) -> Result<Self, SchedError> {
         config.check()?;
-        let table = RecordTable::new(config.max_gvthreads, config.num_workers)?;
-        // Backends size themselves by what there will be: places of records; and slots, of which each worker may have
-        // one in use that its thread has just left.
-        let plan = |threads| {
-            Plan::new(config.num_workers, threads).with_low_priority_workers(config.num_low_priority_workers)
-        };
-        let slot_plan = plan(table.capacity() + config.num_workers);
-        let plan = plan(table.capacity());
         let workers = config.num_workers;
+        let table = RecordTable::new(config.max_gvthreads, workers)?;
+        // As many as may be admitted, and the slots that threads at their end still hold (`RecordTable::grow`).
+        let plan = Plan::new(workers, table.capacity() + workers)
+            .with_low_priority_workers(config.num_low_priority_workers);
         let mut core = Box::new(Core::<Assembly<Q, T, P, C, S>> {
             base: CoreBase {
                 vtable: &Core::<Assembly<Q, T, P, C, S>>::VTABLE,
@@ -171,7 +168,7 @@ where
             queue: queue.build(&plan)?,
             timer: timer.build(&plan)?,
             preempt: preemptor.build(&plan)?,
-            slots: slots.build(&slot_plan)?,
+            slots: slots.build(&plan)?,
             workers: Vec::new(),
             stack_bytes: 0,
         });

@@ -278,7 +278,7 @@ where
             unsafe { (worker.vtable.push_spawned)(worker, task) };
         }
         None => {
-            // SeqCst: see `CoreBase::live`.
+            // ORDERING: SeqCst pairs with the loads in `CoreBase::live`.
             core.spawned_outside.fetch_add(1, SeqCst);
             core.push(task, PushKind::Spawn);
         }

@@ -9,6 +9,9 @@
 //! children without a read-modify-write; children give theirs back in batches (`sched::root`).
 //! `is_cancelled` reads one flag a generation.
 //!
+//! **Ordering.** Cancelling stores with Release, looking loads with Acquire: who sees a cancellation sees what was
+//! done before it.
+//!
 //! **A chain of successors** (each thread spawns the next and ends) would keep every ancestor's
 //! record. So a thread's first spawn passes over ancestors that have ended and that nobody else refers to
 //! (no handle, no token, no other child): nothing can cancel those any more. Only the first: later, children

@@ -220,11 +220,11 @@ fn link(kind: Link, left: u32, done: Arc<AtomicBool>) {
         if kind == Link::Clones {
             drop((token.clone(), token.child()));
         }
-        if kind == Link::SecondChild && left % 2 == 0 {
+        if kind == Link::SecondChild && left.is_multiple_of(2) {
             spawn(|_| ()).join().unwrap();
         }
         link(kind, left - 1, done);
-        if kind == Link::Lingers && left % 3 == 0 {
+        if kind == Link::Lingers && left.is_multiple_of(3) {
             yield_now();
         }
     };

@@ -63,8 +63,6 @@ pub struct Edge {
     pub to: String,
     /// Only for its tests, examples and benchmarks.
     pub is_dev: bool,
-    /// Only under `cfg(loom)`.
-    pub is_loom: bool,
     /// Whether `to` is one of the workspace's own.
     pub is_ours: bool,
 }
@@ -132,7 +130,6 @@ fn read_edges(root: &Path) -> Result<Vec<Edge>, String> {
                 from: package["name"].as_str().unwrap_or_default().into(),
                 to: text("name").into(),
                 is_dev: text("kind") == "dev",
-                is_loom: text("target").contains("loom"),
                 is_ours: dependency["path"].is_string(),
             });
         }
@@ -152,7 +149,7 @@ pub mod made {
 
     pub fn edge(from: &str, to: &str) -> Edge {
         let is_ours = to.starts_with("gvt");
-        Edge { from: from.into(), to: to.into(), is_dev: false, is_loom: false, is_ours }
+        Edge { from: from.into(), to: to.into(), is_dev: false, is_ours }
     }
 }
 

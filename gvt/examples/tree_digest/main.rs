@@ -9,7 +9,8 @@
 //! read, or 2 for a bad call.
 //!
 //! Symbolic links are not followed: what they say is part of the tree's digest. Empty directories are part of it
-//! too. Pipes, sockets and devices are counted and not read.
+//! too. Pipes, sockets and devices are counted and not read. Files without an end (some in `/proc`) are read until you
+//! lose patience.
 //!
 //! Reading a file is a system call, and one that waits for a disk holds up its worker. For files in the page cache
 //! that does not matter; for a slow disk say `--cold`, and each read gives its worker on ([`gvt::blocking`]).
@@ -142,7 +143,7 @@ fn summary(settings: &Settings, totals: &Totals, seconds: f64) {
         format!("{} workers", settings.workers)
     };
     eprintln!(
-        "{} files, {} in {seconds:.2} s ({}/s), {how}",
+        "files read: {}, {} in {seconds:.2} s ({}/s), {how}",
         grouped(totals.files),
         bytes(totals.bytes),
         bytes((totals.bytes as f64 / seconds) as u64)
@@ -151,10 +152,10 @@ fn summary(settings: &Settings, totals: &Totals, seconds: f64) {
         (totals.links, "symbolic links, not followed; what they say is part of the digest"),
         (totals.empty_directories, "empty directories, part of the digest"),
         (totals.specials, "pipes, sockets and devices, not read"),
-        (totals.unreadable, "NOT READ, named above: the digest is of the rest"),
+        (totals.unreadable, "UNREADABLE, named above; the digest is of the rest"),
     ] {
         if count > 0 {
-            eprintln!("{} {what}", grouped(count));
+            eprintln!("{what}: {}", grouped(count));
         }
     }
     eprintln!("tree {}", hexadecimal(&totals.sum));

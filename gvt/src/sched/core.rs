@@ -318,12 +318,14 @@ impl WorkerBase {
 
     #[inline]
     pub(crate) fn count_spawned(&self) {
-        // Release and no read-modify-write: only the carrier writes; see `CoreBase::live`.
+        // ORDERING O1: Release pairs with the loads in `CoreBase::live`; no read-modify-write, since only the carrier
+        // writes.
         self.spawned.store(self.spawned.load(Relaxed) + 1, Release);
     }
 
     #[inline]
     pub(crate) fn count_ended(&self) {
+        // ORDERING O1: as in `count_spawned`.
         self.ended.store(self.ended.load(Relaxed) + 1, Release);
     }
 }

@@ -126,6 +126,7 @@ unsafe fn release_worker_at_any_cost<P: Parts>(worker: &Worker<P>, record: &Reco
         if let Some(next) = unsafe { pick(worker) } {
             // SAFETY: records outlive their tokens.
             let next = unsafe { &*next };
+            // ORDERING O1: Acquire pairs with the Release in `keep`.
             let keeper = next.meta.suspended.load(Acquire) as *const OsThread;
             // SAFETY: a held thread's keeper is alive.
             if let Some(keeper) = unsafe { keeper.as_ref() } {
@@ -249,7 +250,7 @@ pub(crate) unsafe fn park_held<P: Parts>(worker: &Worker<P>, record: &Record) {
     let os_thread = unsafe { &*local::os_thread() };
     os_thread.queued.store(true, Relaxed);
     if wait::commit(&record.meta.wait) == Committed::Queue {
-        // SAFETY: W2: the committer queues it.
+        // SAFETY: W2 of `wait`: the committer queues it.
         let task = unsafe { record.runnable() };
         record.core().inject(task);
     }

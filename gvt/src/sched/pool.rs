@@ -8,10 +8,6 @@
 //! the others. That there is a spare for the monitor is seen to by every OS thread that takes a worker over (`Pool::is_short`).
 //!
 //! A spare ends when it has been idle for ten seconds, but for the last.
-//!
-//! **The end.** An OS thread may be about to start another while the pool is closed. **Z1** `join_all` sets `closed` under the lock of
-//! `all`, and then empties `spare`. **Z2** `start` looks at it under the same lock, so each OS thread was either refused or is joined.
-//! **Z3** `add_spare` looks at it under the lock of `spare`: whoever comes too late to be found there is told to end at once.
 
 use std::ptr;
 use std::sync::Mutex;
@@ -36,10 +32,10 @@ pub(crate) struct Pool {
     /// Places that were ever used.
     used: AtomicUsize,
     spare: Mutex<Vec<*const OsThread>>,
+    /// The runtime ends: nobody starts any more, and who becomes spare ends. Written under `spare`'s lock.
+    closed: AtomicBool,
     /// OS threads that there are.
     running: AtomicUsize,
-    /// No more are started. Relaxed: set and read under locks (Z1 to Z3).
-    closed: AtomicBool,
 }
 
 // SAFETY: the pointers in `spare` point to what `places` own, which is `Sync`.
@@ -55,8 +51,8 @@ impl Pool {
             places: (0..limit).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
             used: AtomicUsize::new(0),
             spare: Mutex::new(Vec::with_capacity(limit)),
-            running: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
+            running: AtomicUsize::new(0),
         }
     }
 
@@ -66,8 +62,9 @@ impl Pool {
         main: impl FnOnce(&'static OsThread) + Send + 'static,
     ) -> Result<&'static OsThread, WorkerError> {
         let mut all = self.all.lock().unwrap();
-        if self.closed.load(Relaxed) {
-            return Err(WorkerError::ThreadCreation { running: self.running(), errno: libc::ESHUTDOWN });
+        // ORDERING O2: `join_all` closes before it takes this lock: whoever got in before is joined by it.
+        if self.closed.load(Acquire) {
+            return Err(WorkerError::ThreadCreation { running: self.running(), errno: libc::ECANCELED });
         }
         let index = match all.iter().position(|handle| handle.as_ref().is_none_or(|h| h.is_finished())) {
             Some(index) => index,
@@ -149,8 +146,8 @@ impl Pool {
 
     /// Every OS thread, ended ones included. Takes no lock.
     pub(crate) fn each(&self) -> impl Iterator<Item = &OsThread> {
-        let used = self.used.load(Acquire);
         // ORDERING O1: Acquire pairs with the Release in `start`.
+        let used = self.used.load(Acquire);
         // SAFETY: null, or a place that lives as long as the pool.
         self.places[..used].iter().filter_map(|place| unsafe { place.load(Acquire).as_ref() })
     }
@@ -167,15 +164,15 @@ impl Pool {
 
     /// Ends and joins all. Every one must be spare, or on its way to end.
     pub(crate) fn join_all(&self) {
-        let all = {
-            let mut all = self.all.lock().unwrap();
-            self.closed.store(true, Relaxed);
-            std::mem::take(&mut *all)
-        };
-        for place in self.spare.lock().unwrap().drain(..) {
-            // SAFETY: as in `take_spare`.
-            unsafe { &*place }.quit();
+        {
+            let mut spare = self.spare.lock().unwrap();
+            self.closed.store(true, Release);
+            for place in spare.drain(..) {
+                // SAFETY: as in `take_spare`.
+                unsafe { &*place }.quit();
+            }
         }
+        let all = std::mem::take(&mut *self.all.lock().unwrap());
         for handle in all.into_iter().flatten() {
             // A scheduler loop does not panic; if it did, the message is out already.
             let _ = handle.join();

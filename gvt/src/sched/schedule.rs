@@ -93,7 +93,7 @@ pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record>
     let base = &worker.base;
     let activity = base.count_activity(1);
     base.wakes.set(0);
-    if activity % ROUNDS == 0 || base.poke.load(Relaxed) {
+    if activity.is_multiple_of(ROUNDS) || base.poke.load(Relaxed) {
         // SAFETY: C1.
         unsafe { rounds(worker) };
     }
@@ -384,7 +384,7 @@ pub(crate) unsafe fn run_after<P: Parts>(worker: &Worker<P>) {
             // SAFETY: records outlive their threads.
             let record = unsafe { &*record };
             if wait::commit(&record.meta.wait) == Committed::Queue {
-                // SAFETY: W2: the committer queues it, and nobody else does.
+                // SAFETY: W2 of `wait`: the committer queues it, and nobody else does.
                 let task = unsafe { record.runnable() };
                 // SAFETY: C1.
                 unsafe { push_here(worker, task, PushKind::Wake) };
@@ -591,6 +591,7 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
         let held = worker.base.handoff.replace(ptr::null());
         if !held.is_null() {
             // SAFETY: records outlive their threads.
+            // ORDERING: Acquire pairs with the Release in `held::keep`.
             let keeper = unsafe { &*held }.meta.suspended.load(Acquire) as *const OsThread;
             // SAFETY: a held thread's keeper is alive.
             let keeper = unsafe { &*keeper };

@@ -75,14 +75,14 @@ impl RecordTable {
         })
     }
 
-    /// Records that there may be.
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity
-    }
-
     /// Whether the limit is exact: free records lie in one list, where everybody finds them.
     pub(crate) fn is_exact(&self) -> bool {
         self.batch == 0
+    }
+
+    /// Threads that may be admitted at the most.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// The record at `id`, which must have been used.

@@ -1,16 +1,16 @@
 //! Who may depend on whom.
 //!
 //! `gvt-traits` depends on nothing. A backend depends on `gvt-traits` and on crates from outside; in its tests also on
-//! the suites. Only `gvt`, the suites' tests and `bench` see several backends. Nobody depends on `gvt` but `bench` and
-//! the suites' tests.
+//! the suites. Only `gvt`, the suites' tests and what measures see several backends. Nobody depends on `gvt` but those
+//! tests and what measures.
 
 use crate::tree::{Edge, Finding, Tree};
 
 const CHECK: &str = "graph";
 const TRAITS: &str = "gvt-traits";
 const SUITES: &str = "gvt-conformance";
-/// Packages that are named like backends and are none, with what they may see of ours.
-const SEE_SEVERAL: [&str; 2] = ["gvt", "gvt-bench"];
+/// Packages that put parts together.
+const SEE_SEVERAL: [&str; 3] = ["gvt", "gvt-bench", "gvt-guards"];
 
 pub fn check(tree: &Tree) -> Vec<Finding> {
     tree.edges

@@ -72,9 +72,13 @@ fn uses(tree: &Tree, package: &str, name: &str) -> Uses {
                 // Its own declaration names it without the enum.
                 let qualified = before.ends_with("Mutant::") || !declares;
                 if whole && qualified && !line.code.trim_start().starts_with("use ") {
-                    match before.ends_with(" mutant(Mutant::") || before.ends_with("!mutant(Mutant::") {
-                        true => uses.planted += 1,
-                        false => uses.tried += 1,
+                    let asked = before
+                        .strip_suffix("mutant(Mutant::")
+                        .is_some_and(|rest| !rest.ends_with(|c: char| c.is_alphanumeric() || c == '_'));
+                    if asked {
+                        uses.planted += 1;
+                    } else {
+                        uses.tried += 1;
                     }
                 }
             }
@@ -92,7 +96,7 @@ mod tests {
 
     #[test]
     fn planted_and_tried() {
-        let ring = "if mutant(Mutant::NoFence) {}\nif a && !mutant(Mutant::Blind) {}\n";
+        let ring = "if mutant(Mutant::NoFence) {}\nif a && !(mutant(Mutant::Blind) && b) {}\n";
         let models =
             "check_mutant(Mutant::NoFence, f);\nuse Mutant::Blind;\nholds_but_not_with(&[Blind], f);\n";
         let files = [("q/src/sync.rs", SYNC), ("q/src/ring.rs", ring), ("q/src/models.rs", models)];

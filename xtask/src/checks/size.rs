@@ -1,8 +1,9 @@
-//! One mechanism a file: a file that has grown too long holds several.
+//! One mechanism a file: one that has grown too long holds several. 500 lines are a reason to look; this refuses
+//! what nobody can call one thing any more.
 
 use crate::tree::{Finding, Tree};
 
-const MOST: usize = 600;
+const MOST: usize = 650;
 
 pub fn check(tree: &Tree) -> Vec<Finding> {
     tree.rust()
