@@ -144,11 +144,13 @@ where
         // As many as may be admitted, and the slots that threads at their end still hold (`RecordTable::grow`).
         let plan = Plan::new(workers, table.capacity() + workers)
             .with_low_priority_workers(config.num_low_priority_workers);
+        let low_workers = (0..workers).filter(|&index| plan.is_low_priority(index));
+        let low_workers = low_workers.fold(0_u64, |set, index| set | 1 << index);
         let mut core = Box::new(Core::<Assembly<Q, T, P, C, S>> {
             base: CoreBase {
                 vtable: &Core::<Assembly<Q, T, P, C, S>>::VTABLE,
                 table,
-                idle: IdleSet::new(),
+                idle: IdleSet::new(low_workers),
                 rows: Box::new(WorkerTable::new()),
                 worker_count: workers,
                 wake_descriptor: EventFd::new()

@@ -59,8 +59,8 @@ pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
     if stop {
         if base.searching.replace(false) {
             // The wake-up was meant for a thread that somebody has to find.
-            core.base.idle.found();
-            wake_one(&core.base);
+            core.base.idle.found(base.index);
+            wake_one(&core.base, core.base.idle.class_of(base.index));
         }
         return Slept::Stop;
     }
