@@ -275,7 +275,11 @@ fn dropped_on_its_own_green_thread() {
             let went_on = Arc::new(AtomicBool::new(false));
             let seen = went_on.clone();
             let thread = handle.spawn(move |_| {
-                if shut_down { runtime.shutdown() } else { drop(runtime) }
+                if shut_down {
+                    runtime.shutdown()
+                } else {
+                    drop(runtime)
+                }
                 spawn(|_| yield_now()).join().unwrap();
                 gvt::sleep_us(10);
                 seen.store(true, SeqCst);
