@@ -166,6 +166,7 @@ impl Pool {
     pub(crate) fn join_all(&self) {
         {
             let mut spare = self.spare.lock().unwrap();
+            // ORDERING O2: Release pairs with the Acquire in `start`.
             self.closed.store(true, Release);
             for place in spare.drain(..) {
                 // SAFETY: as in `take_spare`.
