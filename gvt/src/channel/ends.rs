@@ -2,8 +2,10 @@
 //!
 //! **Protocol.** Each side counts its ends. **E1** The last end of a side disconnects the channel. **E2** The
 //! side that is gone second frees it: whoever sets `gone` and finds it set.
+//!
+//! **Evidence.** loom `models::*`; mutant `CountBlind` (E1 without a read-modify-write) fails.
 
-use crate::sync::shim::{AtomicBool, AtomicUsize, Ordering::*};
+use crate::sync::shim::{AtomicBool, AtomicUsize, Mutant, Ordering::*, is_failing, mutant};
 use std::ptr::NonNull;
 
 pub(super) struct Shared<C> {
@@ -74,7 +76,18 @@ impl<C, S: Side> End<C, S> {
     /// **C1**: the end is not used afterwards.
     pub(super) unsafe fn release(&self, disconnect: impl FnOnce(&C)) {
         // ORDERING O1: AcqRel: what every end did happens before the disconnection.
-        if S::count(self.shared()).fetch_sub(1, AcqRel) != 1 {
+        if is_failing() {
+            return;
+        }
+        let before = if mutant(Mutant::CountBlind) {
+            let count = S::count(self.shared());
+            let before = count.load(SeqCst);
+            count.store(before - 1, SeqCst);
+            before
+        } else {
+            S::count(self.shared()).fetch_sub(1, AcqRel)
+        };
+        if before != 1 {
             return;
         }
         /// E2, also if a message's destructor panics.

@@ -26,6 +26,8 @@ mod ends;
 mod error;
 mod instants;
 mod iter;
+#[cfg(all(test, loom))]
+mod models;
 mod queue;
 mod receiver;
 mod select;

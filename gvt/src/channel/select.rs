@@ -23,6 +23,7 @@ use gvt_traits::WaitReason;
 use super::selected::{Token, Wish};
 use super::{Receiver, Sender};
 use crate::sync::list::{Claim, Node, Several};
+use crate::sync::shim::is_failing;
 use crate::sync::{OsFlag, Verdict, deadline_ns};
 
 /// One end of a channel as an operation of a select.
@@ -151,6 +152,10 @@ pub(super) fn run<'a>(arms: &mut [Arm<'a>], limit: Limit, wish: Wish, choice: Ch
         if let Some(chosen) = wait(arms, deadline, wish) {
             return Some(chosen);
         }
+        if cfg!(loom) && limit != Limit::Never {
+            // In models every deadline passes while it is waited for.
+            return None;
+        }
     }
 }
 
@@ -213,6 +218,9 @@ impl<'a> Enlisted<'_, 'a> {
 impl Drop for Enlisted<'_, '_> {
     /// The wait was unwound.
     fn drop(&mut self) {
+        if is_failing() {
+            return;
+        }
         let claimed = self.claim.give_up();
         if let Some(chosen) = self.withdraw(claimed)
             && self.wish == Wish::Operate
@@ -253,6 +261,6 @@ fn random_below(n: usize) -> usize {
         x ^= x >> 27;
         state.set(x);
         let high = x.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32;
-        (high * n as u64 >> 32) as usize
+        ((high * n as u64) >> 32) as usize
     })
 }

@@ -1,6 +1,8 @@
 //! crossbeam-channel's own integration tests, taken from its published package when this one is built, and run against
 //! `gvt::channel`: in one run with OS threads, in another with green threads. `build.rs` lists what is left out, and why.
 
+use std::sync::{Mutex, PoisonError};
+
 /// Threads of the operating system.
 pub mod os {
     pub use crossbeam_utils::thread::scope;
@@ -10,6 +12,17 @@ pub mod os {
     pub fn run(test: fn()) {
         test();
     }
+
+    /// Runs a test while no other of its kind runs.
+    pub fn run_alone(test: fn()) {
+        super::alone(|| run(test));
+    }
+}
+
+fn alone(test: impl FnOnce()) {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    test();
 }
 
 /// Green threads by the names of std's, and of crossbeam-utils' scope.
@@ -26,6 +39,11 @@ pub mod green {
     pub fn run(test: fn()) {
         static RUNTIME: OnceLock<Runtime> = OnceLock::new();
         RUNTIME.get_or_init(|| Runtime::new(SchedulerConfig::default().num_workers(3))).block_on(test);
+    }
+
+    /// Runs a test while no other of its kind runs.
+    pub fn run_alone(test: fn()) {
+        super::alone(|| run(test));
     }
 
     /// A green thread's handle.
