@@ -146,10 +146,11 @@ impl Shared {
 
         let mut segments = before;
         while self.promise(self.layout.segment_start(segments)) < threads {
-            if segments == MAX_SEGMENTS {
+            segments += 1;
+            // More than the pool was built for.
+            if segments > MAX_SEGMENTS || self.layout.segment_slots(segments - 1) == 0 {
                 return Err(refused(threads, libc::ENOMEM));
             }
-            segments += 1;
         }
         let total = self.layout.segment_start(segments);
         let more = total - central.total as usize;

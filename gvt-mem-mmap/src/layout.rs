@@ -2,7 +2,7 @@
 //!
 //! **Segments.** Slots are numbered from 0. Eight segments of `first` slots come first; then each group of
 //! four doubles the length, so that a segment adds a quarter at the most to the fourth and later ones, and 64
-//! segments hold `first` x 2^17 slots. A number's segment follows from its leading bit and the two bits
+//! segments hold `first` x 2^17 slots. The last one ends with the slots that the pool was built for. A number's segment follows from its leading bit and the two bits
 //! below it, like the exponent and mantissa of a small float:
 //!
 //! ```text
@@ -67,6 +67,8 @@ const PHASE: usize = PAGE_TABLE_SPAN - GUARD_SIZE;
 /// How slots lie in segments; constant for one pool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
+    /// Slots in all.
+    slots: usize,
     slot_shift: u32,
     first_shift: u32,
     /// Log of the number of pages over which tops are spread.
@@ -74,14 +76,16 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// A layout for slots of `slot_size` (a power of two, at least [`MIN_SLOT_SIZE`]) with room for
-    /// `slots` of them.
+    /// A layout for slots of `slot_size` (a power of two, at least [`MIN_SLOT_SIZE`]), `slots` of
+    /// them.
     pub(crate) fn new(slot_size: usize, slots: usize) -> Self {
         assert!(slot_size.is_power_of_two() && slot_size >= MIN_SLOT_SIZE);
+        let slots = slots.min(MOST_SLOTS);
         let by_bytes = (FIRST_BYTES / slot_size).clamp(8, 1024);
-        let by_count = slots.min(MOST_SLOTS).div_ceil(1 << (MAX_SEGMENTS / 4 + 1)).next_power_of_two();
+        let by_count = slots.div_ceil(1 << (MAX_SEGMENTS / 4 + 1)).next_power_of_two();
         let pages = if slot_size > PAGE_TABLE_SPAN { (slot_size / 8 / PAGE).min(MAX_PAGES) } else { 1 };
         Layout {
+            slots,
             slot_shift: slot_size.trailing_zeros(),
             first_shift: by_bytes.max(by_count).trailing_zeros(),
             pages_shift: pages.trailing_zeros(),
@@ -96,10 +100,10 @@ impl Layout {
         1 << self.pages_shift
     }
 
-    /// The number of segment `k`'s first slot.
+    /// The number of segment `k`'s first slot, or of slots in all if that is less.
     pub(crate) fn segment_start(&self, k: usize) -> usize {
         let unit = if k < 4 { k } else { (4 + (k & 3)) << (k / 4 - 1) };
-        unit << self.first_shift
+        (unit << self.first_shift).min(self.slots)
     }
 
     /// How many slots segment `k` holds.
@@ -160,8 +164,8 @@ mod tests {
         for slot_size in [64 << 10, 1 << 20, 16 << 20, 1 << 30] {
             for slots in [1, 100_000, gvt_traits::MAX_GVTHREADS, 1 << 24] {
                 let layout = Layout::new(slot_size, slots);
-                assert!(layout.segment_start(MAX_SEGMENTS) >= slots);
-                for k in 0..MAX_SEGMENTS {
+                assert_eq!(layout.segment_start(MAX_SEGMENTS), slots);
+                for k in (0..MAX_SEGMENTS).take_while(|&k| layout.segment_slots(k) > 0) {
                     let first = layout.segment_start(k);
                     let last = first + layout.segment_slots(k) - 1;
                     assert_eq!(layout.place(first as u32), (k, 0));

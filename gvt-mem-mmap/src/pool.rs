@@ -36,7 +36,7 @@
 //! 16 MiB slot is sometimes seen to cost, and only using fewer pages, or used ones, avoids it.
 //!
 //! **Limits.** With `vm.overcommit_memory=2` the kernel counts address space as memory: use small slots.
-//! After `mlockall(MCL_FUTURE)` reserving fails. `trim` sorts the free slots under the lock, some 15 ms for
+//! After `mlockall(MCL_FUTURE)` reserving fails. `trim` sorts the free slots under the lock, some 20 ms for
 //! a million. Page-table pages are given back from Linux 6.14 on.
 
 use std::ptr::NonNull;
@@ -65,7 +65,8 @@ pub struct MmapPool {
 impl MmapPool {
     pub(crate) fn new(slot_size: usize, force_mprotect_guards: bool, plan: &Plan) -> Self {
         let workers = plan.workers.clamp(1, MAX_WORKERS);
-        let slots = plan.max_gvthreads.saturating_add(workers * CACHE + TRIM_BATCH);
+        // What P3 keeps back, at the most, is on top.
+        let slots = plan.max_gvthreads.saturating_add((workers - 1) * CACHE + TRIM_BATCH);
         let layout = Layout::new(slot_size, slots);
         let guarding = if force_mprotect_guards { Guarding::Protect } else { Guarding::probe() };
         MmapPool { shared: Arc::new(Shared::new(layout, guarding, workers)) }

@@ -82,6 +82,22 @@ fn absurd_sizes_and_numbers_are_errors() {
 }
 
 #[test]
+fn three_runtimes_of_the_default_size_fit_into_a_process() {
+    let pools: Vec<_> = (0..3).map(|_| pool(MmapSlots::default(), 2, gvt_traits::MAX_GVTHREADS)).collect();
+    for pool in &pools {
+        assert!(pool.memory_use().bytes_reserved < 33 << 40, "{:?}", pool.memory_use());
+    }
+}
+
+#[test]
+fn small_plans_reserve_little() {
+    for (workers, threads, most) in [(1, 1, 300 * MIB), (2, 100, 4096 * MIB), (64, 1, 8192 * MIB)] {
+        let pool = pool(MmapSlots::default(), workers, threads);
+        assert!(pool.memory_use().bytes_reserved <= most, "{:?}", pool.memory_use());
+    }
+}
+
+#[test]
 fn trim_gives_memory_back_once() {
     for factory in [
         MmapSlots::default(),

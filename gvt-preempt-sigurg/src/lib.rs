@@ -1,29 +1,17 @@
-//! stub
-use gvt_traits::*;
-macro_rules! quiet {
-    ($n:ident, $s:expr) => {
-        /// x
-        #[derive(Clone, Copy, Debug, Default)]
-        pub struct $n;
-        impl Factory for $n {
-            type Output = $n;
-            fn build(&self, _: &Plan) -> Result<$n, SchedError> {
-                Ok($n)
-            }
-        }
-        unsafe impl Preemptor for $n {
-            fn strength(&self) -> Strength {
-                $s
-            }
-            unsafe fn attach(&self, _: InterruptHook) -> Result<(), WorkerError> {
-                Ok(())
-            }
-            fn detach(&self) {}
-            fn interrupt(&self, _: OsThreadId) -> bool {
-                false
-            }
-        }
-    };
-}
-quiet!(NoPreempt, Strength::Never);
-quiet!(Cooperative, Strength::AtSafepoints);
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+
+mod cooperative;
+mod no_preempt;
+mod registry;
+mod sync;
+
+#[cfg(not(all(loom, test)))]
+mod handler;
+#[cfg(not(all(loom, test)))]
+mod sigurg;
+
+pub use cooperative::Cooperative;
+pub use no_preempt::NoPreempt;
+#[cfg(not(all(loom, test)))]
+pub use sigurg::{Sigurg, SigurgPreemptor};

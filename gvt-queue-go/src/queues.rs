@@ -236,3 +236,40 @@ impl ReadyQueue for GoQueues {
             + self.solo_len.0.load(Relaxed) // Relaxed: for people.
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::cost::threads;
+
+    /// The monitor preempts only if the hint says that somebody waits.
+    #[test]
+    fn the_hint_is_exact_while_nobody_else_is_at_work() {
+        for workers in [1, 2] {
+            let queue = GoQueue.build(&Plan::new(workers, 3)).expect("a plan that works");
+            let mut local = queue.local(WorkerId::new(0));
+            for (count, task) in threads(3).enumerate() {
+                assert_eq!(queue.len_hint(), count);
+                queue.push(&mut local, task, PushKind::Spawn);
+            }
+            for _ in 0..200 {
+                assert_eq!(queue.len_hint(), 3);
+                let task = queue.pop(&mut local).expect("Q3");
+                assert_eq!(queue.len_hint(), 2);
+                queue.push(&mut local, task, PushKind::Yield);
+            }
+            while let Some(task) = queue.pop(&mut local) {
+                std::mem::forget(task);
+            }
+            assert_eq!(queue.len_hint(), 0);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "was asked for twice")]
+    fn an_end_has_one_owner() {
+        let queue = GoQueue.build(&Plan::new(2, 1)).expect("a plan that works");
+        let _first = queue.local(WorkerId::new(1));
+        let _second = queue.local(WorkerId::new(1));
+    }
+}

@@ -29,7 +29,9 @@ pub(crate) struct Solo {
     streak: u32,
     /// Pops until the global list has its turn.
     turn: u32,
-    /// How many were here at the last turn, or push but of a yielding thread; for people, and for the runtime's monitor.
+    /// How many are here, for the runtime's monitor and for people. Exact behind each call: if it said 0 beside a
+    /// thread that waits, the one that runs would never be preempted; if it said more, a lone
+    /// computation would be disturbed.
     len_hint: Arc<Padded<AtomicUsize>>,
 }
 
@@ -47,10 +49,13 @@ impl Solo {
         } else {
             self.ring.push(task);
         }
-        if kind != PushKind::Yield {
-            // Relaxed: a hint, for the runtime's monitor: somebody waits for this worker.
-            self.len_hint.0.store(self.len(), Relaxed);
-        }
+        self.tell_len();
+    }
+
+    #[inline]
+    fn tell_len(&self) {
+        // Relaxed: nothing follows from it but a look at the clock.
+        self.len_hint.0.store(self.len(), Relaxed);
     }
 
     #[inline]
@@ -61,13 +66,16 @@ impl Solo {
         }
         if let Some(task) = self.next_up.take() {
             self.streak += 1;
+            self.tell_len();
             return Some(task);
         }
         if self.ring.is_empty() {
             return self.fetch_and_pop(global);
         }
         self.streak = 0;
-        self.ring.pop()
+        let task = self.ring.pop();
+        self.tell_len();
+        task
     }
 
     /// Moves a batch from the global list behind what is here, then pops. Nobody else asks for these
@@ -91,7 +99,7 @@ impl Solo {
                 self.ring.pop()
             }
         };
-        self.len_hint.0.store(self.len(), Relaxed); // Relaxed: for people.
+        self.tell_len();
         task
     }
 

@@ -73,6 +73,7 @@ pub(crate) fn mutant(which: Mutant) -> bool {
 
 #[inline(always)]
 fn total_order() {
+    // ORDERING O1: loom's stand-in for what a SeqCst access is outside (module head).
     #[cfg(loom)]
     loom::sync::atomic::fence(SeqCst);
 }
@@ -81,6 +82,7 @@ fn total_order() {
 #[inline(always)]
 pub(crate) fn publish(place: &AtomicUsize, value: usize) {
     if mutant(Mutant::PublishWeak) {
+        // ORDERING O1, weakened: the planted defect.
         place.swap(value, AcqRel);
         return;
     }

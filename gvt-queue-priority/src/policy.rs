@@ -68,6 +68,21 @@ impl<P: Policy> Lift<P> {
         Lift { left: LIFT, criticals: 0, level: 1, last: last as usize, policy: PhantomData }
     }
 
+    /// Whether the next pop is a lift.
+    #[inline]
+    pub(crate) fn is_due(&self) -> bool {
+        P::ORDER != Order::StrictPriority && self.left == 1
+    }
+
+    /// Counts a pop at `level` that is no lift.
+    #[inline]
+    pub(crate) fn count(&mut self, level: usize) {
+        if P::ORDER != Order::StrictPriority {
+            self.left -= 1;
+            self.popped(level);
+        }
+    }
+
     /// Counts a pop. The level at which to start looking, if it is not the first; `critical` tells whether a
     /// Critical thread waits.
     #[inline]

@@ -77,6 +77,7 @@ impl Board {
                 }
             }
             if mutant(Mutant::ThiefRetracts) {
+                // ORDERING O2: goes on with the release sequences of others' `announce`.
                 self.holders[level].fetch_and(!(1 << worker), AcqRel);
             }
             None
@@ -184,6 +185,25 @@ impl<P: Policy> Member<P> {
 
     #[inline]
     pub(crate) fn pop(&mut self, board: &Board, global: &Lists) -> Option<Runnable> {
+        // The usual case, in which nothing anywhere is more urgent than what is here.
+        let level = self.mine.trailing_zeros() as usize;
+        if level < LOW && self.turns[level] > 0 && !self.lift.is_due() {
+            let above = (1 << level) - 1;
+            let elsewhere = board.holders[..level].iter().fold(0, |all, holders| all | holders.load(Acquire)); // O2
+            if global.levels() & above == 0
+                && elsewhere & !(1 << self.me) == 0
+                && let Some(task) = self.deques[level].pop()
+            {
+                self.turns[level] -= 1;
+                self.lift.count(level);
+                return Some(task);
+            }
+        }
+        self.search(board, global)
+    }
+
+    #[inline(never)]
+    fn search(&mut self, board: &Board, global: &Lists) -> Option<Runnable> {
         let (mine, me) = (self.mine, self.me);
         let critical = || mine & 1 != 0 || global.has(0) || board.holders(0) & !(1 << me) != 0;
         let lifted = self.lift.next(critical).filter(|&level| level > self.first);

@@ -13,13 +13,13 @@
 //! ```
 //!
 //! **Invariants.**
-//! - W1: a list that is not empty has a digit above `elapsed`'s on its level, and all digits further
+//! - **W1**: a list that is not empty has a digit above `elapsed`'s on its level, and all digits further
 //!   up are equal; so the lowest list of the lowest level comes before all others.
-//! - W2: an entry whose tick is not after `elapsed` is on the list [`Wheel::due`].
-//! - W3: `min` of a list is no later than the ticks of its entries, and exact unless an entry was
+//! - **W2**: an entry whose tick is not after `elapsed` is on the list [`Wheel::due`].
+//! - **W3**: `min` of a list is no later than the ticks of its entries, and exact unless an entry was
 //!   cancelled; on level 0 it is exact. So the wheel can tell when something is *due*, not only
 //!   when a list is to be looked at, and nobody wakes to move entries about (T6).
-//! - W4: `pending` is a list that `elapsed` has entered, no longer in the bitmaps, and is being
+//! - **W4**: `pending` is a list that `elapsed` has entered, no longer in the bitmaps, and is being
 //!   emptied. Lower levels were empty when it was entered.
 //!
 //! **Expiry.** When the first list's `min` is due, `elapsed` jumps into that list, to the present or

@@ -68,11 +68,13 @@ pub struct MemoryUse {
 /// - **S3 guarded**: touching the page below `bounds(slot).bottom` faults; all of `bottom..top` can be
 ///   read and written.
 /// - **S4 sized**: `top - bottom >= min_bytes` of the `acquire`; `top` is a multiple of 16.
-/// - **S5 promised**: after `reserve(n)` returned `Ok`, `acquire` fails with
+/// - **S5 promised**: after `reserve(n)` returned `Ok` (`n` at most the plan's `max_gvthreads`), `acquire` fails with
 ///   [`MemoryError::SlotsExhausted`] only while `n` or more slots are in use.
 /// - **S6 refusals lose nothing**: after an `Err` the allocator works as before.
+/// - **S7 accounts**: with no other call under way, `memory_use().slots_in_use` is exact.
+/// - **S8 outlived**: slots still in use when the allocator is dropped keep their memory (S2).
 ///
-/// Also B1–B5 of the crate. Tested: S1, S3–S6 (`slot_allocator` suite). Argued by hand: S2.
+/// Also B1–B5 of the crate. Tested: S1, S3–S7 (`slot_allocator` suite). Argued by hand: S2, S8.
 ///
 /// # Safety
 ///
@@ -100,6 +102,10 @@ pub unsafe trait SlotAllocator: Send + Sync + 'static {
     /// Takes a slot with a stack of at least `min_bytes` (0: the default).
     ///
     /// Context: worker, preemption off; usually no system call.
+    ///
+    /// # Panics
+    ///
+    /// If `local` is another allocator's.
     fn acquire(&self, local: &mut Self::Local, min_bytes: usize) -> Result<Slot, MemoryError>;
 
     /// Takes a slot back.

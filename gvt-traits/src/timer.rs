@@ -63,23 +63,25 @@ pub enum IdleWait {
 /// - **T1 exactly once**: each entry is given out once, by `expire` or by `cancel`, never by both.
 /// - **T2 never early**: `expire(now)` gives out no entry with `deadline_ns > now`.
 /// - **T3 complete**: with no other call under way, `expire(near, now)` gives out every entry with
-///   `deadline_ns + RESOLUTION_NS <= now`, from all shards. Under contention it may leave a shard to the
+///   `deadline_ns + resolution_ns() <= now`, from all shards. Under contention it may leave a shard to the
 ///   call that is working on it.
 /// - **T4 cancel**: `cancel` returns the entry if it had not been given out, and frees its place
 ///   (at once, or so that cancelled entries never outnumber live ones by more than a constant
 ///   factor). A handle is stale once its entry is out; a stale handle cancels nothing, whatever
 ///   was inserted since.
 /// - **T5 next deadline**: `next_deadline_ns` is `None` only if no entry is held, and otherwise no
-///   later than the earliest `deadline_ns` plus `RESOLUTION_NS`. An insert that returned is
+///   later than the earliest `deadline_ns` plus `resolution_ns()`. An insert that returned is
 ///   accounted for. It may be too early (a cancelled entry), but not for ever: `expire` at that time makes it
 ///   move on.
 /// - **T6 quiet**: while nothing is due, the backend makes nothing wake. It has no thread.
 /// - **T7 descriptor**: if `idle_wait` answers [`IdleWait::Readable`], the descriptor polls
-///   readable from when the next deadline passes until `expire` has been called, also if that deadline
-///   was inserted after `idle_wait` returned.
+///   readable from when the next deadline passes, also if that deadline was inserted after `idle_wait`
+///   returned, until `expire` and then `idle_wait` have been called: an `expire` by another worker takes no
+///   wake-up from the one that waits.
 /// - **T8 any deadline**: 0, the past, and `u64::MAX` are deadlines like others.
 ///
-/// Also B1–B5 of the crate. Tested: T1–T5, T7, T8 (`timer_backend` suite), T6 end to end.
+/// Also B1–B5 of the crate. Tested: T1–T8 (`timer_backend` suite; of T6, that nothing wakes early while nothing was
+/// cancelled), the rest of T6 end to end.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a timer backend",
     label = "this backend does not implement `TimerBackend`",
@@ -101,7 +103,8 @@ pub trait TimerBackend: Send + Sync + 'static {
     /// Context: as `insert`.
     fn cancel(&self, handle: TimerHandle) -> Option<TimerEntry>;
 
-    /// Gives each entry that is due to `sink`, the shard of `near` first; returns how many.
+    /// Gives each entry that is due to `sink`, the shard of `near` first; returns how many. `now_ns` is not ahead
+    /// of the runtime's clock; it may go back from call to call, since workers read the clock apart.
     ///
     /// Context: as `insert`. `sink` does not call back into the backend and does not panic; it
     /// may be called with a lock of the backend held.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gvt_arch_x86_64::X86_64;
 use gvt_mem_mmap::MmapSlots;
-use gvt_preempt_sigurg::Cooperative;
+use gvt_preempt_sigurg::Sigurg;
 use gvt_queue_go::GoQueue;
 use gvt_timer_heap::HeapTimer;
 use gvt_traits::{ContextSwitch, Factory, Preemptor, ReadyQueue, SchedError, SlotAllocator, TimerBackend};
@@ -30,7 +30,7 @@ use crate::runtime::Runtime;
 /// gvt::Runtime::builder().queue(gvt::HeapTimer::default());
 /// ```
 #[derive(Clone, Debug)]
-pub struct RuntimeBuilder<Q = GoQueue, T = HeapTimer, P = Cooperative, C = X86_64, S = MmapSlots> {
+pub struct RuntimeBuilder<Q = GoQueue, T = HeapTimer, P = Sigurg, C = X86_64, S = MmapSlots> {
     config: SchedulerConfig,
     queue: Q,
     timer: T,
@@ -43,9 +43,9 @@ impl Default for RuntimeBuilder {
     fn default() -> Self {
         RuntimeBuilder {
             config: SchedulerConfig::default(),
-            queue: GoQueue::default(),
-            timer: HeapTimer::default(),
-            preemptor: Cooperative,
+            queue: GoQueue,
+            timer: HeapTimer,
+            preemptor: Sigurg,
             context: PhantomData,
             slots: MmapSlots::default(),
         }

@@ -4,14 +4,16 @@ use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::ptr::NonNull;
-use std::sync::atomic::Ordering::*;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use gvt_traits::WaitReason;
 
 use crate::park::{self, Wait};
-use crate::sched::join::{self, Waiter};
+use crate::sched::join::{self, Foreign, Waiter};
 use crate::sched::record::{Record, Step};
+use crate::sched::root;
 use crate::thread::ThreadId;
 use crate::token::{self, CancellationToken};
 
@@ -32,14 +34,14 @@ unsafe impl<T> Sync for JoinHandle<T> {}
 impl<T> JoinHandle<T> {
     /// # Safety
     ///
-    /// **C1**: one reference to the record is the handle's, it is the only handle, and the thread's result is a
-    /// `T`.
+    /// **C1**: the reference that thread and handle share has not been let go of, it is the only handle, and the
+    /// thread's result is a `T`.
     pub(crate) unsafe fn from_record(record: &Record) -> Self {
         JoinHandle { record: NonNull::from(record), result: PhantomData }
     }
 
     fn record(&self) -> &Record {
-        // SAFETY: kept by the handle's reference.
+        // SAFETY: kept by the reference that the handle shares with the thread.
         unsafe { self.record.as_ref() }
     }
 
@@ -54,7 +56,7 @@ impl<T> JoinHandle<T> {
         let this = ManuallyDrop::new(self);
         // SAFETY: ended; this was the only handle, and its record holds a `T`.
         let result = unsafe { this.record().take_result::<T>() };
-        token::release(this.record);
+        token::release(this.record, root::own_references(this.record()));
         result
     }
 
@@ -65,7 +67,8 @@ impl<T> JoinHandle<T> {
             return;
         }
         match park::current() {
-            Some(me) => wait_green(word, me),
+            Some(me) if ptr::eq(me.core(), self.record().core()) => wait_green(word, me),
+            Some(me) => wait_foreign(word, me),
             None => wait_os(word),
         }
     }
@@ -100,9 +103,9 @@ impl<T> JoinHandle<T> {
     }
 }
 
-fn wait_green(word: &std::sync::atomic::AtomicU64, me: &Record) {
+fn wait_green(word: &AtomicU64, me: &Record) {
     /// Takes the registration back if the wait is unwound.
-    struct Registered<'a>(&'a std::sync::atomic::AtomicU64, Waiter);
+    struct Registered<'a>(&'a AtomicU64, Waiter);
     impl Drop for Registered<'_> {
         fn drop(&mut self) {
             join::unregister(self.0, self.1);
@@ -119,7 +122,35 @@ fn wait_green(word: &std::sync::atomic::AtomicU64, me: &Record) {
     }
 }
 
-fn wait_os(word: &std::sync::atomic::AtomicU64) {
+/// The joined thread is of another runtime: J4 of `join`.
+fn wait_foreign(word: &AtomicU64, me: &Record) {
+    /// Takes the registration back, or waits until the waker is done.
+    struct Registered<'a>(&'a AtomicU64, Waiter, Arc<Foreign>);
+    impl Drop for Registered<'_> {
+        fn drop(&mut self) {
+            if join::unregister(self.0, self.1) {
+                // SAFETY: taken back.
+                unsafe { self.1.discard() };
+            } else {
+                self.2.wait_until_done();
+            }
+        }
+    }
+    while !join::has_ended(word) {
+        let wait = Wait::new(me, WaitReason::Join);
+        let foreign = Foreign::new(me);
+        let waiter = Waiter::foreign(&foreign);
+        if !join::register(word, waiter) {
+            // SAFETY: never registered.
+            unsafe { waiter.discard() };
+            return;
+        }
+        let _registered = Registered(word, waiter, foreign);
+        wait.park();
+    }
+}
+
+fn wait_os(word: &AtomicU64) {
     let waiter = Waiter::os(std::thread::current());
     if !join::register(word, waiter) {
         // SAFETY: never registered.
@@ -140,8 +171,9 @@ impl<T> Drop for JoinHandle<T> {
             let entry = unsafe { std::mem::transmute::<u64, crate::sched::record::EntryFn>(entry) };
             // SAFETY: ended, so the result is the handle's.
             unsafe { entry(self.record(), Step::DropResult) };
+            token::release(self.record, root::own_references(self.record()));
         }
-        token::release(self.record);
+        // Otherwise the record is the thread's.
     }
 }
 

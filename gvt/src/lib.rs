@@ -48,7 +48,7 @@ mod api {
 
     pub use gvt_arch_x86_64::X86_64;
     pub use gvt_mem_mmap::MmapSlots;
-    pub use gvt_preempt_sigurg::{Cooperative, NoPreempt};
+    pub use gvt_preempt_sigurg::{Cooperative, NoPreempt, Sigurg};
     pub use gvt_queue_go::GoQueue;
     pub use gvt_timer_heap::HeapTimer;
     pub use gvt_traits::{

@@ -44,12 +44,8 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
 }
 
 fn report_if_overflow(address: usize) {
-    // SAFETY: a carried worker is alive.
-    let Some(worker) = (unsafe { local::worker().as_ref() }) else {
-        return;
-    };
     // SAFETY: the running thread's record is mapped.
-    let Some(record) = (unsafe { worker.current.get().as_ref() }) else {
+    let Some(record) = (unsafe { local::current().as_ref() }) else {
         return;
     };
     let slot = record.meta.slot.load(Relaxed);
@@ -57,7 +53,7 @@ fn report_if_overflow(address: usize) {
         return;
     }
     // SAFETY: the slot is in use: by this thread.
-    let (bottom, top) = unsafe { (worker.vtable.stack_bounds)(worker.core(), slot) };
+    let (bottom, top) = unsafe { (record.core().vtable.stack_bounds)(record.core(), slot) };
     if !(bottom.saturating_sub(gvt_traits::GUARD_SIZE)..bottom).contains(&address) {
         return;
     }

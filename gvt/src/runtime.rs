@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gvt_arch_x86_64::X86_64;
 use gvt_mem_mmap::MmapSlots;
-use gvt_preempt_sigurg::Cooperative;
+use gvt_preempt_sigurg::Sigurg;
 use gvt_queue_go::GoQueue;
 use gvt_timer_heap::HeapTimer;
 use gvt_traits::{
@@ -29,7 +29,7 @@ use crate::sched::monitor::{self, MonitorState, Periods};
 use crate::sched::pool::Pool;
 use crate::sched::table::RecordTable;
 use crate::sched::{lifecycle::start_os_thread, local};
-use crate::thread;
+use crate::thread::{self, Refused};
 use crate::token::CancellationToken;
 
 /// OS threads that a runtime may start beyond one a worker, for threads that keep theirs.
@@ -41,7 +41,7 @@ const SPARE_OS_THREADS: usize = 4096;
 /// stderr those that it has waited for longer than five seconds.
 ///
 /// Its type names its parts; `Runtime` alone is the default assembly.
-pub struct Runtime<Q = GoQueue, T = HeapTimer, P = Cooperative, C = X86_64, S = MmapSlots>
+pub struct Runtime<Q = GoQueue, T = HeapTimer, P = Sigurg, C = X86_64, S = MmapSlots>
 where
     Q: Factory<Output: ReadyQueue>,
     T: Factory<Output: TimerBackend>,
@@ -55,6 +55,7 @@ where
 }
 
 /// The parts of a runtime, from the types of their factories.
+#[allow(clippy::type_complexity, reason = "the five parts, and nothing to name among them")]
 struct Assembly<Q, T, P, C, S>(PhantomData<fn() -> (Q, T, P, C, S)>);
 
 impl<Q, T, P, C, S> Parts for Assembly<Q, T, P, C, S>
@@ -138,13 +139,15 @@ where
         slots: &S,
     ) -> Result<Self, SchedError> {
         config.check()?;
-        let plan = Plan::new(config.num_workers, config.max_gvthreads)
-            .with_low_priority_workers(config.num_low_priority_workers);
         let workers = config.num_workers;
+        let table = RecordTable::new(config.max_gvthreads, workers)?;
+        // As many as may be admitted, and the slots that threads at their end still hold (`RecordTable::grow`).
+        let plan = Plan::new(workers, table.capacity() + workers)
+            .with_low_priority_workers(config.num_low_priority_workers);
         let mut core = Box::new(Core::<Assembly<Q, T, P, C, S>> {
             base: CoreBase {
                 vtable: &Core::<Assembly<Q, T, P, C, S>>::VTABLE,
-                table: RecordTable::new(config.max_gvthreads, workers)?,
+                table,
                 idle: IdleSet::new(),
                 rows: Box::new(WorkerTable::new()),
                 worker_count: workers,
@@ -252,8 +255,8 @@ where
         }
         // SAFETY: C1: joined below, before anything that `f` borrows can end. C2: no worker here. C3: the core
         // lives as long as `self`.
-        let handle = unsafe { thread::spawn_on(self.base(), None, None, move |_: &CancellationToken| f()) }?;
-        match handle.join() {
+        let spawned = unsafe { thread::spawn_on(self.base(), None, None, move |_: &CancellationToken| f()) };
+        match spawned.map_err(|Refused(error, _)| error)?.join() {
             Ok(value) => Ok(value),
             Err(payload) => match payload.downcast::<SchedError>() {
                 Ok(error) => Err(*error),
@@ -565,15 +568,19 @@ impl Handle {
         F: FnOnce(&CancellationToken) -> T + Send + 'static,
         T: Send + 'static,
     {
-        // No preemption while the gate is held: its holder may be waited for by the closer.
-        let _section = local::Section::new();
-        let gate = self.gate.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        // SAFETY: alive while the gate holds it.
-        let Some(core) = (unsafe { gate.0.as_ref() }) else {
-            return Err(SchedError::ShutDown);
+        let spawned = {
+            // No preemption while the gate is held: its holder may be waited for by the closer.
+            let _section = local::Section::new();
+            let gate = self.gate.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+            // SAFETY: alive while the gate holds it.
+            match unsafe { gate.0.as_ref() } {
+                // SAFETY: C1: `'static`. C2: none. C3: the gate is held.
+                Some(core) => unsafe { thread::spawn_on(core, None, options, f) },
+                None => Err(Refused(SchedError::ShutDown, f)),
+            }
         };
-        // SAFETY: C1: `'static`. C2: none. C3: the gate is held.
-        unsafe { thread::spawn_on(core, None, options, f) }
+        // What was refused is dropped here, with the gate open: its destructor is user code.
+        spawned.map_err(|Refused(error, _)| error)
     }
 
     fn shut(&self) {

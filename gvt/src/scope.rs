@@ -3,10 +3,12 @@
 //! **Hazard.** The scope's frame must not go while one of its threads may still look into it: not when the closure
 //! panics, not when a handle is forgotten, not when the runtime shuts down and unwinds the waiting thread.
 //!
-//! **Protocol.** `running` counts the scope's threads and the scope itself. **V1** A thread counts down as
-//! its very last use of anything borrowed: after its closure and its unclaimed result are gone. **V2** Whoever reaches
-//! zero swaps ENDED into `done` (the word of `sched::join`) and from there on uses only what it got from it. **V3** The
-//! scope returns only when `done` says ENDED, and that wait is not unwound.
+//! **Protocol.** `running` counts the scope's threads and the scope itself. **V1** A thread counts down when its
+//! closure and its share of the packet are gone, as its very last use of anything borrowed. A result that its
+//! handle does not claim is dropped by the last of thread and handle; a handle lives inside the scope, in something
+//! that is counted itself, or is leaked together with the result. **V2** Whoever reaches zero swaps ENDED into
+//! `done` (the word of `sched::join`) and from there on uses only what it got from it. **V3** The scope
+//! returns only when `done` says ENDED, and that wait is not unwound.
 
 use std::any::Any;
 use std::marker::PhantomData;
@@ -116,7 +118,7 @@ struct Packet<T> {
 
 impl<T> Drop for Packet<T> {
     fn drop(&mut self) {
-        // The last of thread and handle: an unclaimed result goes first, since it may borrow (V1).
+        // The last of thread and handle.
         let result = self.result.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         if matches!(&result, Some(Err(payload)) if !payload.is::<ShutdownUnwind>()) {
             self.scope.panicked.store(true, Relaxed);
@@ -125,7 +127,15 @@ impl<T> Drop for Packet<T> {
             std::mem::forget(payload);
             self.scope.panicked.store(true, Relaxed);
         }
-        self.scope.finish();
+    }
+}
+
+/// Counts one of a scope's threads, until it is dropped (V1).
+struct Counted(Arc<Data>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.finish();
     }
 }
 
@@ -191,20 +201,21 @@ impl<'scope> Scope<'scope, '_> {
         // Relaxed: whoever spawns is counted itself.
         self.data.running.fetch_add(1, Relaxed);
         let packet = Arc::new(Packet { result: Mutex::new(None), scope: self.data.clone() });
-        let job = Job { f, packet: packet.clone() };
+        let job = Job { f, packet: packet.clone(), counted: Counted(self.data.clone()) };
         let run = move |token: &CancellationToken| job.run(token);
-        // SAFETY: C1 of `spawn_here`: `scope` returns only after the packet is gone (V1, V3), whose
-        // last holder is the thread or the handle, and by then the closure is consumed.
+        // SAFETY: C1 of `spawn_here`: `scope` returns only after the thread has counted down (V1, V3), and
+        // by then the closure is consumed. The result that `spawn_here` knows of is `()`.
         let handle = unsafe { thread::spawn_here(options, run) }?;
         Ok(ScopedJoinHandle { handle, packet, scope: PhantomData })
     }
 }
 
-/// What a scoped thread runs. If it never runs, the closure is dropped before the packet: fields go in
-/// order (V1).
+/// What a scoped thread runs. If it never runs, the closure is dropped before the packet, and the count
+/// last: fields go in order (V1).
 struct Job<F, T> {
     f: F,
     packet: Arc<Packet<T>>,
+    counted: Counted,
 }
 
 impl<F, T> Job<F, T>
@@ -212,9 +223,11 @@ where
     F: FnOnce(&CancellationToken) -> T,
 {
     fn run(self, token: &CancellationToken) {
-        let Job { f, packet } = self;
+        let Job { f, packet, counted } = self;
         let result = catch_unwind(AssertUnwindSafe(|| f(token)));
         *packet.result.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(result);
+        drop(packet);
+        drop(counted);
     }
 }
 

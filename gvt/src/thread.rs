@@ -205,10 +205,15 @@ where
     // SAFETY: C1; entered, on the worker's OS thread.
     let spawned = unsafe { spawn_on(worker.core(), Some(worker), options, f) };
     local::leave();
-    spawned
+    // What was refused is dropped here, outside the runtime: its destructor is user code.
+    spawned.map_err(|Refused(error, _)| error)
 }
 
-/// Spawns on a runtime, from one of its workers or from outside.
+/// Why a thread was not spawned, and what it was to run.
+pub(crate) struct Refused<F>(pub(crate) SchedError, pub(crate) F);
+
+/// Spawns on a runtime, from one of its workers or from outside. The closure comes back if it is refused;
+/// the caller drops it outside the runtime and without a lock.
 ///
 /// # Safety
 ///
@@ -220,14 +225,17 @@ pub(crate) unsafe fn spawn_on<F, T>(
     worker: Option<&WorkerBase>,
     options: Option<Options>,
     f: F,
-) -> Result<JoinHandle<T>, SchedError>
+) -> Result<JoinHandle<T>, Refused<F>>
 where
     F: FnOnce(&CancellationToken) -> T + Send,
     T: Send,
 {
     // SAFETY: C2: the cache is the carrier's.
     let cache = worker.map(|worker| unsafe { &mut *worker.records.get() });
-    let record = core.table.allocate(core, cache)?;
+    let record = match core.table.allocate(core, cache) {
+        Ok(record) => record,
+        Err(error) => return Err(Refused(error, f)),
+    };
     // SAFETY: fresh from the table, and this call's alone.
     let record = unsafe { record.as_ref() };
     let meta = &record.meta;
@@ -242,8 +250,8 @@ where
     meta.outcome.store(Outcome::None as u8, Relaxed);
     meta.priority.store(Priority::Normal as u8, Relaxed);
     meta.affinity.store(u8::MAX, Relaxed);
-    // The thread itself, its handle, and what it may hand to its children.
-    meta.references.store(2 + token::CREDIT, Relaxed);
+    // One that the thread shares with its handle, and what it may hand to its children.
+    meta.references.store(1 + token::CREDIT, Relaxed);
     meta.children_credit.store(token::CREDIT, Relaxed);
     record.set_state(GvtState::Created);
     let parent = worker.and_then(|worker| {
@@ -270,12 +278,12 @@ where
             unsafe { (worker.vtable.push_spawned)(worker, task) };
         }
         None => {
-            // SeqCst: see `CoreBase::live`.
+            // ORDERING: SeqCst pairs with the loads in `CoreBase::live`.
             core.spawned_outside.fetch_add(1, SeqCst);
             core.push(task, PushKind::Spawn);
         }
     }
-    // SAFETY: one of the two references is the handle's.
+    // SAFETY: C1: the thread's end leaves the record to its handle.
     Ok(unsafe { JoinHandle::from_record(record) })
 }
 

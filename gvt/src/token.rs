@@ -9,10 +9,21 @@
 //! children without a read-modify-write; children give theirs back in batches (`sched::root`).
 //! `is_cancelled` reads one flag a generation.
 //!
+//! **Ordering.** Cancelling stores with Release, looking loads with Acquire: who sees a cancellation sees what was
+//! done before it.
+//!
 //! **A chain of successors** (each thread spawns the next and ends) would keep every ancestor's
-//! record. So a thread's first spawn passes over a parent that has ended and that nobody holds a
-//! token of: nothing can cancel that one any more. Only the first: later, children may be looking
-//! along the link.
+//! record. So a thread's first spawn passes over ancestors that have ended and that nobody else refers to
+//! (no handle, no token, no other child): nothing can cancel those any more. Only the first: later, children
+//! may be looking along the link.
+//!
+//! **Hazard.** A token of the thread itself looks along its link too, and its handle's holder may make one at any
+//! time. **Protocol.** Thread: **C1** raises SKIPPING, **C2** passes over its ancestors only if all references are its
+//! own, **C3** lowers SKIPPING. Maker of a token: **C4** adds its reference, **C5** waits while SKIPPING is up. C1 and C4
+//! are `SeqCst` exchanges, C2's and C5's loads come behind them: one side sees the other.
+//!
+//! **Limits.** A thread whose token is held by somebody when it first spawns keeps its parent's record until the thread's own
+//! goes.
 
 use std::fmt;
 use std::ptr::NonNull;
@@ -22,11 +33,13 @@ use std::sync::atomic::{AtomicBool, Ordering::*};
 use gvt_traits::{GvtId, GvtState};
 
 use crate::sched::local;
-use crate::sched::record::{Record, TOKEN_CLONED};
+use crate::sched::record::{Record, SKIPPING};
 use crate::sched::root;
 
 /// References to its own record that a thread is born with, for its children.
 pub(crate) const CREDIT: u32 = 64;
+/// More than a record can have by other means than forgetting tokens.
+const MOST_REFERENCES: u32 = u32::MAX / 2;
 
 /// Says that what its holder does is no longer wanted.
 ///
@@ -61,6 +74,19 @@ enum Node {
 struct OwnNode {
     cancelled: AtomicBool,
     parent: Option<CancellationToken>,
+}
+
+impl Drop for OwnNode {
+    /// Ancestors that go with this one go one after the other: a tree may be deep.
+    fn drop(&mut self) {
+        let mut parent = self.parent.take();
+        while let Some(mut token) = parent {
+            parent = match &mut token.node {
+                Node::Own(node) => Arc::get_mut(node).and_then(|node| node.parent.take()),
+                Node::Thread(_) => None,
+            };
+        }
+    }
 }
 
 // SAFETY: a record is `Sync` and kept by the token's reference.
@@ -121,9 +147,15 @@ impl CancellationToken {
 
     /// The token of a thread whose record the caller holds a reference to.
     pub(crate) fn of(record: &Record) -> Self {
-        record.meta.flags.fetch_or(TOKEN_CLONED, Relaxed);
-        // Relaxed: the caller's own reference keeps the record meanwhile.
-        record.meta.references.fetch_add(1, Relaxed);
+        // C4. Nothing else is ordered by it: the caller's own reference keeps the record meanwhile.
+        if record.meta.references.fetch_add(1, SeqCst) > MOST_REFERENCES {
+            // As `Arc` does: a safe program can get here only by forgetting tokens in a loop.
+            std::process::abort();
+        }
+        // C5. A few instructions of the thread's, which may have been descheduled.
+        while record.meta.flags.load(SeqCst) & SKIPPING != 0 {
+            std::thread::yield_now();
+        }
         CancellationToken { node: Node::Thread(NonNull::from(record)) }
     }
 }
@@ -162,7 +194,7 @@ impl Clone for CancellationToken {
 impl Drop for CancellationToken {
     fn drop(&mut self) {
         if let Node::Thread(record) = &self.node {
-            release(*record);
+            release(*record, 1);
         }
     }
 }
@@ -175,13 +207,13 @@ impl fmt::Debug for CancellationToken {
     }
 }
 
-/// Lets go of one reference to a record, from wherever the caller is.
-pub(crate) fn release(record: NonNull<Record>) {
+/// Lets go of the caller's references to a record, from wherever the caller is.
+pub(crate) fn release(record: NonNull<Record>, count: u32) {
     let _section = local::Section::new();
     // SAFETY: a worker that is carried is alive.
     let worker = unsafe { local::worker().as_ref() };
-    // SAFETY: the reference is the caller's.
-    unsafe { root::release(record.as_ref(), 1, worker) };
+    // SAFETY: the references are the caller's.
+    unsafe { root::release(record.as_ref(), count, worker) };
 }
 
 /// The token that a running thread's closure is lent: no reference of its own.
@@ -211,10 +243,11 @@ pub(crate) unsafe fn take_parent(parent: &Record) -> GvtId {
     // Relaxed: the credit is the thread's own.
     let credit = parent.meta.children_credit.load(Relaxed);
     if credit == CREDIT {
-        // The first child; nobody looks along this thread's link yet, but holders of its token.
-        if !parent.has_flag(TOKEN_CLONED) {
+        // The first child: nobody looks along this thread's link yet, but holders of its token.
+        let link = parent.meta.parent_id.load(Relaxed);
+        if link != u32::MAX && is_done(parent.core().table.get(GvtId::new(link))) {
             // SAFETY: C1.
-            unsafe { skip_ended_parent(parent) };
+            unsafe { skip_ended_ancestors(parent) };
         }
     } else if credit == 0 {
         // Relaxed: the thread's own reference keeps the record meanwhile. Never `CREDIT` again, which
@@ -227,24 +260,39 @@ pub(crate) unsafe fn take_parent(parent: &Record) -> GvtId {
     parent.meta.id()
 }
 
+/// Whether a thread has ended and only one child refers to its record.
+fn is_done(record: &Record) -> bool {
+    // ORDERING O1: Acquire pairs with the Release of those that let go: if one reference is left, all that
+    // they did is seen, the end of the thread included.
+    record.meta.references.load(Acquire) == 1
+        && matches!(record.state(), GvtState::Finished | GvtState::Cancelled)
+}
+
+/// Passes over ancestors that have ended and that nobody else refers to.
+///
 /// # Safety
 ///
-/// C1 of [`take_parent`], and nobody else looks at the thread's `parent_id`.
-unsafe fn skip_ended_parent(thread: &Record) {
-    let link = GvtId::new(thread.meta.parent_id.load(Relaxed));
-    if !link.is_some() {
-        return;
+/// C1 of [`take_parent`]; the thread has no children.
+#[cold]
+unsafe fn skip_ended_ancestors(thread: &Record) {
+    let table = &thread.core().table;
+    // C1.
+    thread.meta.flags.fetch_or(SKIPPING, SeqCst);
+    // C2.
+    while thread.meta.references.load(SeqCst) == 1 + CREDIT {
+        let link = GvtId::new(thread.meta.parent_id.load(Relaxed));
+        if !link.is_some() || !is_done(table.get(link)) {
+            break;
+        }
+        let parent = table.get(link);
+        if parent.meta.cancelled.load(Acquire) != 0 {
+            // For ever, and with it this thread.
+            thread.meta.cancelled.store(1, Release);
+        }
+        // The thread takes its parent's reference over.
+        thread.meta.parent_id.store(parent.meta.parent_id.swap(u32::MAX, Relaxed), Relaxed);
+        release(NonNull::from(parent), 1);
     }
-    let parent = thread.core().table.get(link);
-    let ended = matches!(parent.state(), GvtState::Finished | GvtState::Cancelled);
-    if !ended || parent.has_flag(TOKEN_CLONED) || parent.meta.cancelled.load(Acquire) != 0 {
-        return;
-    }
-    let grandparent = parent.meta.parent_id.load(Relaxed);
-    if grandparent != u32::MAX {
-        // Relaxed: the parent's own reference keeps it meanwhile.
-        thread.core().table.get(GvtId::new(grandparent)).meta.references.fetch_add(1, Relaxed);
-    }
-    thread.meta.parent_id.store(grandparent, Relaxed);
-    release(NonNull::from(parent));
+    // C3. Release: who then looks along the link sees the new one.
+    thread.meta.flags.fetch_and(!SKIPPING, Release);
 }

@@ -8,6 +8,7 @@
 pub mod counting;
 pub mod descriptor;
 pub mod laws;
+pub mod process;
 pub mod stacks;
 pub mod threads;
 pub mod wrong;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// The most instructions that each operation may take.
+#[derive(Default)]
 pub struct Budgets(BTreeMap<String, u64>);
 
 fn path() -> PathBuf {

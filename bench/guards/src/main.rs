@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 
 /// Counts every operation whose name contains `part`; `false` if one exceeds its budget.
 fn check(part: &str, write: bool, keep: bool) -> Result<bool, String> {
-    let mut budgets = Budgets::read()?;
+    let mut budgets = if write { Budgets::default() } else { Budgets::read()? };
     let mut good = true;
     println!("{:<22} {:>12} {:>8}", "operation", "instructions", "budget");
     for op in ops::ALL.iter().filter(|op| op.name.contains(part)) {

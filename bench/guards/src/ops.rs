@@ -3,7 +3,8 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use gvt::{HeapTimer, MmapSlots, NoPreempt, Runtime, SchedMutex, spawn, yield_now};
+use gvt::{HeapTimer, MmapSlots, NoPreempt, Runtime, SchedMutex, channel, spawn, yield_now};
+use gvt_timer_wheel::Wheel;
 use gvt_traits::{Factory, GvtId, Plan, TimerBackend, TimerEntry, TimerType, WakeTicket, WorkerId};
 
 /// One operation.
@@ -26,9 +27,14 @@ pub const ALL: &[Op] = &[
     op("yield-100", |n| inside(move || yields(100, n))),
     op("spawn-join", |n| inside(move || spawn_join(n))),
     op("spawn-batch", |n| inside(move || spawn_batch(n))),
+    op("wake", |n| inside(move || wake(n))),
+    op("channel-send-recv", |n| inside(move || send_and_receive(n))),
+    op("channel-ping-pong", |n| inside(move || ping_pong(n))),
     op("mutex", |n| inside(move || lock(n))),
-    op("timer-insert-cancel", timer_insert_cancel),
-    op("timer-insert-expire", timer_insert_expire),
+    op("heap-insert-cancel", |n| insert_cancel(HeapTimer, n)),
+    op("heap-insert-expire", |n| insert_expire(HeapTimer, n)),
+    op("wheel-insert-cancel", |n| insert_cancel(Wheel::default(), n)),
+    op("wheel-insert-expire", |n| insert_expire(Wheel::default(), n)),
 ];
 
 /// Runs one of them.
@@ -77,6 +83,45 @@ fn spawn_batch(n: u64) {
     }
 }
 
+/// A send that wakes a receiver, and the receiver's way back to its wait.
+fn wake(n: u64) {
+    let (to, from) = channel::<u64>(1);
+    let waiter = spawn(move |_| (0..n).map(|_| from.recv().expect("a message")).sum::<u64>());
+    for i in 0..n {
+        to.send(i).expect("a receiver");
+        yield_now();
+    }
+    assert_eq!(waiter.join().expect("no panic"), n * (n - 1) / 2);
+}
+
+/// A send and a receive that never wait.
+fn send_and_receive(n: u64) {
+    let (to, from) = channel::<u64>(16);
+    let mut sum = 0;
+    for i in 0..n {
+        to.send(i).expect("a receiver");
+        sum += from.recv().expect("a message");
+    }
+    assert_eq!(sum, n * (n - 1) / 2);
+}
+
+/// There and back, both ends waiting.
+fn ping_pong(n: u64) {
+    let (there, at_echo) = channel::<u64>(1);
+    let (back, at_home) = channel::<u64>(1);
+    let echo = spawn(move |_| {
+        while let Ok(number) = at_echo.recv() {
+            back.send(number).expect("home");
+        }
+    });
+    for i in 0..n {
+        there.send(i).expect("the echo");
+        assert_eq!(at_home.recv(), Ok(i));
+    }
+    drop(there);
+    echo.join().expect("no panic");
+}
+
 /// Lock and unlock, uncontended.
 fn lock(n: u64) {
     let mutex = SchedMutex::new(0u64);
@@ -93,22 +138,27 @@ fn entry(deadline_ns: u64) -> TimerEntry {
     }
 }
 
-/// Into a heap of 1,000, and out by handle.
-fn timer_insert_cancel(n: u64) {
-    let timers = HeapTimer.build(&Plan::new(1, 4096)).expect("a timer");
-    (0..1000).for_each(|i| _ = timers.insert(entry(i * 1_000_003 % 1_000_000)));
+/// The step between deadlines: 10 µs.
+const STEP_NS: u64 = 10_000;
+
+/// Among 1,000 others, and out by handle.
+fn insert_cancel(timer: impl Factory<Output: TimerBackend>, n: u64) {
+    let timers = timer.build(&Plan::new(1, 4096)).expect("a timer");
+    (0..1000).for_each(|i| _ = timers.insert(entry(i * 7919 % 1000 * STEP_NS)));
     for i in 0..n {
-        let handle = timers.insert(entry(i * 7919 % 1_000_000));
+        let handle = timers.insert(entry(i * 7907 % 1000 * STEP_NS));
         assert!(timers.cancel(handle).is_some());
     }
 }
 
-/// Into a heap of 1,000, and out in order.
-fn timer_insert_expire(n: u64) {
-    let timers = HeapTimer.build(&Plan::new(1, 4096)).expect("a timer");
-    (0..1000).for_each(|i| _ = timers.insert(entry(i)));
+/// Among 1,000 others, and the earliest of them out.
+fn insert_expire(timer: impl Factory<Output: TimerBackend>, n: u64) {
+    let timers = timer.build(&Plan::new(1, 4096)).expect("a timer");
+    (0..1000).for_each(|i| _ = timers.insert(entry(i * STEP_NS)));
+    let mut out = 0;
     for i in 0..n {
-        timers.insert(entry(i + 1000));
-        assert_eq!(timers.expire(WorkerId::new(0), i, &mut |e| _ = black_box(e)), 1);
+        timers.insert(entry((i + 1000) * STEP_NS));
+        out += timers.expire(WorkerId::new(0), i * STEP_NS, &mut |e| _ = black_box(e)) as u64;
     }
+    assert!(out.abs_diff(n) <= 1000, "{out} of {n} expired");
 }

@@ -1,10 +1,16 @@
 //! gvt itself, in its default form or with one part and the size of slots exchanged: `gvt+64k`,
 //! `gvt+coop`, `gvt+64k+nopreempt`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use gvt::{Cooperative, JoinHandle, MmapSlots, NoPreempt, Runtime, RuntimeBuilder, SchedMutex};
+use gvt::{
+    Cooperative, HeapTimer, JoinHandle, MmapSlots, NoPreempt, Receiver, Runtime, RuntimeBuilder, SchedMutex,
+    Sender,
+};
+use gvt_queue_priority::{Ageing, PriorityQueue};
+use gvt_timer_timerfd::TimerFd;
+use gvt_timer_wheel::Wheel;
 use gvt_traits::{ContextSwitch, Factory, Preemptor, ReadyQueue, SlotAllocator, TimerBackend};
 
 use super::green::{Ends, Green};
@@ -14,7 +20,10 @@ pub struct Gvt;
 
 /// What a variant may be called, and what it stands for.
 pub const VARIANTS: &[(&str, &str)] = &[
-    ("64k", "slots of 64 KiB instead of 16 MiB"),
+    ("64k", "slots of 64 KiB instead of 16 MiB; also together with one of the others"),
+    ("prio", "PriorityQueue instead of GoQueue"),
+    ("wheel", "Wheel instead of HeapTimer"),
+    ("timerfd", "TimerFd over HeapTimer"),
     ("coop", "preemption at safepoints only"),
     ("nopreempt", "no preemption"),
 ];
@@ -23,8 +32,8 @@ type Main<R> = Box<dyn FnOnce() -> R + Send>;
 
 impl Green for Gvt {
     type Handle<T: Send + 'static> = JoinHandle<T>;
-    type Sender<T: Send + 'static> = Stopgap<T>;
-    type Receiver<T: Send + 'static> = Stopgap<T>;
+    type Sender<T: Send + 'static> = Sender<T>;
+    type Receiver<T: Send + 'static> = Receiver<T>;
     type Mutex = SchedMutex<u64>;
 
     fn enter<R: Send + 'static>(
@@ -40,6 +49,9 @@ impl Green for Gvt {
         let main: Main<R> = Box::new(main);
         match variant.iter().find(|name| **name != "64k") {
             None => run(builder, main),
+            Some(&"prio") => run(builder.queue(PriorityQueue::<Ageing>::default()), main),
+            Some(&"wheel") => run(builder.timer(Wheel::default()), main),
+            Some(&"timerfd") => run(builder.timer(TimerFd::<HeapTimer>::default()), main),
             Some(&"coop") => run(builder.preemptor(Cooperative), main),
             Some(&"nopreempt") => run(builder.preemptor(NoPreempt), main),
             Some(other) => panic!("gvt has no variant `{other}` here; there are {VARIANTS:?}"),
@@ -62,34 +74,28 @@ impl Green for Gvt {
         gvt::sleep(duration);
     }
 
-    fn channel<T: Send + 'static>(_capacity: usize, _ends: Ends) -> (Stopgap<T>, Stopgap<T>) {
-        let place = Arc::new(Mutex::new(None));
-        (Stopgap(place.clone()), Stopgap(place))
+    fn channel<T: Send + 'static>(capacity: usize, _ends: Ends) -> (Sender<T>, Receiver<T>) {
+        gvt::channel(capacity)
     }
 
-    fn clone_sender<T: Send + 'static>(of: &Stopgap<T>) -> Stopgap<T> {
-        Stopgap(of.0.clone())
+    fn clone_sender<T: Send + 'static>(of: &Sender<T>) -> Sender<T> {
+        of.clone()
     }
 
-    fn clone_receiver<T: Send + 'static>(of: &Stopgap<T>) -> Stopgap<T> {
-        Stopgap(of.0.clone())
+    fn clone_receiver<T: Send + 'static>(of: &Receiver<T>) -> Receiver<T> {
+        of.clone()
     }
 
-    fn send<T: Send + 'static>(to: &Stopgap<T>, message: T) {
-        *to.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
+    fn send<T: Send + 'static>(to: &Sender<T>, message: T) {
+        assert!(to.send(message).is_ok(), "a receiver");
     }
 
-    fn recv<T: Send + 'static>(from: &Stopgap<T>) -> Option<T> {
-        loop {
-            if let Some(message) = from.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                return Some(message);
-            }
-            gvt::sleep_ms(1);
-        }
+    fn recv<T: Send + 'static>(from: &Receiver<T>) -> Option<T> {
+        from.recv().ok()
     }
 
-    fn recv_timeout<T: Send + 'static>(_from: &Stopgap<T>, _limit: Duration) -> Option<T> {
-        unreachable!("not among the works of this peer yet")
+    fn recv_timeout<T: Send + 'static>(from: &Receiver<T>, limit: Duration) -> Option<T> {
+        from.recv_timeout(limit).ok()
     }
 
     fn mutex() -> Arc<SchedMutex<u64>> {
@@ -102,10 +108,6 @@ impl Green for Gvt {
         *sum
     }
 }
-
-/// Until gvt has channels: one message that is polled for. Good enough to wait for the last of many threads;
-/// the works that measure channels leave gvt out meanwhile.
-pub struct Stopgap<T>(Arc<Mutex<Option<T>>>);
 
 fn run<Q, T, P, C, S, R>(builder: RuntimeBuilder<Q, T, P, C, S>, main: Main<R>) -> R
 where

@@ -43,12 +43,7 @@ const TWO_MAPPINGS: Option<(u64, &str)> = Some((30_000, "more stacks than vm.max
 
 /// Every peer that this build can run, in the order of the table.
 pub const ALL: &[Peer] = &[
-    Peer {
-        name: "gvt",
-        what: "gvt's threads; `gvt+PART` exchanges parts",
-        can: |work| !["ping-pong", "timeout", "channel", "skynet", "parked"].contains(&work),
-        ..PLAIN
-    },
+    Peer { name: "gvt", what: "gvt's threads; `gvt+PART` exchanges parts", ..PLAIN },
     Peer { name: "go", what: "Go's goroutines", is_go: true, ..PLAIN },
     #[cfg(feature = "tokio")]
     Peer {

@@ -31,20 +31,22 @@
 //! kernel *inside* the runtime for long, it lets all preempted threads go on without a worker. Their `Runnable`s stay queued; a worker
 //! that is passed to one waits in its inbox until that thread enters the runtime, or is interrupted to take it.
 //!
-//! **Limits.** OS threads are bounded (`max_os_threads`). At the bound a panicking thread waits with its worker, `blocking` blocks
+//! **Limits.** OS threads are bounded (`max_os_threads`). At the bound a panicking thread that waits keeps its worker until an
+//! OS thread is spare or a held thread is ready, which brings its own; meanwhile the worker fires timers; `blocking` blocks
 //! its worker, and threads are asked but not forced.
 
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::Ordering::*;
+use std::time::Duration;
 
-use gvt_traits::{GvtState, Interrupted, WaitReason};
+use gvt_traits::{GvtState, Interrupted, PushKind, WaitReason};
 
 use super::core::{After, Core, CoreBase, Parts, Worker, WorkerBase};
 use super::local;
 use super::os_thread::{OsThread, Received};
 use super::record::Record;
-use super::schedule::install;
+use super::schedule::{fire_timers, install, pick, push_here, wake_one};
 use super::wait::{self, Committed};
 use super::{counters::Counters, lifecycle};
 
@@ -81,12 +83,65 @@ pub(crate) unsafe fn release_worker<P: Parts>(base: &WorkerBase) -> bool {
     let Some(spare) = spare(worker.core()) else {
         return false;
     };
+    // SAFETY: C1; spare.
+    unsafe { give(worker, spare) };
+    true
+}
+
+/// # Safety
+///
+/// C1 of [`release_worker`]; `receiver` is spare, or keeps a thread whose token the caller has taken apart.
+unsafe fn give<P: Parts>(worker: &Worker<P>, receiver: &OsThread) {
+    let base = &worker.base;
     // SAFETY: a worker's OS thread is one of the runtime's.
     let os_thread = unsafe { &*local::os_thread() };
     keep(os_thread, base.current());
     os_thread.set_worker(ptr::null());
-    hand_over(base, After::NOTHING, spare);
-    true
+    hand_over(base, After::NOTHING, receiver);
+}
+
+/// How long a worker waits that can neither go on nor be passed on.
+const RETRY: Duration = Duration::from_micros(200);
+
+/// [`release_worker`] for a thread that unwinds and so cannot leave its OS thread; `false` if its wait came to its end
+/// first. Until the worker can be passed on, it fires timers.
+///
+/// # Safety
+///
+/// C1 of [`release_worker`], with the thread's wait armed.
+unsafe fn release_worker_at_any_cost<P: Parts>(worker: &Worker<P>, record: &Record) -> bool {
+    let core: &Core<P> = worker.core();
+    loop {
+        if let Some(receiver) = spare(core) {
+            // SAFETY: C1; spare.
+            unsafe { give(worker, receiver) };
+            return true;
+        }
+        if wait::is_notified(&record.meta.wait) {
+            return false;
+        }
+        // SAFETY: C1.
+        unsafe { fire_timers(worker) };
+        // SAFETY: C1.
+        if let Some(next) = unsafe { pick(worker) } {
+            // SAFETY: records outlive their tokens.
+            let next = unsafe { &*next };
+            // ORDERING O1: Acquire pairs with the Release in `keep`.
+            let keeper = next.meta.suspended.load(Acquire) as *const OsThread;
+            // SAFETY: a held thread's keeper is alive.
+            if let Some(keeper) = unsafe { keeper.as_ref() } {
+                // SAFETY: C1; its thread was just picked.
+                unsafe { give(worker, keeper) };
+                return true;
+            }
+            // SAFETY: just picked.
+            let task = unsafe { next.runnable() };
+            // SAFETY: C1.
+            unsafe { push_here(worker, task, PushKind::Yield) };
+            wake_one(&core.base);
+        }
+        std::thread::sleep(RETRY);
+    }
 }
 
 /// Takes the worker that is passed to this OS thread (Y5). Async-signal-safe. Without a worker if the thread is let go on
@@ -163,7 +218,7 @@ pub(crate) fn blocking<T>(f: impl FnOnce() -> T) -> T {
         Some(worker) => {
             let record = worker.current();
             record.meta.wait_reason.store(WaitReason::BlockingCall as u8, Relaxed);
-            record.meta.blocked_since_ns.store(worker.coarse_ns.get(), Relaxed);
+            record.meta.blocked_since_ns.store(worker.coarse_ns.load(Relaxed), Relaxed);
             record.set_state(GvtState::Blocked);
             // SAFETY: as above.
             let released = unsafe { (worker.vtable.release_worker)(worker) };
@@ -187,11 +242,7 @@ pub(crate) fn blocking<T>(f: impl FnOnce() -> T) -> T {
 /// wait armed.
 pub(crate) unsafe fn park_held<P: Parts>(worker: &Worker<P>, record: &Record) {
     // SAFETY: C1.
-    if !unsafe { release_worker::<P>(&worker.base) } {
-        // At the bound: waits with its worker.
-        while !wait::is_notified(&record.meta.wait) {
-            std::thread::yield_now();
-        }
+    if !unsafe { release_worker_at_any_cost(worker, record) } {
         record.set_state(GvtState::Running);
         return;
     }
@@ -199,7 +250,7 @@ pub(crate) unsafe fn park_held<P: Parts>(worker: &Worker<P>, record: &Record) {
     let os_thread = unsafe { &*local::os_thread() };
     os_thread.queued.store(true, Relaxed);
     if wait::commit(&record.meta.wait) == Committed::Queue {
-        // SAFETY: W2: the committer queues it.
+        // SAFETY: W2 of `wait`: the committer queues it.
         let task = unsafe { record.runnable() };
         record.core().inject(task);
     }

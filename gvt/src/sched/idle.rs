@@ -22,6 +22,9 @@
 //! the bit (or that its taker is on the way). Where I3 is skipped because of a searcher, that searcher's I5 or I9 follows, and
 //! its fence orders its next look after the push.
 //!
+//! **Ordering.** All accesses are SeqCst: the two words and the fences are in one total order, on which the argument above
+//! rests. On x86 only the stores and the fences cost more for it, and these lie on the way into and out of sleep.
+//!
 //! **Rejected.** Waking a worker for each push (each costs a system call and ends in nothing);
 //! counters of sleepers without identities (the wake-up then needs a lock).
 //!

@@ -4,13 +4,19 @@
 //! may come between any two of these. The handle may be dropped while the thread ends, and then
 //! exactly one of the two must drop the result.
 //!
-//! **Protocol.** One word: RUNNING, ENDED, DETACHED, or a waiter. **J1** The end swaps ENDED in and
-//! acts on what it replaced: a waiter is woken; DETACHED: the result is dropped by the thread itself. **J2** A
-//! waiter registers by compare-exchange from RUNNING; if that fails, the thread has ended. **J3** A
-//! dropped handle swaps DETACHED in; if it replaced ENDED, the result is dropped by the handle. There is
-//! one handle, so J2 and J3 never race with each other.
+//! **Protocol.** One word: RUNNING, ENDED, DETACHED, or a waiter. **J1** The end exchanges what it sees for
+//! ENDED, unless that is DETACHED: then the result is dropped by the thread itself. If it replaced a waiter,
+//! that is woken. **J2** A waiter registers by compare-exchange from RUNNING; if that fails, the thread
+//! has ended. **J3** A dropped handle swaps DETACHED in; if it replaced ENDED, the result is dropped by the
+//! handle. There is one handle, so J2 and J3 never race with each other.
 //!
-//! A green waiter is named by its record, which stays mapped, not by a place on its stack: should
+//! **Who keeps the record.** Thread and handle share one reference; the last of them, as J1 and J3 decide, lets
+//! go of it. So who has joined a thread knows that its place is free.
+//!
+//! **A waiter of another runtime** is woken by a thread that does not keep that runtime. The waker uses the runtime's queue and idle set,
+//! also after the waiter can run again; so such a waiter leaves only when **J4** the waker has said that it is done ([`Foreign`]).
+//!
+//! A green waiter of the same runtime is named by its record, which stays mapped, not by a place on its stack: should
 //! it be unwound at shutdown while the end is on its way, the worst is a wake-up of a later wait of its,
 //! and each wait here looks at its own condition again.
 //!
@@ -25,6 +31,8 @@ const DETACHED: u64 = 2;
 const TAG: u64 = 0b111;
 const GREEN: u64 = 3;
 const OS: u64 = 4;
+#[cfg(not(loom))]
+const FOREIGN: u64 = 5;
 
 /// Who waits, as a word: a record's address, or that of a boxed `std::thread::Thread`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,15 +49,28 @@ pub(crate) enum Ended {
     Wake(Waiter),
 }
 
-/// J1.
+/// J1. Unless it answers `Detached`, the thread's record is no longer its own.
 pub(crate) fn end(word: &AtomicU64) -> Ended {
-    // ORDERING O1: Release: the result is seen by whoever finds ENDED; Acquire: the waiter's record
-    // or box is seen here.
-    match word.swap(ENDED, AcqRel) {
-        RUNNING => Ended::Nobody,
-        DETACHED => Ended::Detached,
-        waiter => Ended::Wake(Waiter(waiter)),
+    // ORDERING O1: Acquire: what the dropper of the handle did before is seen.
+    let mut seen = word.load(Acquire);
+    loop {
+        if seen == DETACHED {
+            return Ended::Detached;
+        }
+        // ORDERING O1: Release: the result is seen by whoever finds ENDED; Acquire: the waiter's record
+        // or box is seen here.
+        match word.compare_exchange_weak(seen, ENDED, AcqRel, Acquire) {
+            Ok(RUNNING) => return Ended::Nobody,
+            Ok(waiter) => return Ended::Wake(Waiter(waiter)),
+            Err(now) => seen = now,
+        }
     }
+}
+
+/// Whether the handle is gone, so that the result is the thread's.
+pub(crate) fn is_detached(word: &AtomicU64) -> bool {
+    // ORDERING O1: as in `end`.
+    word.load(Acquire) == DETACHED
 }
 
 /// Whether the thread has ended and its result may be taken.
@@ -83,10 +104,45 @@ pub(crate) fn detach(word: &AtomicU64) -> bool {
 #[cfg(not(loom))]
 mod waiters {
     use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
     use crate::sched::record::Record;
     use crate::sched::wait::{self, Woken};
 
+    /// A green waiter of another runtime: which wait, and J4.
+    pub(crate) struct Foreign {
+        record: *const Record,
+        number: u64,
+        done: AtomicBool,
+    }
+
+    // SAFETY: records are `Sync`, and this one's owner waits for `done` before it leaves.
+    unsafe impl Send for Foreign {}
+    // SAFETY: as above.
+    unsafe impl Sync for Foreign {}
+
+    impl Foreign {
+        /// Names the running thread's present wait.
+        pub(crate) fn new(record: &Record) -> Arc<Self> {
+            let number = wait::number(&record.meta.wait);
+            Arc::new(Foreign { record, number, done: AtomicBool::new(false) })
+        }
+
+        /// J4, the waiter's side.
+        pub(crate) fn wait_until_done(&self) {
+            // ORDERING O2: Acquire pairs with the Release in `wake`.
+            while !self.done.load(Acquire) {
+                std::thread::yield_now();
+            }
+        }
+    }
+
     impl Waiter {
+        pub(crate) fn foreign(foreign: &Arc<Foreign>) -> Self {
+            Waiter(Arc::into_raw(foreign.clone()) as u64 | FOREIGN)
+        }
+
         pub(crate) fn green(record: &Record) -> Self {
             Waiter((&raw const *record) as u64 | GREEN)
         }
@@ -95,7 +151,7 @@ mod waiters {
             Waiter(Box::into_raw(Box::new(thread)) as u64 | OS)
         }
 
-        /// Frees an OS waiter that was not woken.
+        /// Frees an OS or foreign waiter that was not woken.
         ///
         /// # Safety
         ///
@@ -104,6 +160,9 @@ mod waiters {
             if self.0 & TAG == OS {
                 // SAFETY: C1: nobody else has it; it came from `Box::into_raw`.
                 drop(unsafe { Box::from_raw((self.0 & !TAG) as *mut std::thread::Thread) });
+            } else if self.0 & TAG == FOREIGN {
+                // SAFETY: C1; it came from `Arc::into_raw`.
+                drop(unsafe { Arc::from_raw((self.0 & !TAG) as *const Foreign) });
             }
         }
     }
@@ -119,6 +178,13 @@ mod waiters {
             // SAFETY: records stay mapped.
             let record = unsafe { &*(place as *const Record) };
             wake_present_wait(record);
+        } else if waiter.0 & TAG == FOREIGN {
+            // SAFETY: C1; it came from `Arc::into_raw`.
+            let foreign = unsafe { Arc::from_raw(place as *const Foreign) };
+            // SAFETY: its owner waits for `done`.
+            wake_wait(unsafe { &*foreign.record }, foreign.number);
+            // ORDERING O2: Release pairs with the Acquire in `wait_until_done`: the last use of the runtime.
+            foreign.done.store(true, Release);
         } else {
             // SAFETY: C1; it came from `Box::into_raw`.
             let thread = unsafe { Box::from_raw(place as *mut std::thread::Thread) };
@@ -127,7 +193,7 @@ mod waiters {
     }
 
     /// Ends whatever wait `record` is in.
-    pub(crate) fn wake_present_wait(record: &Record) {
+    fn wake_present_wait(record: &Record) {
         wake_wait(record, wait::number(&record.meta.wait));
     }
 
@@ -150,7 +216,7 @@ mod waiters {
 }
 
 #[cfg(not(loom))]
-pub(crate) use waiters::{wake, wake_present_wait, wake_wait};
+pub(crate) use waiters::{Foreign, wake, wake_wait};
 
 #[cfg(all(test, loom))]
 mod models {

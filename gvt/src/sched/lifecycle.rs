@@ -7,6 +7,10 @@
 //! **Waiting for the end.** Nothing on the path of a thread's end tells the closer. Instead a worker
 //! that goes idle while the runtime is closing wakes the closer, which sums the workers' counters
 //! (`CoreBase::live`); the last thread's end is followed by its worker going idle.
+//!
+//! **Ordering.** The flags are SeqCst, in one total order with the set of sleepers (`idle`): a worker that announces
+//! itself after the closer has looked sees `closing`, and one that looks for `stopping` after its announcement is either
+//! notified or sees it. Nothing here is hot.
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};

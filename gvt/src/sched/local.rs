@@ -67,14 +67,6 @@ pub(crate) fn worker() -> *const WorkerBase {
     unsafe { OS_THREAD.get().as_ref() }.map_or(ptr::null(), OsThread::worker)
 }
 
-#[inline(never)]
-pub(crate) fn set_worker(worker: *const WorkerBase) {
-    // SAFETY: as in `enter`.
-    if let Some(os_thread) = unsafe { OS_THREAD.get().as_ref() } {
-        os_thread.set_worker(worker);
-    }
-}
-
 /// The running green thread's record, or null. Does not enter the runtime: a thread without a worker learns who it is
 /// without waiting for one.
 #[inline(never)]

@@ -3,7 +3,8 @@
 //! A worker that runs one thread for long looks neither at timers nor at its queue. While any worker is busy the monitor
 //! looks at the worker table, at least once every `timer_interval`, and exactly when something it watches comes due:
 //!
-//! - **M1** a thread has run for a time slice, or a timer is overdue: its preempt flag is set;
+//! - **M1** a thread has run for a time slice, or a timer is overdue: its preempt flag is set. What counts is that its worker
+//!   made no scheduling decision; a thread that passes safepoints holds it all the same;
 //! - **M2** it still runs a grace period later and somebody waits for the worker (or the overdue timer has waited for
 //!   `wake_wait`, and the thread has had `min_run`): if its OS thread sleeps in the kernel, the
 //!   worker is taken away (`held::take_from_blocked`); else the OS thread is interrupted, with a spare at the ready
@@ -17,12 +18,17 @@
 //! The monitor itself allocates nothing and waits for no lock that is held over an allocation (`pool`), so that it goes on
 //! whatever a preempted thread holds.
 //!
+//! It also tells them the time, roughly (`coarse_ns`), so that they need not read the clock for the sake of reports.
+//!
 //! While all workers sleep the monitor sleeps too, without a time limit.
 //!
 //! **Hazard.** The monitor falls asleep while a worker becomes busy.
 //! **Protocol.** Monitor: **G1** `asleep` = 1, **G2** fence, **G3** looks at the sleepers again, sleeps only if all
 //! sleep. Worker that wakes up: **G4** leaves the set of sleepers (a `SeqCst` exchange), **G5** reads
 //! `asleep`. It is the protocol of `idle` with the roles swapped.
+//!
+//! **Ordering.** The word is accessed SeqCst throughout, in one total order with the set of sleepers and the fence of
+//! G2; all of it lies off the hot path. The gauges of the worker table are Relaxed: what is seen twice is acted upon.
 
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering::*, fence};
@@ -33,6 +39,7 @@ use super::core::{Core, Parts, WorkerBase};
 use super::counters::Counters;
 use super::held;
 use super::os_thread::OsThread;
+use super::schedule::ROUNDS;
 use crate::os::{futex_wait_until, futex_wake, is_asleep_in_kernel, monotonic_ns};
 
 const AWAKE: u32 = 0;
@@ -89,8 +96,10 @@ pub(crate) struct Periods {
 /// What the monitor remembers of a worker.
 #[derive(Clone, Copy, Default)]
 struct Seen {
-    activity: u32,
-    /// When that activity was first seen.
+    /// Scheduling decisions, modulo [`ROUNDS`]: as much of them as the activity counter tells apart from
+    /// safepoints. Should a whole number of rounds pass between two looks, the worst is a needless request.
+    decisions: u32,
+    /// When that count was first seen.
     since_ns: u64,
     /// When the thread was asked to yield; 0: it was not.
     asked_ns: u64,
@@ -152,6 +161,7 @@ impl<P: Parts> Monitor<'_, P> {
         let sleepers = base.idle.sleepers();
         let mut stuck = false;
         for index in (0..base.worker_count).filter(|index| sleepers & (1 << index) == 0) {
+            base.worker(index).coarse_ns.store(clock, Relaxed);
             stuck |= self.look_at(index, now, overdue_since, queued);
         }
         for thread in held::free_running_with_worker(base) {
@@ -182,10 +192,10 @@ impl<P: Parts> Monitor<'_, P> {
         let worker = self.core.base.worker(index);
         let row = worker.row();
         // Relaxed: gauges.
-        let activity = row.activity_counter.load(Relaxed);
+        let decisions = row.activity_counter.load(Relaxed) % ROUNDS;
         let seen = &mut self.seen[index];
-        if activity != seen.activity || seen.since_ns == 0 {
-            *seen = Seen { activity, since_ns: now, asked_ns: 0 };
+        if decisions != seen.decisions || seen.since_ns == 0 {
+            *seen = Seen { decisions, since_ns: now, asked_ns: 0 };
             row.start_time_ns.store(now, Relaxed);
             return false;
         }

@@ -119,6 +119,7 @@ impl OsThread {
     #[inline(always)]
     pub(crate) fn deepen(&self) {
         self.depth.store(self.depth.load(Relaxed) + 1, Relaxed);
+        // ORDERING: for the compiler; E4 stands in for the processor's fence.
         compiler_fence(SeqCst);
     }
 

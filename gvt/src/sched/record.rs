@@ -6,7 +6,7 @@
 //!
 //! **Lifetime.** Records live in a table that is mapped as long as the runtime's core, so a stale
 //! pointer never faults; what a stale holder may conclude is limited by wait numbers (`wait`).
-//! `references` counts: the thread itself until its end, its `JoinHandle`, clones of its token, and each
+//! `references` counts: one that the thread and its `JoinHandle` share, clones of its token, and each
 //! thread it spawned (a child's token looks at its parent's). The last one to let go puts the
 //! record on a free list.
 //!
@@ -30,8 +30,8 @@ pub(crate) const INLINE_BYTES: usize = 64;
 
 /// `Metadata::flags`: the runtime shuts down and the thread is to unwind from its wait.
 pub(crate) const UNWIND: u8 = 1;
-/// `Metadata::flags`: a token of this thread was cloned, so it may be cancelled after its end.
-pub(crate) const TOKEN_CLONED: u8 = 2;
+/// `Metadata::flags`: the thread is changing its link to its parent; see `token`.
+pub(crate) const SKIPPING: u8 = 2;
 
 /// `Metadata::outcome`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

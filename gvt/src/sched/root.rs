@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{ContextSwitch, GvtState, MemoryError, SchedError};
 
-use super::core::{After, Parts, Worker, WorkerBase};
+use super::core::{After, CoreBase, Parts, Worker, WorkerBase};
 use super::join::{self, Ended};
 use super::local;
 use super::record::{EntryFn, Record, Step};
@@ -39,20 +39,44 @@ pub(crate) unsafe extern "C" fn root<P: Parts>(argument: *mut ()) -> ! {
 unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
     // SAFETY: C1.
     let base = unsafe { &*local::worker() };
-    record.meta.start_time_ns.store(base.coarse_ns.get(), Relaxed);
+    record.meta.start_time_ns.store(base.coarse_ns.load(Relaxed), Relaxed);
     local::leave();
     // SAFETY: C1; the closure was stored when the thread was spawned, and is run once.
     unsafe { entry(record)(record, Step::Run) };
-    // SAFETY: C1; its outcome is stored.
-    unsafe { announce_end(record) };
-    local::enter();
+    let slot = record.meta.slot.load(Relaxed);
+    loop {
+        if join::is_detached(&record.meta.join_waiters) {
+            // Its destructor is user code, so this is done outside the runtime.
+            // SAFETY: the outcome is stored, and the handle is gone, so nobody else can reach it.
+            unsafe { entry(record)(record, Step::DropResult) };
+            local::enter();
+            // SAFETY: a green thread runs on a worker.
+            let worker = unsafe { &*local::worker() };
+            // SAFETY: the references are the thread's, since it has no handle.
+            unsafe { let_go(record, GvtState::Finished, worker) };
+            break;
+        }
+        local::enter();
+        record.set_state(GvtState::Finished);
+        match join::end(&record.meta.join_waiters) {
+            // From here on the record is the handle's, and may be another thread's any moment.
+            Ended::Nobody => break,
+            Ended::Wake(waiter) => {
+                // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
+                unsafe { join::wake(waiter) };
+                break;
+            }
+            Ended::Detached => {
+                record.set_state(GvtState::Running);
+                local::leave();
+            }
+        }
+    }
     // Anew: the thread may have moved.
     // SAFETY: a green thread runs on a worker.
     let worker = unsafe { Worker::<P>::of(&*local::worker()) };
     let no_unwind = schedule::NoUnwind;
-    let slot = record.meta.slot.swap(u32::MAX, Relaxed);
-    // SAFETY: entered; it has just ended.
-    unsafe { retire(&worker.base, record, GvtState::Finished) };
+    worker.base.count_ended();
 
     // SAFETY: this OS thread carries the worker.
     let registers = match unsafe { pick(worker) } {
@@ -90,35 +114,24 @@ fn entry(record: &Record) -> EntryFn {
     unsafe { std::mem::transmute::<u64, EntryFn>(entry) }
 }
 
-/// Tells whoever waits for the thread's end, or drops the result that nobody waits for.
+/// Lets go of what a thread without a handle holds: the reference that the two shared, and those that it took
+/// for children and did not use.
 ///
 /// # Safety
 ///
-/// **C1**: `record`'s outcome is stored. Called outside the runtime, since a result's destructor is
-/// user code.
-unsafe fn announce_end(record: &Record) {
-    match join::end(&record.meta.join_waiters) {
-        Ended::Nobody => {}
-        // SAFETY: C1; the handle is gone, so nobody else can reach the result.
-        Ended::Detached => unsafe { entry(record)(record, Step::DropResult) },
-        // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
-        Ended::Wake(waiter) => unsafe { join::wake(waiter) },
-    }
+/// **C1**: this OS thread carries `worker`, inside the runtime; **C2**: the thread's end found it detached, and
+/// its outcome was dropped.
+unsafe fn let_go(record: &Record, state: GvtState, worker: &WorkerBase) {
+    record.set_state(state);
+    let count = own_references(record);
+    // SAFETY: C2: they are this thread's.
+    unsafe { release(record, count, Some(worker)) };
 }
 
-/// Counts a thread's end and lets go of what it held.
-///
-/// # Safety
-///
-/// **C1**: this OS thread carries `base`, inside the runtime; **C2**: the thread's end was announced.
-unsafe fn retire(base: &WorkerBase, record: &Record, state: GvtState) {
-    record.set_state(state);
-    base.count_ended();
-    // The thread's own reference, and those it took for children and did not use.
-    let unused = record.meta.children_credit.load(Relaxed);
-    record.meta.children_credit.store(0, Relaxed);
-    // SAFETY: they are this thread's.
-    unsafe { release(record, 1 + unused, Some(base)) };
+/// The references that go with the last of a thread and its handle.
+pub(crate) fn own_references(record: &Record) -> u32 {
+    // Relaxed: the thread's own; the handle reads it after the end, ordered by `join_waiters`.
+    1 + record.meta.children_credit.load(Relaxed)
 }
 
 /// Ends a thread that could not be given a stack: its handle's `join` says why.
@@ -128,17 +141,31 @@ unsafe fn retire(base: &WorkerBase, record: &Record, state: GvtState) {
 /// **C1**: this OS thread carries `worker`; **C2**: `record` was just picked and never ran.
 #[cold]
 pub(crate) unsafe fn refuse<P: Parts>(worker: &Worker<P>, record: &Record, error: MemoryError) {
-    // The closure's destructor is user code and must not run on the stack of another thread with
-    // the runtime entered; but it has no stack of its own. It runs here, guarded, with preemption
-    // off; it may not wait.
+    let base = &worker.base;
+    // The closure's destructor is user code, and has no stack of its own to run on. It runs here, on the
+    // stack of a thread that is about to leave, so it must not find a worker to park on: it runs as if
+    // outside the runtime, with preemption off.
+    // SAFETY: a worker's OS thread is one of the runtime's.
+    let os_thread = unsafe { &*local::os_thread() };
+    os_thread.set_worker(ptr::null());
     // SAFETY: C2.
     unsafe { entry(record)(record, Step::Refuse) };
+    os_thread.set_worker(base);
     // SAFETY: the closure is gone, so the storage is free.
     unsafe { record.put_panic(Box::new(SchedError::Memory(error))) };
-    // SAFETY: stored above.
-    unsafe { announce_end(record) };
-    // SAFETY: C1, announced.
-    unsafe { retire(&worker.base, record, GvtState::Cancelled) };
+    record.set_state(GvtState::Cancelled);
+    match join::end(&record.meta.join_waiters) {
+        Ended::Nobody => {}
+        // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
+        Ended::Wake(waiter) => unsafe { join::wake(waiter) },
+        Ended::Detached => {
+            // SAFETY: stored above, and nobody else can reach it. It is no user's type.
+            unsafe { entry(record)(record, Step::DropResult) };
+            // SAFETY: C1, dropped.
+            unsafe { let_go(record, GvtState::Cancelled, base) };
+        }
+    }
+    base.count_ended();
 }
 
 /// Lets go of `count` references to a record; the last frees it, and lets go of its parent's.
@@ -148,23 +175,51 @@ pub(crate) unsafe fn refuse<P: Parts>(worker: &Worker<P>, record: &Record, error
 /// **C1**: the references are the caller's.
 #[inline]
 pub(crate) unsafe fn release(record: &Record, count: u32, worker: Option<&WorkerBase>) {
+    if is_last(record, count) {
+        // SAFETY: the last reference.
+        unsafe { free(record, worker) };
+    }
+}
+
+/// Takes `count` off a record's references, unless they are all there are: then says so.
+#[inline]
+fn is_last(record: &Record, count: u32) -> bool {
     // ORDERING O1: Acquire on the shortcut, and the fence below, pair with the Release of the others
     // that let go: their last accesses happen before the record is reused.
     if record.meta.references.load(Acquire) != count
         && record.meta.references.fetch_sub(count, Release) != count
     {
-        return;
+        return false;
     }
     std::sync::atomic::fence(Acquire);
-    // SAFETY: the last reference.
-    unsafe { free(record, worker) };
+    true
 }
 
+/// Frees a record, then the ancestors that it was the last to refer to: one after the other, since a family
+/// may be deep.
+///
 /// # Safety
 ///
 /// **C1**: nobody refers to the record any more.
 unsafe fn free(record: &Record, worker: Option<&WorkerBase>) {
-    let core = record.core();
+    let mut record = record;
+    // SAFETY: C1, and then `is_last`.
+    while let Some((next, count)) = unsafe { free_one(record, worker) } {
+        if !is_last(next, count) {
+            return;
+        }
+        record = next;
+    }
+}
+
+/// Frees a record; returns references that are now to be let go of.
+///
+/// # Safety
+///
+/// C1 of [`free`].
+unsafe fn free_one<'a>(record: &Record, worker: Option<&'a WorkerBase>) -> Option<(&'a Record, u32)> {
+    // SAFETY: the core is there: the record is outstanding.
+    let core: &'a CoreBase = unsafe { &*ptr::from_ref(record.core()) };
     record.meta.references.store(0, Relaxed);
     if !record.meta.cold.load(Relaxed).is_null() {
         let _dumps = core.lifecycle.names.lock().unwrap();
@@ -177,37 +232,33 @@ unsafe fn free(record: &Record, worker: Option<&WorkerBase>) {
         Some(worker) if ptr::eq(worker.core, core) => {
             // SAFETY: this OS thread carries the worker, inside the runtime.
             core.table.release(record, Some(unsafe { &mut *worker.records.get() }));
-            if let Some(parent) = parent {
-                owe(worker, parent);
-            }
+            let parent = parent?;
+            if core.table.is_exact() { Some((parent, 1)) } else { owe(worker, parent) }
         }
         _ => {
             let last = core.table.release_outside(record, &core.lifecycle.orphans);
-            if let Some(parent) = parent {
-                // Then the parent is outstanding, so the core is there.
-                // SAFETY: the freed record held a reference to it.
-                unsafe { release(parent, 1, None) };
-            } else if last {
+            if last {
+                debug_assert!(parent.is_none(), "a parent is outstanding as long as its child");
                 // SAFETY: the runtime is gone and nobody refers to a record any more.
                 unsafe { (core.vtable.destroy)(core) };
             }
+            // If there is a parent it is outstanding, so the core is there.
+            parent.map(|parent| (parent, 1))
         }
     }
 }
 
 /// Notes a reference to let go of later: children of one parent end in a row, on several workers,
-/// and would all meet on the parent's counter.
-fn owe(worker: &WorkerBase, parent: &Record) {
+/// and would all meet on the parent's counter. Returns what was owed to another.
+fn owe<'a>(worker: &WorkerBase, parent: &Record) -> Option<(&'a Record, u32)> {
     let (owed_to, count) = worker.debt.get();
     if ptr::eq(owed_to, parent) {
         worker.debt.set((owed_to, count + 1));
-        return;
+        return None;
     }
     worker.debt.set((parent, 1));
-    if !owed_to.is_null() {
-        // SAFETY: the debt held them.
-        unsafe { release(&*owed_to, count, Some(worker)) };
-    }
+    // SAFETY: null, or kept by the debt.
+    unsafe { owed_to.as_ref() }.map(|owed_to| (owed_to, count))
 }
 
 /// Lets go of what is owed.

@@ -50,6 +50,7 @@ pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
         wait(worker);
     }
 
+    base.coarse_ns.store(core.now_ns(), Relaxed);
     row.is_parked.store(0, Relaxed);
     if core.base.idle.retract(base.index) == Retracted::Chosen {
         base.searching.set(true);
@@ -72,16 +73,12 @@ fn wait<P: Parts>(worker: &Worker<P>) {
     let watch = &core.base.timer_watch_ns;
     match core.timer.idle_wait() {
         IdleWait::Due => {}
-        IdleWait::Until(deadline) => {
-            // Relaxed: a hint that saves needless watchers. If two workers watch, one wakes for
-            // nothing; if a watcher leaves, the module's head says who takes over.
-            if deadline < watch.load(Relaxed) {
-                watch.store(deadline, Relaxed);
-                base.parker.sleep(Some(deadline));
-                let _ = watch.compare_exchange(deadline, u64::MAX, Relaxed, Relaxed);
-            } else {
-                base.parker.sleep(None);
-            }
+        // Relaxed: a hint that saves needless watchers. If two workers watch, one wakes for
+        // nothing; if a watcher leaves, the module's head says who takes over.
+        IdleWait::Until(deadline) if deadline < watch.load(Relaxed) => {
+            watch.store(deadline, Relaxed);
+            base.parker.sleep(Some(deadline));
+            let _ = watch.compare_exchange(deadline, u64::MAX, Relaxed, Relaxed);
         }
         IdleWait::Readable(descriptor) => {
             let me = base.index as u32 + 1;

@@ -75,6 +75,16 @@ impl RecordTable {
         })
     }
 
+    /// Whether the limit is exact: free records lie in one list, where everybody finds them.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.batch == 0
+    }
+
+    /// Threads that may be admitted at the most.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// The record at `id`, which must have been used.
     #[inline]
     pub(crate) fn get(&self, id: GvtId) -> &Record {
@@ -142,7 +152,9 @@ impl RecordTable {
         if to == from {
             return Err(SchedError::TooManyThreads { limit: self.limit });
         }
-        core.reserve_slots(to)?;
+        // A thread that ends lets go of its record first and of its slot when it has left it, so each worker may
+        // have one slot in use for which there is no thread.
+        core.reserve_slots(to + core.worker_count)?;
         for index in (from..to).rev() {
             let record = self.at(index as u32);
             // SAFETY: inside the array, beyond what was used so far; nobody refers to it.

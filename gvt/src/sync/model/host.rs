@@ -66,7 +66,7 @@ impl GreenWaker {
 
 struct Flag {
     fired: AtomicBool,
-    /// Not loom's: it only notices that the owner has left (N4).
+    /// Not loom's: it only notices that the owner has left (N4 of `list`).
     alive: std::sync::atomic::AtomicBool,
     thread: Thread,
 }

@@ -85,7 +85,10 @@ fn run<X: ContextSwitch>(entry: gvt_traits::Entry) -> Walk {
 
 /// The frames of a fresh stack are those from `entry` down, then at most the backend's own root.
 pub(super) fn ends_at_root<X: ContextSwitch>() -> Verdict {
-    let walk = run::<X>(walker::<X>);
+    // One pointer for both uses: a function may have several addresses.
+    let entry: gvt_traits::Entry = walker::<X>;
+    let walk = run::<X>(entry);
+    let entry = (entry as *const ()).addr();
     let violation = |what: String| Err(Violation::new("X4", what));
     if walk.functions.len() >= TOO_MANY {
         return violation(format!(
@@ -98,7 +101,6 @@ pub(super) fn ends_at_root<X: ContextSwitch>() -> Verdict {
             walk.outcome
         ));
     }
-    let entry = (walker::<X> as gvt_traits::Entry as *const ()).addr();
     let Some(place) = walk.functions.iter().position(|&function| function == entry) else {
         return violation(format!("a backtrace from a fresh stack lacks `entry`: {:x?}", walk.functions));
     };

@@ -2,7 +2,7 @@
 //!
 //! Each law takes a factory and builds pools of its own, so that laws do not disturb each other. All
 //! memory that a law touches lies within what `bounds` answered; guards are probed through system calls
-//! that report a fault instead of raising a signal.
+//! that report a fault instead of raising a signal. No law reserves more than it planned for, but for impossible numbers.
 //!
 //! **Not covered.** S2 can only be tested for what the laws do meanwhile; that physical memory really goes
 //! back to the system cannot be seen through the trait.
@@ -269,7 +269,7 @@ pub fn s6_too_large<F: Factory<Output: SlotAllocator>>(factory: &F) -> Verdict {
 /// S6: a pool that ran out of slots goes on as soon as one comes back, and can still grow. Passes where a pool
 /// does not run out within reason.
 pub fn s6_exhausted<F: Factory<Output: SlotAllocator>>(factory: &F) -> Verdict {
-    let mut rig = Rig::new(factory, 2, 64)?;
+    let mut rig = Rig::new(factory, 2, 10_000)?;
     rig.reserve(16)?;
     let mut refusal = None;
     for _ in 0..4096 {

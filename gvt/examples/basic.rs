@@ -1,0 +1,125 @@
+//! The first steps: spawn and join, panics, names and priorities, a scope, cancellation, sleeping.
+//!
+//!     cargo run --release -p gvt --example basic
+
+mod support;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use gvt::{Builder, Priority, Runtime, SchedulerConfig};
+use support::Checks;
+
+fn main() -> ExitCode {
+    let mut checks = Checks::default();
+    let runtime = match Runtime::try_new(SchedulerConfig::default()) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // `block_on` runs its closure as a green thread. It may borrow from this stack.
+    runtime.block_on(|| {
+        spawn_and_join(&mut checks);
+        panics_come_out_of_join(&mut checks);
+        names_and_priorities(&mut checks);
+        borrowing(&mut checks);
+        cancellation(&mut checks);
+        sleeping(&mut checks);
+    });
+    checks.finish()
+}
+
+fn spawn_and_join(checks: &mut Checks) {
+    println!("spawn and join");
+    let threads: Vec<_> = (1..=10u64)
+        .map(|i| {
+            gvt::spawn(move |_token| {
+                // A green thread is ordinary code. Where it waits, its worker runs others.
+                gvt::yield_now();
+                i * i
+            })
+        })
+        .collect();
+    let sum: u64 = threads.into_iter().map(|thread| thread.join().expect("it does not panic")).sum();
+    println!("  1² + … + 10² = {sum}");
+    checks.check(sum == 385, format_args!("ten threads add up to 385, not {sum}"));
+}
+
+fn panics_come_out_of_join(checks: &mut Checks) {
+    println!("a panic stays in its thread");
+    // Without a backtrace of what is meant to happen.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|info| {
+        println!("  the hook hears of it, at {}", info.location().expect("always there"))
+    }));
+    let outcome = gvt::spawn(|_| -> u32 { panic!("on purpose") }).join();
+    std::panic::set_hook(hook);
+    let text = outcome.as_ref().err().and_then(|payload| payload.downcast_ref::<&str>().copied());
+    println!("  join returns {}", if outcome.is_err() { "Err" } else { "Ok" });
+    checks.check(text == Some("on purpose"), "join returns the panic's payload");
+}
+
+fn names_and_priorities(checks: &mut Checks) {
+    println!("a name and a priority");
+    let thread = Builder::new()
+        .name("indexer")
+        .priority(Priority::Low)
+        .spawn(|_| (gvt::current_name(), gvt::current_priority(), gvt::current_id()));
+    match thread.map(|handle| handle.join()) {
+        Ok(Ok((name, priority, id))) => {
+            println!("  thread {id:?} is {name:?}, {priority:?}");
+            checks.check(name.as_deref() == Some("indexer"), "a thread knows its name");
+            checks.check(priority == Some(Priority::Low), "a thread knows its priority");
+        }
+        other => checks.check(false, format_args!("a named thread runs, not {other:?}")),
+    }
+}
+
+fn borrowing(checks: &mut Checks) {
+    println!("a scope's threads borrow");
+    let mut halves = [0u64; 2];
+    let numbers: Vec<u64> = (1..=1000).collect();
+    let (left, right) = numbers.split_at(500);
+    let [first, second] = &mut halves;
+    gvt::scope(|scope| {
+        scope.spawn(|_| *first = left.iter().sum());
+        scope.spawn(|_| *second = right.iter().sum());
+    });
+    println!("  {} + {} = {}", halves[0], halves[1], halves[0] + halves[1]);
+    checks.check(halves[0] + halves[1] == 500_500, "two halves add up to 500,500");
+}
+
+fn cancellation(checks: &mut Checks) {
+    println!("cancelling a thread cancels those that it spawned");
+    let parent = gvt::spawn(|token| {
+        let child = gvt::spawn(|token| {
+            let mut rounds = 0u64;
+            while !token.is_cancelled() {
+                rounds += 1;
+                gvt::sleep_ms(1);
+            }
+            rounds
+        });
+        while !token.is_cancelled() {
+            gvt::sleep_ms(1);
+        }
+        child.join().unwrap_or(0)
+    });
+    gvt::sleep_ms(20);
+    parent.token().cancel();
+    let rounds = parent.join();
+    println!("  the child made {rounds:?} rounds and stopped");
+    checks.check(rounds.is_ok_and(|rounds| rounds > 0), "the child ran until its parent was cancelled");
+}
+
+fn sleeping(checks: &mut Checks) {
+    println!("a thousand threads sleep at once");
+    let begin = Instant::now();
+    let threads: Vec<_> = (0..1000).map(|_| gvt::spawn(|_| gvt::sleep(Duration::from_millis(50)))).collect();
+    let woken = threads.into_iter().filter_map(|thread| thread.join().ok()).count();
+    println!("  {woken} sleeps of 50 ms took {:.0?} together", begin.elapsed());
+    checks.check(woken == 1000, "every sleeper wakes");
+    checks.check(begin.elapsed() >= Duration::from_millis(50), "a sleep is never short");
+}

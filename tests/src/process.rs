@@ -1,0 +1,308 @@
+//! What an end-to-end test needs of the process it runs in: children, gauges, a watchdog, seeds.
+//!
+//! A test that may end its process, or wants a limit or a quiet process of its own, runs its body in
+//! a [`Child`]: the test binary started anew, with this one test selected.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Tells a test binary which test's body it is to run, and nothing else.
+const MARK: &str = "GVT_CHILD";
+
+/// A test's body in a process of its own.
+///
+/// ```no_run
+/// use gvt_conformance::process::Child;
+///
+/// // In a test function called `it_aborts`:
+/// let ended = Child::of("it_aborts").run(|| std::process::abort());
+/// assert_eq!(ended.signal(), Some(6), "{ended}");
+/// ```
+#[derive(Debug)]
+pub struct Child {
+    test: &'static str,
+    command: Command,
+}
+
+/// How a [`Child`] ended.
+#[derive(Debug)]
+pub struct Ended {
+    status: ExitStatus,
+    /// What it wrote.
+    pub stdout: String,
+    /// What it complained of.
+    pub stderr: String,
+}
+
+impl Child {
+    /// A child that runs the body given to [`run`](Self::run) in `test`, which is the name of the
+    /// calling test function with its modules.
+    pub fn of(test: &'static str) -> Self {
+        let exe = std::env::current_exe().expect("a test binary knows its path");
+        let mut command = Command::new(exe);
+        command.args([test, "--exact", "--nocapture", "--test-threads=1", "--include-ignored"]);
+        command.env(MARK, test).env_remove("RUST_BACKTRACE").stdin(Stdio::null());
+        Child { test, command }
+    }
+
+    /// Whether this process is the child of `test`.
+    pub fn is_here(test: &str) -> bool {
+        std::env::var_os(MARK).as_deref() == Some(OsStr::new(test))
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Limits a resource, as `setrlimit` does, soft and hard.
+    pub fn limit(mut self, resource: libc::__rlimit_resource_t, most: u64) -> Self {
+        let set = move || {
+            let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+            // SAFETY: a valid structure.
+            match unsafe { libc::setrlimit(resource, &limit) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: `setrlimit` is async-signal-safe, and nothing else is done.
+        unsafe { self.command.pre_exec(set) };
+        self
+    }
+
+    /// In the child: runs `body` and ends the process. In the parent: waits for the child.
+    ///
+    /// # Panics
+    ///
+    /// If the child cannot be started.
+    pub fn run(mut self, body: impl FnOnce()) -> Ended {
+        if Self::is_here(self.test) {
+            let _watchdog = Watchdog::new();
+            body();
+            std::process::exit(0);
+        }
+        let output = self.command.output().expect("a test binary can be started anew");
+        Ended {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Ended {
+    /// The signal that ended it.
+    pub fn signal(&self) -> Option<i32> {
+        self.status.signal()
+    }
+
+    /// Its exit status.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// # Panics
+    ///
+    /// With all that it wrote, if it did not exit with status 0.
+    #[track_caller]
+    pub fn succeeded(self) -> Self {
+        assert_eq!(self.code(), Some(0), "{self}");
+        self
+    }
+
+    /// # Panics
+    ///
+    /// With all that it wrote, if its standard error does not contain `text`.
+    #[track_caller]
+    pub fn complained(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "no '{text}' in the child's stderr; {self}");
+        self
+    }
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Ended { status, stdout, stderr } = self;
+        write!(f, "the child ended with {status}\n--- its stdout\n{stdout}\n--- its stderr\n{stderr}---")
+    }
+}
+
+/// A number from `/proc/self/status`: `VmRSS`, `Threads`, …
+///
+/// # Panics
+///
+/// If there is no such field.
+pub fn status(field: &str) -> u64 {
+    let text = fs::read_to_string("/proc/self/status").expect("Linux has /proc");
+    number(&text, field).unwrap_or_else(|| panic!("/proc/self/status has no {field}"))
+}
+
+fn number(text: &str, field: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+/// OS threads of this process.
+pub fn os_threads() -> u64 {
+    status("Threads")
+}
+
+/// Open file descriptors of this process, the one that this look needs not counted.
+pub fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1))
+}
+
+/// How often OS threads of this process whose name begins with `prefix` went to sleep, summed, and
+/// how many of them there are.
+pub fn sleeps_of(prefix: &str) -> (u64, usize) {
+    let tasks = fs::read_dir("/proc/self/task").expect("Linux has /proc").flatten();
+    let texts = tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
+    let named = texts
+        .filter(|text| text.strip_prefix("Name:").is_some_and(|rest| rest.trim_start().starts_with(prefix)));
+    named.fold((0, 0), |(sleeps, count), text| {
+        (sleeps + number(&text, "voluntary_ctxt_switches").unwrap_or(0), count + 1)
+    })
+}
+
+/// Processor time of this process so far.
+pub fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid place for the result.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// From here on no OS thread of this process can start another: `clone` and `clone3` answer `EAGAIN`, as they
+/// do at the limit of `ulimit -u` (which does not bind root) or of a cgroup's `pids.max`.
+///
+/// # Panics
+///
+/// If the kernel refuses the filter.
+pub fn deny_new_os_threads() {
+    const LOAD_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let instruction = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut filter = [
+        instruction(LOAD_NUMBER, 0, 0, 0),
+        instruction(IF_EQUAL, 2, 0, libc::SYS_clone as u32),
+        instruction(IF_EQUAL, 1, 0, libc::SYS_clone3 as u32),
+        instruction(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+        instruction(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EAGAIN as u32),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the program is valid and copied by the kernel.
+    let answer = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_TSYNC,
+            &raw const program,
+        )
+    };
+    assert_eq!(answer, 0, "seccomp: {}", io::Error::last_os_error());
+}
+
+/// Looks at `gauge` until it says `true`; for what becomes true soon, but not at once. Gives up after
+/// twenty seconds and says whether it became true.
+pub fn becomes(mut gauge: impl FnMut() -> bool) -> bool {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(20) {
+        if gauge() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    false
+}
+
+/// Ends a process that hangs, so that a lost wake-up is a failure and not a wait for ever.
+#[derive(Debug)]
+pub struct Watchdog {
+    done: Arc<AtomicBool>,
+    thread: std::thread::Thread,
+}
+
+/// Until a watchdog bites: far longer than any test takes on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+impl Watchdog {
+    /// Watches until it is dropped.
+    #[track_caller]
+    #[allow(clippy::new_without_default, reason = "a default that starts an OS thread would surprise")]
+    pub fn new() -> Self {
+        Self::with_patience(PATIENCE)
+    }
+
+    /// Watches until it is dropped, for `patience` at the longest.
+    #[track_caller]
+    pub fn with_patience(patience: Duration) -> Self {
+        let place = std::panic::Location::caller();
+        let done = Arc::new(AtomicBool::new(false));
+        let seen = done.clone();
+        let watch = move || {
+            let begin = Instant::now();
+            while !seen.load(Acquire) {
+                let Some(left) = patience.checked_sub(begin.elapsed()) else {
+                    eprintln!("watchdog: still not done after {patience:?}: {place}");
+                    std::process::abort();
+                };
+                std::thread::park_timeout(left);
+            }
+        };
+        let handle = std::thread::Builder::new().name("watchdog".into()).spawn(watch);
+        let thread = handle.expect("an OS thread for the watchdog").thread().clone();
+        Watchdog { done, thread }
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        // Release pairs with the Acquire of the watchdog.
+        self.done.store(true, Release);
+        self.thread.unpark();
+    }
+}
+
+/// A small generator of random numbers (splitmix64) whose seed is printed and can be given again.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// Seeded by the environment variable `GVT_SEED`, or by the clock. Prints the seed for `what`;
+    /// the test harness shows that if the test fails.
+    pub fn from_environment(what: &str) -> Self {
+        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
+        let given = std::env::var("GVT_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = given.unwrap_or_else(|| Random(clock()).next());
+        println!("{what}: GVT_SEED={seed}");
+        Random(seed)
+    }
+
+    /// The generator of part `index`, independent of the others.
+    pub fn part(&self, index: u64) -> Self {
+        Random(Random(self.0 ^ index.wrapping_mul(0xD6E8_FEB8_6659_FD93)).next())
+    }
+
+    /// The next number.
+    #[allow(clippy::should_implement_trait, reason = "it never ends")]
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ mixed >> 31
+    }
+
+    /// A number below `below`.
+    pub fn below(&mut self, below: u64) -> u64 {
+        self.next() % below
+    }
+}

@@ -1,0 +1,129 @@
+//! Every clause number that is cited is defined.
+//!
+//! Where a citation may find its definition: in the same file; in `gvt-traits`; in a file that the same comment
+//! or paragraph, or the module head, names in backticks (`` W2 of `wait` ``), of the same package or, in a document, of any. A clause number
+//! alone in a string (`"T4"`) is a law's and must be a trait's, or of the same file.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::text::{clause_numbers, comment_blocks, defined_clauses, is_clause, lines, paragraphs};
+use crate::tree::{File, Finding, Tree};
+
+const CHECK: &str = "clauses";
+const TRAITS: &str = "gvt-traits";
+
+pub fn check(tree: &Tree) -> Vec<Finding> {
+    let defined: HashMap<&str, HashSet<&str>> =
+        tree.files.iter().map(|file| (file.path.as_str(), definitions(file))).collect();
+    let of_traits: HashSet<&str> = tree
+        .files
+        .iter()
+        .filter(|file| file.package() == TRAITS)
+        .flat_map(|file| &defined[file.path.as_str()])
+        .copied()
+        .collect();
+    let mut findings = Vec::new();
+    // The checks' own texts are about clauses, and cite none.
+    for file in tree.files.iter().filter(|file| file.package() != "xtask") {
+        let here = &defined[file.path.as_str()];
+        let blocks = if file.is_rust() { comment_blocks(&file.text) } else { paragraphs(&file.text) };
+        let head = blocks.first().filter(|block| file.is_rust() && block.says("//!")).cloned();
+        for block in blocks {
+            let says = |word: &str| block.says(word) || head.as_ref().is_some_and(|head| head.says(word));
+            let named = |number: &str| {
+                tree.rust().any(|other| {
+                    (file.is_document() || other.package() == file.package())
+                        && defined[other.path.as_str()].contains(number)
+                        && (says(&format!("`{}`", other.stem())) || says(&format!("`{}::", other.stem())))
+                })
+            };
+            for &(line, text) in &block.lines {
+                for number in clause_numbers(text) {
+                    if !here.contains(number) && !of_traits.contains(number) && !named(number) {
+                        let what = format!(
+                            "{number} is not defined here, nor in {TRAITS}, nor in a file that this comment names"
+                        );
+                        findings.push(Finding::new(CHECK, &file.path, line, what));
+                    }
+                }
+            }
+        }
+        if file.is_rust() {
+            findings.extend(laws(file, here, &of_traits));
+        }
+    }
+    findings
+}
+
+fn definitions(file: &File) -> HashSet<&str> {
+    if file.is_rust() {
+        lines(&file.text).flat_map(|line| defined_clauses(line.comment)).collect()
+    } else {
+        file.text.lines().flat_map(defined_clauses).collect()
+    }
+}
+
+fn laws<'a>(
+    file: &'a File,
+    here: &'a HashSet<&str>,
+    of_traits: &'a HashSet<&str>,
+) -> impl Iterator<Item = Finding> + use<'a> {
+    lines(&file.text).flat_map(move |line| {
+        let quoted = line.code.split('"').skip(1).step_by(2);
+        quoted.filter(|word| is_clause(word) && !of_traits.contains(word) && !here.contains(word)).map(
+            move |word| {
+                Finding::new(
+                    CHECK,
+                    &file.path,
+                    line.number,
+                    format!("no trait has a clause \"{word}\", nor is it defined here"),
+                )
+            },
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::made::tree;
+
+    fn findings(files: &[(&str, &str)]) -> Vec<String> {
+        let traits = ("gvt-traits/src/slots.rs", "/// - **S1 exclusive**: …\n/// **C1**: …\n");
+        let mut all = vec![traits];
+        all.extend_from_slice(files);
+        check(&tree(&all)).into_iter().map(|finding| finding.to_string()).collect()
+    }
+
+    #[test]
+    fn what_is_defined_may_be_cited() {
+        let wait = ("gvt/src/wait.rs", "//! **W2** whoever arrives.\n// W2, and O1\n// ORDERING O1: …\n");
+        let held = ("gvt/src/held.rs", "// By C1, and W2 of `wait`.\n");
+        let select = ("gvt/src/select.rs", "//! See `wait`.\n\nfn f() {} // W2\n");
+        let law = ("tests/src/laws.rs", "fn f() { Violation::new(\"S1\", \"…\") }\n");
+        let document = ("docs/A.md", "As S1 says, and W2 of `wait`.\n");
+        assert_eq!(findings(&[wait, held, select, law, document]), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_not_is_found() {
+        let found = findings(&[
+            ("gvt/src/wait.rs", "//! **W2** whoever arrives.\n"),
+            ("gvt/src/held.rs", "// By W2.\n// W9 of `wait`.\n"),
+            ("gvt-mem/src/a.rs", "// W2 of `wait`: of another package.\n"),
+            ("tests/src/laws.rs", "fn f() { Violation::new(\"S7\", \"…\") }\n"),
+            ("docs/A.md", "As S9 says.\n"),
+        ]);
+        let ends: Vec<_> = found.iter().map(|line| line.split(" is ").next().unwrap()).collect();
+        assert_eq!(
+            ends,
+            [
+                // W2 is found once: the comment that cites it names the file as well, in its second line.
+                "gvt/src/held.rs:2: clauses: W9",
+                "gvt-mem/src/a.rs:1: clauses: W2",
+                "tests/src/laws.rs:1: clauses: no trait has a clause \"S7\", nor",
+                "docs/A.md:1: clauses: S9",
+            ]
+        );
+    }
+}

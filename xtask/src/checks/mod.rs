@@ -1,0 +1,15 @@
+//! The checks, one a file. Each takes the tree and returns what it finds.
+
+mod clauses;
+mod graph;
+mod heads;
+mod links;
+mod mutants;
+mod ordering;
+mod size;
+
+use crate::tree::{Finding, Tree};
+
+/// All of them.
+pub const ALL: &[fn(&Tree) -> Vec<Finding>] =
+    &[clauses::check, graph::check, heads::check, links::check, mutants::check, ordering::check, size::check];

@@ -1,0 +1,69 @@
+//! `cargo xtask tidy`: checks of this repository that no compiler makes.
+//!
+//! | check | what it refuses |
+//! |---|---|
+//! | `clauses` | a clause number in a comment or document that is defined nowhere it could mean |
+//! | `graph` | a backend that depends on more than `gvt-traits`; other edges that the layout forbids |
+//! | `heads` | a source file without a module head |
+//! | `links` | a relative link in a document that leads nowhere |
+//! | `mutants` | a fault that no model is run with, or that is planted nowhere |
+//! | `ordering` | an atomic access above `Relaxed` without an `ORDERING` comment nearby |
+//! | `size` | a source file that has grown past one mechanism |
+//!
+//! The checks read text, not syntax. What they get wrong, or what has a reason to be as it is, stands in
+//! `xtask/allow.txt` with that reason; an entry that allows nothing any more is refused too.
+
+mod allow;
+mod checks;
+mod text;
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use allow::AllowList;
+use tree::{Finding, Tree};
+
+const USAGE: &str = "usage: cargo xtask tidy";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments != ["tidy"] {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    }
+    match tidy() {
+        Ok(findings) if findings.is_empty() => {
+            println!("tidy: {} checks, nothing to say", checks::ALL.len());
+            ExitCode::SUCCESS
+        }
+        Ok(findings) => {
+            findings.iter().for_each(|finding| println!("{finding}"));
+            println!("tidy: {} to mend, or to allow with a reason in {}", findings.len(), allow::FILE);
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("tidy: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn tidy() -> Result<Vec<Finding>, String> {
+    let root = root();
+    let tree = Tree::read(&root)?;
+    let mut allowed = AllowList::read(&root)?;
+    let mut findings: Vec<Finding> = checks::ALL
+        .iter()
+        .flat_map(|check| check(&tree))
+        .filter(|finding| !allowed.covers(finding))
+        .collect();
+    findings.extend(allowed.unused());
+    findings.sort();
+    Ok(findings)
+}
+
+fn root() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().expect("the package lies in the repository").to_owned()
+}
