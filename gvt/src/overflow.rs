@@ -57,13 +57,13 @@ fn report_if_overflow(address: usize) {
     if !(bottom.saturating_sub(gvt_traits::GUARD_SIZE)..bottom).contains(&address) {
         return;
     }
-    let mut text = Buffer { bytes: [0; 400], len: 0 };
+    let mut text = Buffer { bytes: [0; 640], len: 0 };
     let id = record.meta.unique_id.load(Relaxed);
     let name = record.name().unwrap_or("unnamed");
     let kib = (top - bottom) / 1024;
     let _ = write!(
         text,
-        "\ngreen thread {id} '{name}' has overflowed its stack of {kib} KiB; use less stack, or raise the \
+        "\ngreen thread {id} '{name:.100}' has overflowed its stack of {kib} KiB; use less stack, or raise the \
          slot size (`MmapSlots::slot_size`)\nfatal runtime error: stack overflow, aborting\n"
     );
     // SAFETY: the buffer's bytes are initialised.
@@ -104,7 +104,7 @@ fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) 
 }
 
 struct Buffer {
-    bytes: [u8; 400],
+    bytes: [u8; 640],
     len: usize,
 }
 

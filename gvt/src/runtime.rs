@@ -256,10 +256,14 @@ where
         // SAFETY: C1: joined below, before anything that `f` borrows can end. C2: no worker here. C3: the core
         // lives as long as `self`.
         let spawned = unsafe { thread::spawn_on(self.base(), None, None, move |_: &CancellationToken| f()) };
-        match spawned.map_err(|Refused(error, _)| error)?.join() {
+        let handle = spawned.map_err(|Refused(error, _)| error)?;
+        let ran = handle.wait_and_see();
+        match handle.join() {
             Ok(value) => Ok(value),
             Err(payload) => match payload.downcast::<SchedError>() {
-                Ok(error) => Err(*error),
+                // Ours; a payload of that type from `f` is the caller's.
+                Ok(error) if !ran => Err(*error),
+                Ok(payload) => std::panic::resume_unwind(payload),
                 Err(payload) => std::panic::resume_unwind(payload),
             },
         }
@@ -330,7 +334,8 @@ where
 
     fn end(mut self, unwind: bool, limit: Option<Duration>) -> Closed {
         let closed = self.close(unwind, limit);
-        std::mem::forget(self);
+        // Freed, or left to itself.
+        self.core = std::ptr::null();
         closed
     }
 
@@ -415,7 +420,9 @@ where
     S: Factory<Output: SlotAllocator>,
 {
     fn drop(&mut self) {
-        let _ = self.close(false, None);
+        if !self.core.is_null() {
+            let _ = self.close(false, None);
+        }
     }
 }
 
