@@ -6,12 +6,12 @@ mod no_preempt;
 mod registry;
 mod sync;
 
-#[cfg(not(loom))]
+#[cfg(not(all(loom, test)))]
 mod handler;
-#[cfg(not(loom))]
+#[cfg(not(all(loom, test)))]
 mod sigurg;
 
 pub use cooperative::Cooperative;
 pub use no_preempt::NoPreempt;
-#[cfg(not(loom))]
+#[cfg(not(all(loom, test)))]
 pub use sigurg::{Sigurg, SigurgPreemptor};

@@ -43,9 +43,9 @@ use gvt_traits::{InterruptHook, Interrupted};
 use crate::sync::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Mutant, fence, mutant, pause};
 
 /// Interrupts of one runtime that may be under way at once: one a worker.
-#[cfg(not(loom))]
+#[cfg(not(all(loom, test)))]
 const MARKS: usize = gvt_traits::MAX_WORKERS;
-#[cfg(loom)]
+#[cfg(all(loom, test))]
 const MARKS: usize = 1;
 
 /// No OS thread has this number.
@@ -88,12 +88,12 @@ pub(crate) enum Outcome {
 }
 
 impl Registry {
-    #[cfg(not(loom))]
+    #[cfg(not(all(loom, test)))]
     pub(crate) const fn new() -> Self {
         Registry { head: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    #[cfg(loom)]
+    #[cfg(all(loom, test))]
     pub(crate) fn new() -> Self {
         Registry { head: AtomicPtr::new(ptr::null_mut()) }
     }
@@ -261,6 +261,6 @@ impl Node {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(loom, test))]
 #[path = "registry_model.rs"]
 mod model;

@@ -13,6 +13,7 @@ use gvt_traits::{Factory, GvtId, Metadata, Plan, PushKind, ReadyQueue, Runnable,
 
 use crate::GoQueue;
 use crate::global::Global;
+use crate::ring::{self, Publish};
 
 const ROUNDS: usize = 2_000_000;
 
@@ -94,6 +95,18 @@ fn cost_of_a_yield() {
         queue_cost(&name, Plan::new(workers, 1), 1, PushKind::Wake);
         let name = format!("{workers} worker(s), 20 threads, wake (each displaces)");
         queue_cost(&name, Plan::new(workers, 20), 20, PushKind::Wake);
+    }
+    let (mut ring, _stealer) = ring::ring::<256>();
+    threads(200).for_each(|task| ring.push(task, Publish::Plainly).expect("room"));
+    let cost = ns(|| {
+        for _ in 0..ROUNDS {
+            let task = ring.pop().expect("never empty");
+            black_box(&mut ring).push(task, Publish::Plainly).expect("room");
+        }
+    });
+    println!("{:<52} {cost:6.1}", "the ring alone, 200 threads");
+    while let Some(task) = ring.pop() {
+        forget(task);
     }
     let fifo = Worker::new_fifo();
     threads(200).for_each(|task| fifo.push(task));

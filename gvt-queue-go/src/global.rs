@@ -14,8 +14,8 @@
 //!
 //! | | one by one | in batches of 64 |
 //! |---|---|---|
-//! | `Injector` | 38 / 30 | 23 / 21 |
-//! | this list | 28 / 33 | 8 / 9 |
+//! | `Injector` | 18 / 17 | 11 / 11 |
+//! | this list | 14 / 14 | 4 / 5 |
 //!
 //! Threads come here in batches from the rings and leave in batches to them; only `inject` is single.
 //!

@@ -226,8 +226,8 @@ pub(crate) struct WorkerBase {
     pub(crate) searching: Cell<bool>,
     /// Wake-ups since the last scheduling decision: the first is kept, the others are offered.
     pub(crate) wakes: Cell<u32>,
-    /// The clock as last read here.
-    pub(crate) coarse_ns: Cell<u64>,
+    /// The clock as last read here, or by the monitor for this worker. Relaxed: for people.
+    pub(crate) coarse_ns: AtomicU64,
     /// User-visible ids: the next, and the end of this worker's batch.
     pub(crate) ids: Cell<(u64, u64)>,
     /// References owed to a parent's record: which, and how many.
@@ -261,7 +261,7 @@ impl WorkerBase {
             handoff: Cell::new(ptr::null()),
             searching: Cell::new(false),
             wakes: Cell::new(0),
-            coarse_ns: Cell::new(0),
+            coarse_ns: AtomicU64::new(0),
             ids: Cell::new((0, 0)),
             debt: Cell::new((ptr::null(), 0)),
             records: UnsafeCell::new(RecordCache::new()),

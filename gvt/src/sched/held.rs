@@ -218,7 +218,7 @@ pub(crate) fn blocking<T>(f: impl FnOnce() -> T) -> T {
         Some(worker) => {
             let record = worker.current();
             record.meta.wait_reason.store(WaitReason::BlockingCall as u8, Relaxed);
-            record.meta.blocked_since_ns.store(worker.coarse_ns.get(), Relaxed);
+            record.meta.blocked_since_ns.store(worker.coarse_ns.load(Relaxed), Relaxed);
             record.set_state(GvtState::Blocked);
             // SAFETY: as above.
             let released = unsafe { (worker.vtable.release_worker)(worker) };

@@ -18,6 +18,8 @@
 //! The monitor itself allocates nothing and waits for no lock that is held over an allocation (`pool`), so that it goes on
 //! whatever a preempted thread holds.
 //!
+//! It also tells them the time, roughly (`coarse_ns`), so that they need not read the clock for the sake of reports.
+//!
 //! While all workers sleep the monitor sleeps too, without a time limit.
 //!
 //! **Hazard.** The monitor falls asleep while a worker becomes busy.
@@ -159,6 +161,7 @@ impl<P: Parts> Monitor<'_, P> {
         let sleepers = base.idle.sleepers();
         let mut stuck = false;
         for index in (0..base.worker_count).filter(|index| sleepers & (1 << index) == 0) {
+            base.worker(index).coarse_ns.store(clock, Relaxed);
             stuck |= self.look_at(index, now, overdue_since, queued);
         }
         for thread in held::free_running_with_worker(base) {

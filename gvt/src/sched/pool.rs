@@ -11,7 +11,7 @@
 
 use std::ptr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
 use std::time::Duration;
 
 use gvt_traits::WorkerError;
@@ -32,6 +32,8 @@ pub(crate) struct Pool {
     /// Places that were ever used.
     used: AtomicUsize,
     spare: Mutex<Vec<*const OsThread>>,
+    /// The runtime ends: nobody starts any more, and who becomes spare ends. Written under `spare`'s lock.
+    closed: AtomicBool,
     /// OS threads that there are.
     running: AtomicUsize,
 }
@@ -49,6 +51,7 @@ impl Pool {
             places: (0..limit).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
             used: AtomicUsize::new(0),
             spare: Mutex::new(Vec::with_capacity(limit)),
+            closed: AtomicBool::new(false),
             running: AtomicUsize::new(0),
         }
     }
@@ -59,6 +62,10 @@ impl Pool {
         main: impl FnOnce(&'static OsThread) + Send + 'static,
     ) -> Result<&'static OsThread, WorkerError> {
         let mut all = self.all.lock().unwrap();
+        // ORDERING O2: `join_all` closes before it takes this lock: whoever got in before is joined by it.
+        if self.closed.load(Acquire) {
+            return Err(WorkerError::ThreadCreation { running: self.running(), errno: libc::ECANCELED });
+        }
         let index = match all.iter().position(|handle| handle.as_ref().is_none_or(|h| h.is_finished())) {
             Some(index) => index,
             None if all.len() < self.places.len() => {
@@ -101,7 +108,12 @@ impl Pool {
     }
 
     pub(crate) fn add_spare(&self, os_thread: &OsThread) {
-        self.spare.lock().unwrap().push(os_thread);
+        let mut spare = self.spare.lock().unwrap();
+        if self.closed.load(Relaxed) {
+            os_thread.quit();
+        } else {
+            spare.push(os_thread);
+        }
     }
 
     /// Whether no spare is left, though there may be one more.
@@ -152,9 +164,14 @@ impl Pool {
 
     /// Ends and joins all. Every one must be spare, or on its way to end.
     pub(crate) fn join_all(&self) {
-        for place in self.spare.lock().unwrap().drain(..) {
-            // SAFETY: as in `take_spare`.
-            unsafe { &*place }.quit();
+        {
+            let mut spare = self.spare.lock().unwrap();
+            // ORDERING O2: Release pairs with the Acquire in `start`.
+            self.closed.store(true, Release);
+            for place in spare.drain(..) {
+                // SAFETY: as in `take_spare`.
+                unsafe { &*place }.quit();
+            }
         }
         let all = std::mem::take(&mut *self.all.lock().unwrap());
         for handle in all.into_iter().flatten() {

@@ -39,7 +39,7 @@ pub(crate) unsafe extern "C" fn root<P: Parts>(argument: *mut ()) -> ! {
 unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
     // SAFETY: C1.
     let base = unsafe { &*local::worker() };
-    record.meta.start_time_ns.store(base.coarse_ns.get(), Relaxed);
+    record.meta.start_time_ns.store(base.coarse_ns.load(Relaxed), Relaxed);
     local::leave();
     // SAFETY: C1; the closure was stored when the thread was spawned, and is run once.
     unsafe { entry(record)(record, Step::Run) };

@@ -176,7 +176,7 @@ pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
         return 0;
     };
     let now = core.now_ns();
-    worker.base.coarse_ns.set(now);
+    worker.base.coarse_ns.store(now, Relaxed);
     if deadline > now {
         return 0;
     }
@@ -457,7 +457,7 @@ unsafe fn park<P: Parts>(base: &WorkerBase) {
     let worker = unsafe { Worker::<P>::of(base) };
     let record = base.current();
     record.set_state(GvtState::Blocked);
-    record.meta.blocked_since_ns.store(base.coarse_ns.get(), Relaxed);
+    record.meta.blocked_since_ns.store(base.coarse_ns.load(Relaxed), Relaxed);
     if std::thread::panicking() {
         // SAFETY: C1.
         unsafe { held::park_held::<P>(worker, record) };
@@ -575,10 +575,13 @@ unsafe fn destroy<P: Parts>(base: *const CoreBase) {
 pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *const WorkerBase) -> bool {
     let no_unwind = NoUnwind;
     os_thread.set_worker(worker);
-    // SAFETY: C1.
-    unsafe { &*worker }.set_carrier(Some(os_thread));
-    // SAFETY: C1.
-    lifecycle::keep_spare(unsafe { Worker::<P>::of(&*worker) }.core());
+    {
+        // SAFETY: C1.
+        let worker = unsafe { Worker::<P>::of(&*worker) };
+        worker.base.set_carrier(Some(os_thread));
+        worker.base.coarse_ns.store(worker.core().now_ns(), Relaxed);
+        lifecycle::keep_spare(worker.core());
+    }
     let goes_on = loop {
         // Whichever worker this OS thread carries now: a held thread may have left with another.
         // SAFETY: C1.

@@ -50,6 +50,7 @@ pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
         wait(worker);
     }
 
+    base.coarse_ns.store(core.now_ns(), Relaxed);
     row.is_parked.store(0, Relaxed);
     if core.base.idle.retract(base.index) == Retracted::Chosen {
         base.searching.set(true);

@@ -175,6 +175,10 @@ pub fn p2_target<F: Factory<Output: Preemptor>>(factory: &F) -> Verdict {
         return violation("P2", format!("the hook ran {total} times for {ROUNDS} interrupts"));
     }
     let gone = targets.pop().expect("there are some").stop();
+    // Joining does not wait for the kernel's last word.
+    // SAFETY: signal 0 only asks.
+    let exists = || unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), gone.0, 0) == 0 };
+    assert!(eventually(|| !exists()), "an OS thread that was joined goes away");
     if backend.interrupt(gone) {
         return violation("P2", "`interrupt` of an OS thread that is gone returned `true`");
     }
