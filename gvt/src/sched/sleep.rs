@@ -84,7 +84,7 @@ fn wait<P: Parts>(worker: &Worker<P>) {
         // nothing; if a watcher leaves, the module's head says who takes over.
         IdleWait::Until(deadline) if deadline < watch.load(Relaxed) => {
             watch.store(deadline, Relaxed);
-            base.parker.sleep(Some(deadline));
+            base.parker.sleep(Some(deadline.max(base.fired_ns.get().saturating_add(MODERATION_NS))));
             let _ = watch.compare_exchange(deadline, u64::MAX, Relaxed, Relaxed);
         }
         IdleWait::Readable(descriptor) => {

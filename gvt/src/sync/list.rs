@@ -118,6 +118,7 @@ pub(crate) enum Waker {
     None,
     Green(GreenWaker),
     Os(OsWaker),
+    #[allow(dead_code, reason = "the wakers of futures, which are to come; the lists are ready for them")]
     Task(std::task::Waker),
 }
 
