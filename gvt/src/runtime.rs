@@ -380,12 +380,14 @@ unsafe fn start<A: Parts>(
     for worker in &this.workers {
         start_os_thread(this)?.give(&worker.base);
     }
+    // Some may be for ever; sums of them must fit.
+    let ns = |period: Duration| period.as_nanos().min(u128::from(u64::MAX / 8)) as u64;
     let periods = Periods {
-        time_slice_ns: config.time_slice.as_nanos() as u64,
-        grace_ns: config.grace_period.as_nanos() as u64,
-        timer_interval_ns: config.timer_interval.as_nanos() as u64,
-        wake_wait_ns: config.wake_wait.as_nanos() as u64,
-        min_run_ns: config.min_run.as_nanos() as u64,
+        time_slice_ns: ns(config.time_slice),
+        grace_ns: ns(config.grace_period),
+        timer_interval_ns: ns(config.timer_interval),
+        wake_wait_ns: ns(config.wake_wait),
+        min_run_ns: ns(config.min_run),
         strength: if config.enable_forced_preempt {
             this.preempt.strength()
         } else {
