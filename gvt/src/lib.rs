@@ -1,9 +1,9 @@
 #![doc = include_str!("../../README.md")]
 #![warn(missing_docs)]
+#![cfg_attr(loom, allow(dead_code, unused_imports, reason = "models run parts of the crate only"))]
 
 #[cfg(not(loom))]
 mod builder;
-#[cfg(not(loom))]
 pub mod channel;
 #[cfg(not(loom))]
 mod config;
@@ -20,7 +20,6 @@ mod runtime;
 mod sched;
 #[cfg(not(loom))]
 mod scope;
-#[cfg(not(loom))]
 mod sync;
 #[cfg(not(loom))]
 mod thread;

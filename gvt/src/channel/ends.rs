@@ -2,9 +2,11 @@
 //!
 //! **Protocol.** Each side counts its ends. **E1** The last end of a side disconnects the channel. **E2** The
 //! side that is gone second frees it: whoever sets `gone` and finds it set.
+//!
+//! **Evidence.** loom `models::*`; mutant `CountBlind` (E1 without a read-modify-write) fails.
 
+use crate::sync::shim::{AtomicBool, AtomicUsize, Mutant, Ordering::*, is_failing, mutant};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 
 pub(super) struct Shared<C> {
     senders: AtomicUsize,
@@ -74,15 +76,34 @@ impl<C, S: Side> End<C, S> {
     /// **C1**: the end is not used afterwards.
     pub(super) unsafe fn release(&self, disconnect: impl FnOnce(&C)) {
         // ORDERING O1: AcqRel: what every end did happens before the disconnection.
-        if S::count(self.shared()).fetch_sub(1, AcqRel) != 1 {
+        if is_failing() {
             return;
         }
-        disconnect(&self.shared().channel);
-        // ORDERING O2: AcqRel: what the side that went first did happens before the channel is freed.
-        if self.shared().gone.swap(true, AcqRel) {
-            // SAFETY: E2; it came from a box.
-            drop(unsafe { Box::from_raw(self.shared.as_ptr()) });
+        let before = if mutant(Mutant::CountBlind) {
+            let count = S::count(self.shared());
+            let before = count.load(SeqCst);
+            count.store(before - 1, SeqCst);
+            before
+        } else {
+            S::count(self.shared()).fetch_sub(1, AcqRel)
+        };
+        if before != 1 {
+            return;
         }
+        /// E2, also if a message's destructor panics.
+        struct Gone<C>(NonNull<Shared<C>>);
+        impl<C> Drop for Gone<C> {
+            fn drop(&mut self) {
+                // ORDERING O2: AcqRel: what the side that went first did happens before the channel is freed.
+                // SAFETY: E2.
+                if unsafe { self.0.as_ref() }.gone.swap(true, AcqRel) {
+                    // SAFETY: E2; it came from a box.
+                    drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+                }
+            }
+        }
+        let _gone = Gone(self.shared);
+        disconnect(&self.shared().channel);
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {

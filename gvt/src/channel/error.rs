@@ -47,7 +47,23 @@ pub enum RecvTimeoutError {
     Disconnected,
 }
 
-/// Methods and traits that the three errors with a message share.
+/// A [`try_select`](super::Select::try_select) found no operation ready.
+#[derive(PartialEq, Eq, Clone, Copy, Debug)]
+pub struct TrySelectError;
+
+/// In a [`select_timeout`](super::Select::select_timeout) no operation became ready in time.
+#[derive(PartialEq, Eq, Clone, Copy, Debug)]
+pub struct SelectTimeoutError;
+
+/// A [`try_ready`](super::Select::try_ready) found no operation ready.
+#[derive(PartialEq, Eq, Clone, Copy, Debug)]
+pub struct TryReadyError;
+
+/// In a [`ready_timeout`](super::Select::ready_timeout) no operation became ready in time.
+#[derive(PartialEq, Eq, Clone, Copy, Debug)]
+pub struct ReadyTimeoutError;
+
+/// Methods and traits that the errors with a message share.
 macro_rules! with_message {
     ($name:ident { $($variant:ident / $debug:literal / $ask:ident: $display:literal, $doc:literal);+ $(;)? }) => {
         impl<T> $name<T> {
@@ -176,3 +192,24 @@ impl fmt::Display for RecvError {
 }
 
 impl Error for RecvError {}
+
+macro_rules! unit {
+    ($($name:ident: $display:literal;)+) => {
+        $(
+            impl fmt::Display for $name {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.pad($display)
+                }
+            }
+
+            impl Error for $name {}
+        )+
+    };
+}
+
+unit! {
+    TrySelectError: "no operation is ready";
+    SelectTimeoutError: "no operation became ready in time";
+    TryReadyError: "no operation is ready";
+    ReadyTimeoutError: "no operation became ready in time";
+}

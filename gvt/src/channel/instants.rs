@@ -4,7 +4,10 @@
 
 use std::time::{Duration, Instant};
 
+use gvt_traits::WaitReason;
+
 use super::error::{RecvTimeoutError, TryRecvError};
+use super::select::sleep_until;
 use crate::sync::Lock;
 
 /// Delivers an instant when it has come.
@@ -58,7 +61,7 @@ impl Instants {
                 (Some(next), Some(deadline)) => Some(next.min(deadline)),
                 (next, deadline) => next.or(deadline),
             };
-            super::select::sleep_until(until);
+            sleep_until(until, WaitReason::ChannelRecv);
         }
     }
 }

@@ -24,16 +24,39 @@
 
 mod ends;
 mod error;
+mod instants;
 mod iter;
+#[cfg(all(test, loom))]
+mod models;
 mod queue;
 mod receiver;
+mod select;
+mod select_api;
+mod select_macro;
+mod selected;
 mod sender;
 mod state;
 
-pub use error::{RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError};
+use std::time::{Duration, Instant};
+
+pub use error::{
+    ReadyTimeoutError, RecvError, RecvTimeoutError, SelectTimeoutError, SendError, SendTimeoutError,
+    TryReadyError, TryRecvError, TrySelectError, TrySendError,
+};
 pub use iter::{IntoIter, Iter, TryIter};
 pub use receiver::Receiver;
+pub use select_api::{Select, SelectedOperation};
 pub use sender::Sender;
+
+#[doc(inline)]
+pub use crate::{select, select_biased};
+
+/// What `select!` expands to.
+#[doc(hidden)]
+pub mod __private {
+    pub use super::select::{Arm, Choice, Limit};
+    pub use super::select_api::select;
+}
 
 /// A channel for any number of messages: sending never waits.
 ///
@@ -69,4 +92,45 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 fn connect<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
     let (sending, receiving) = ends::new(queue::Channel::new(capacity));
     (Sender::new(sending), Receiver::new(receiving))
+}
+
+/// A channel that delivers one message, the instant `duration` from now, when it has come.
+///
+/// Context: anywhere. Costs no thread and no timer until somebody waits.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// use std::time::{Duration, Instant};
+/// let begin = Instant::now();
+/// let receiver = gvt::channel::after(Duration::from_millis(2));
+/// assert_eq!(receiver.recv().map(|instant| instant > begin), Ok(true));
+/// assert!(begin.elapsed() >= Duration::from_millis(2));
+/// # });
+/// ```
+pub fn after(duration: Duration) -> Receiver<Instant> {
+    Instant::now().checked_add(duration).map_or(never(), at)
+}
+
+/// A channel that delivers one message, `when`, when it has come.
+///
+/// Context: as [`after`].
+pub fn at(when: Instant) -> Receiver<Instant> {
+    Receiver::of_clock(instants::Instants::once(when))
+}
+
+/// A channel that delivers an instant every `duration`, the first `duration` from now.
+///
+/// It holds one message at the most: a tick that nobody takes delays the next one, so that ticks never come in a burst.
+///
+/// Context: as [`after`].
+pub fn tick(duration: Duration) -> Receiver<Instant> {
+    match Instant::now().checked_add(duration) {
+        Some(first) => Receiver::of_clock(instants::Instants::every(first, duration)),
+        None => never(),
+    }
+}
+
+/// A channel that never delivers anything, and is never disconnected: an arm of a select that is switched off.
+pub const fn never<T>() -> Receiver<T> {
+    Receiver::never()
 }

@@ -9,6 +9,7 @@
 //! go through the ring, and a receiver must look again after each wake-up.
 
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 use std::time::Instant;
 
 use gvt_traits::WaitReason;
@@ -235,10 +236,16 @@ impl<T> Channel<T> {
             drop(state);
             wakes.fire();
             if !more {
-                // Destructors of messages are user code: here, without the lock.
-                return;
+                break;
             }
         }
+        // Destructors of messages are user code: without the lock. If one panics, the messages after it are leaked, lest
+        // another one panics and aborts.
+        let mut discarded = ManuallyDrop::new(discarded);
+        while let Some(message) = discarded.pop_front() {
+            drop(message);
+        }
+        drop(ManuallyDrop::into_inner(discarded));
     }
 
     pub(super) fn len(&self) -> usize {

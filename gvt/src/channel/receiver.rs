@@ -2,16 +2,33 @@
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use gvt_traits::WaitReason;
 
 use super::ends::{End, Receiving};
 use super::error::*;
+use super::instants::Instants;
 use super::queue::{Channel, Discard};
+use super::select::{Handle, sleep_until};
+use super::selected::{Token, Wish};
+use crate::sync::Verdict;
+use crate::sync::list::Node;
 
 /// The receiving end of a channel. Clones receive from the same channel, each message once; when the last
 /// one is dropped, sending fails.
 pub struct Receiver<T> {
-    end: End<Channel<T>, Receiving>,
+    source: Source<T>,
+}
+
+/// Where messages come from.
+enum Source<T> {
+    Queue(End<Channel<T>, Receiving>),
+    /// The clock; with it what makes a message of an instant.
+    Clock(Arc<Instants>, fn(Instant) -> T),
+    /// Nowhere.
+    Never,
 }
 
 // SAFETY: an end passes messages between threads and never gives out a reference to one.
@@ -25,7 +42,11 @@ impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> Receiver<T> {
     pub(super) fn new(end: End<Channel<T>, Receiving>) -> Self {
-        Receiver { end }
+        Receiver { source: Source::Queue(end) }
+    }
+
+    pub(super) const fn never() -> Self {
+        Receiver { source: Source::Never }
     }
 
     /// Receives if that needs no waiting.
@@ -37,7 +58,11 @@ impl<T> Receiver<T> {
     /// Whether there is no message now, or never will be.
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        self.end.try_recv()
+        match &self.source {
+            Source::Queue(end) => end.try_recv(),
+            Source::Clock(instants, message) => instants.try_recv().map(message),
+            Source::Never => Err(TryRecvError::Empty),
+        }
     }
 
     /// Receives, and waits for a message if there is none.
@@ -50,7 +75,7 @@ impl<T> Receiver<T> {
     /// If the channel is empty and no sender is left.
     #[inline]
     pub fn recv(&self) -> Result<T, RecvError> {
-        self.end.recv(None).map_err(|_| RecvError)
+        self.recv_until(None).map_err(|_| RecvError)
     }
 
     /// [`recv`](Self::recv) that waits for `timeout` at the longest.
@@ -61,7 +86,7 @@ impl<T> Receiver<T> {
     ///
     /// Whether time ran out, or the channel is empty and no sender is left.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        self.end.recv(Instant::now().checked_add(timeout))
+        self.recv_until(Instant::now().checked_add(timeout))
     }
 
     /// [`recv`](Self::recv) that waits until `deadline` at the longest.
@@ -72,7 +97,21 @@ impl<T> Receiver<T> {
     ///
     /// As [`recv_timeout`](Self::recv_timeout).
     pub fn recv_deadline(&self, deadline: Instant) -> Result<T, RecvTimeoutError> {
-        self.end.recv(Some(deadline))
+        self.recv_until(Some(deadline))
+    }
+
+    #[inline]
+    fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        match &self.source {
+            Source::Queue(end) => end.recv(deadline),
+            Source::Clock(instants, message) => instants.recv(deadline).map(message),
+            Source::Never => loop {
+                sleep_until(deadline, WaitReason::ChannelRecv);
+                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    return Err(RecvTimeoutError::Timeout);
+                }
+            },
+        }
     }
 
     /// Whether the channel holds no message; always so with capacity 0.
@@ -87,30 +126,119 @@ impl<T> Receiver<T> {
 
     /// How many messages the channel holds.
     pub fn len(&self) -> usize {
-        self.end.len()
+        match &self.source {
+            Source::Queue(end) => end.len(),
+            Source::Clock(instants, _) => usize::from(instants.is_due()),
+            Source::Never => 0,
+        }
     }
 
     /// How many messages the channel can hold; `None`: any number.
     pub fn capacity(&self) -> Option<usize> {
-        self.end.capacity()
+        match &self.source {
+            Source::Queue(end) => end.capacity(),
+            Source::Clock(..) => Some(1),
+            Source::Never => Some(0),
+        }
     }
 
     /// Whether both receive from the same channel.
     pub fn same_channel(&self, other: &Receiver<T>) -> bool {
-        self.end.is_same(&other.end)
+        match (&self.source, &other.source) {
+            (Source::Queue(this), Source::Queue(other)) => this.is_same(other),
+            (Source::Clock(this, _), Source::Clock(other, _)) => Arc::ptr_eq(this, other),
+            (Source::Never, Source::Never) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Receiver<Instant> {
+    pub(super) fn of_clock(instants: Instants) -> Self {
+        Receiver { source: Source::Clock(Arc::new(instants), |instant| instant) }
+    }
+}
+
+impl<T> Receiver<T> {
+    /// A select's second step.
+    pub(super) fn complete(&self, token: Token) -> Result<T, RecvError> {
+        match (&self.source, token) {
+            (Source::Queue(end), token) => end.complete_receive(token),
+            (Source::Clock(_, message), Token::Instant(instant)) => Ok(message(instant)),
+            _ => Err(RecvError),
+        }
+    }
+}
+
+impl<T> Handle for Receiver<T> {
+    fn choose(&self) -> Option<Token> {
+        match &self.source {
+            Source::Queue(end) => end.choose_receive(),
+            Source::Clock(instants, _) => instants.try_recv().ok().map(Token::Instant),
+            Source::Never => None,
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        match &self.source {
+            Source::Queue(end) => end.can_receive(),
+            Source::Clock(instants, _) => instants.is_due(),
+            Source::Never => false,
+        }
+    }
+
+    unsafe fn enlist(&self, node: *mut Node, wish: Wish) -> bool {
+        match &self.source {
+            // SAFETY: the caller's C1.
+            Source::Queue(end) => unsafe { end.enlist_receive(node, wish) },
+            Source::Clock(instants, _) => !instants.is_due(),
+            Source::Never => true,
+        }
+    }
+
+    unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+        match &self.source {
+            // SAFETY: the caller's C1.
+            Source::Queue(end) => unsafe { end.withdraw(node) },
+            _ => Verdict::Waiting,
+        }
+    }
+
+    fn served(&self) -> Token {
+        Token::Message
+    }
+
+    fn abandon(&self, token: Token) {
+        if let Source::Queue(end) = &self.source {
+            end.abandon_receive(token);
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        match &self.source {
+            Source::Clock(instants, _) => instants.next(),
+            _ => None,
+        }
     }
 }
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
-        Receiver { end: self.end.again() }
+        let source = match &self.source {
+            Source::Queue(end) => Source::Queue(end.again()),
+            Source::Clock(instants, message) => Source::Clock(instants.clone(), *message),
+            Source::Never => Source::Never,
+        };
+        Receiver { source }
     }
 }
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        // SAFETY: C1: this is the end's end.
-        unsafe { self.end.release(|channel| channel.disconnect(Discard::Messages)) };
+        if let Source::Queue(end) = &self.source {
+            // SAFETY: C1: this is the end's end.
+            unsafe { end.release(|channel| channel.disconnect(Discard::Messages)) };
+        }
     }
 }
 

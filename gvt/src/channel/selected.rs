@@ -9,6 +9,7 @@ use super::error::*;
 use super::queue::Channel;
 use super::state::{Met, PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SENDERS, State, tell};
 use crate::sync::list::{Node, Wakes};
+use crate::sync::shim::{Mutant, mutant};
 use crate::sync::{Here, Verdict};
 
 /// What a chosen operation has reserved.
@@ -264,7 +265,7 @@ impl<T> Channel<T> {
         let here = state.here();
         // SAFETY: C1.
         let mine = unsafe { (*node).claim() };
-        if state.can_send(mine) {
+        if state.can_send(mine) && !mutant(Mutant::EnlistBlind) {
             return false;
         }
         let number = if wish == Wish::Operate { SENDERS } else { SEND_WATCHERS };
@@ -286,7 +287,7 @@ impl<T> Channel<T> {
         let here = state.here();
         // SAFETY: C1.
         let mine = unsafe { (*node).claim() };
-        if state.can_receive(mine) {
+        if state.can_receive(mine) && !mutant(Mutant::EnlistBlind) {
             return false;
         }
         let number = if wish == Wish::Operate { RECEIVERS } else { RECEIVE_WATCHERS };

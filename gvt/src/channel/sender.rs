@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 use super::ends::{End, Sending};
 use super::error::*;
 use super::queue::{Channel, Discard};
+use super::select::Handle;
+use super::selected::{Token, Wish};
+use crate::sync::Verdict;
+use crate::sync::list::Node;
 
 /// The sending end of a channel. Clones send into the same channel; when the last one is dropped, receivers
 /// learn that nothing more will come.
@@ -99,6 +103,45 @@ impl<T> Sender<T> {
     /// Whether both send into the same channel.
     pub fn same_channel(&self, other: &Sender<T>) -> bool {
         self.end.is_same(&other.end)
+    }
+}
+
+impl<T> Sender<T> {
+    /// A select's second step.
+    pub(super) fn complete(&self, token: Token, message: T) -> Result<(), SendError<T>> {
+        self.end.complete_send(token, message)
+    }
+}
+
+impl<T> Handle for Sender<T> {
+    fn choose(&self) -> Option<Token> {
+        self.end.choose_send()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.end.can_send()
+    }
+
+    unsafe fn enlist(&self, node: *mut Node, wish: Wish) -> bool {
+        // SAFETY: the caller's C1.
+        unsafe { self.end.enlist_send(node, wish) }
+    }
+
+    unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+        // SAFETY: the caller's C1.
+        unsafe { self.end.withdraw(node) }
+    }
+
+    fn served(&self) -> Token {
+        if self.end.capacity() == Some(0) { Token::Promise } else { Token::Room }
+    }
+
+    fn abandon(&self, token: Token) {
+        self.end.abandon_send(token);
+    }
+
+    fn next(&self) -> Option<Instant> {
+        None
     }
 }
 

@@ -18,10 +18,13 @@
 //! - **R6** a send without a buffer: a receiver. That one is *promised* a message: it waits on in a list of its own,
 //!   or, if it is itself in two steps, is counted in `expecting` until it comes. A promise names nobody; any message that is
 //!   promised serves any receiver that was. Who breaks a promise tells one of them to start over.
+//!
+//! **Evidence.** loom `models::*`; mutants `LetNobodyIn` (R2), `PickUncounted` (R4) fail them.
 
 use std::collections::VecDeque;
 
 use crate::sync::list::{BOUND, Claim, Waiter, Wakes};
+use crate::sync::shim::{Mutant, mutant};
 use crate::sync::{Here, List, Verdict, Wake};
 
 pub(super) const RECEIVERS: u8 = 0;
@@ -118,7 +121,7 @@ impl<T> State<T> {
             Some(slot) => *slot = Some(message),
             None => {
                 self.buffer.push_back(message);
-                self.picked += 1;
+                self.picked += usize::from(!mutant(Mutant::PickUncounted));
             }
         }
         waiter.end(Verdict::Served, here)
@@ -161,7 +164,7 @@ impl<T> State<T> {
     }
 
     fn let_in_slow(&mut self, here: Here) -> Option<Wake> {
-        if !self.has_room() {
+        if !self.has_room() || mutant(Mutant::LetNobodyIn) {
             return None;
         }
         let Some(mut waiter) = self.senders.take() else {
@@ -176,14 +179,6 @@ impl<T> State<T> {
             None => self.places += 1,
         }
         Some(waiter.end(Verdict::Served, here))
-    }
-
-    /// The same when receivers may wait: a place was given up that no message has taken.
-    pub(super) fn let_in_or_hand_over(&mut self, wakes: &mut Wakes, here: Here) {
-        if let Some(wake) = self.let_in(here) {
-            wakes.push(wake);
-        }
-        self.settle(wakes, here);
     }
 
     /// Hands messages that are there to receivers that wait.

@@ -187,6 +187,7 @@ pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
     if deadline > now {
         return 0;
     }
+    worker.base.fired_ns.set(now);
     let me = WorkerId::new(worker.base.index);
     let mut foreign = [false; 2];
     let fired = core.timer.expire(me, now, &mut |entry: TimerEntry| {

@@ -3,6 +3,7 @@
 //! The protocol of `list` is written against these few types, so that its models can run it on loom's OS
 //! threads (`models::host`).
 
+use std::hint::spin_loop;
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering::*};
@@ -129,6 +130,10 @@ const QUIET: u32 = 0;
 const FIRED: u32 = 1;
 const SLEEPING: u32 = 2;
 
+/// Before it sleeps, an OS thread looks so often with growing pauses, then so often with others let in between.
+const SPIN_ROUNDS: u32 = 6;
+const YIELD_ROUNDS: u32 = 4;
+
 /// What a waiting OS thread sleeps on.
 pub(crate) struct OsFlag {
     word: AtomicU32,
@@ -147,6 +152,9 @@ impl OsFlag {
 
     /// Sleeps until it is fired, at the longest until the deadline.
     pub(crate) fn wait(&self, deadline_ns: Option<u64>) {
+        if self.is_fired_soon() {
+            return;
+        }
         // ORDERING O1: as in `is_fired`, on failure.
         if self.word.compare_exchange(QUIET, SLEEPING, Relaxed, Acquire).is_err() {
             return;
@@ -158,6 +166,22 @@ impl OsFlag {
                 return;
             }
         }
+    }
+
+    /// Looks for a while before sleeping: OS threads that answer each other do so in less time than a sleep and its
+    /// wake-up take (some 4 µs on one core, 30 µs across cores).
+    fn is_fired_soon(&self) -> bool {
+        for round in 0..SPIN_ROUNDS + YIELD_ROUNDS {
+            if self.is_fired() {
+                return true;
+            }
+            if round < SPIN_ROUNDS {
+                (0..1 << round).for_each(|_| spin_loop());
+            } else {
+                std::thread::yield_now();
+            }
+        }
+        false
     }
 
     pub(crate) fn waker(&self) -> OsWaker {

@@ -25,7 +25,7 @@
 //!
 //! Lists are first in, first out.
 //!
-//! **Evidence.** loom `models::*`: mutants `ClaimBlind` (N5 by a plain store), `VerdictAfterWake` (N1 after N2),
+//! **Evidence.** loom `channel::models`: mutants `ClaimBlind` (N5 by a plain store), `NoVerdict` (N1),
 //! `LeaveUnfired` (N4).
 
 use std::cell::UnsafeCell;
@@ -37,7 +37,7 @@ use gvt_traits::WaitReason;
 
 use super::host::{self, Green, GreenWaker, Here, Inside, OsFlag, OsWaker};
 use super::lock::{Lock, LockGuard};
-use super::shim::{AtomicU32, Mutant, Ordering::*, mutant};
+use super::shim::{AtomicU32, Mutant, Ordering::*, is_failing, mutant};
 
 /// How a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,6 +118,7 @@ pub(crate) enum Waker {
     None,
     Green(GreenWaker),
     Os(OsWaker),
+    #[allow(dead_code, reason = "the wakers of futures, which are to come; the lists are ready for them")]
     Task(std::task::Waker),
 }
 
@@ -218,14 +219,8 @@ impl Claim {
             self.word.store(operation + FIRST, SeqCst);
             return open;
         }
-        // ORDERING O1: AcqRel: the waker is seen; what the claimer did is seen by `claimed` (and, since it is
-        // under the list's lock, by the owner's way through that).
+        // ORDERING O1: AcqRel: the waker is seen; what the claimer did is seen in `give_up`.
         self.word.compare_exchange(OPEN, operation + FIRST, AcqRel, Relaxed).is_ok()
-    }
-
-    fn claimed(&self) -> Option<u32> {
-        // ORDERING O1.
-        self.word.load(Acquire).checked_sub(FIRST)
     }
 
     /// The owner gives up; the operation if one was claimed before.
@@ -268,7 +263,7 @@ impl<V> Waiter<V> {
     #[inline]
     pub(crate) fn end(self, verdict: Verdict, here: Here) -> Wake {
         let foreign = matches!(self.waker, Waker::Green(waker) if waker.is_foreign(here));
-        if !mutant(Mutant::VerdictAfterWake) {
+        if !mutant(Mutant::NoVerdict) {
             // SAFETY: as in `slot`.
             unsafe {
                 (*self.node).verdict = verdict;
@@ -478,6 +473,9 @@ struct Unwound<'a, S, V> {
 
 impl<S, V> Drop for Unwound<'_, S, V> {
     fn drop(&mut self) {
+        if is_failing() {
+            return;
+        }
         let mut guard = self.lock.lock();
         // SAFETY: under the lock.
         let (list, verdict) = unsafe { ((*self.node).list, (*self.node).verdict) };
@@ -543,12 +541,5 @@ impl<'a> Several<'a> {
             wait_until_fired(self.flag);
         }
         claimed
-    }
-}
-
-impl Claim {
-    /// After a wait in several lists was unwound: gives up, and says what was claimed before.
-    pub(crate) fn abandon(&self) -> Option<u32> {
-        self.claimed().or_else(|| self.give_up())
     }
 }

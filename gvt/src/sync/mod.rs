@@ -26,6 +26,6 @@ mod lock;
 #[cfg(not(loom))]
 pub use mutex::{SchedMutex, SchedMutexGuard};
 
-pub(crate) use host::{Here, deadline_ns, has_passed};
+pub(crate) use host::{Here, OsFlag, deadline_ns, has_passed};
 pub(crate) use list::{List, Manner, Verdict, Wake, wait};
 pub(crate) use lock::{Lock, LockGuard};

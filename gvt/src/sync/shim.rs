@@ -13,10 +13,24 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering
 pub(crate) enum Mutant {
     /// `list`: N5 by a plain store.
     ClaimBlind = 1,
-    /// `list`: no verdict when the waiter is woken.
-    VerdictAfterWake = 2,
+    /// `list`: N1 without a verdict.
+    NoVerdict = 2,
     /// `list`: N4 without waiting for the flag.
     LeaveUnfired = 3,
+    /// `channel::select`: S2 without the look.
+    EnlistBlind = 4,
+    /// `channel::state`: R2 lets nobody in.
+    LetNobodyIn = 5,
+    /// `channel::state`: R4 does not count what was picked.
+    PickUncounted = 6,
+    /// `channel::ends`: E1 by a load and a store.
+    CountBlind = 7,
+}
+
+/// Whether a model has failed and its world is no more: destructors then leave it alone. Never so outside a model.
+#[inline(always)]
+pub(crate) fn is_failing() -> bool {
+    cfg!(loom) && std::thread::panicking()
 }
 
 #[cfg(not(loom))]

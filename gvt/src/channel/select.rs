@@ -1,0 +1,266 @@
+//! Waiting for the first of several operations.
+//!
+//! **Protocol.** **S1** Try each operation, in random order; one that need not wait is chosen. **S2** If none, put a node
+//! into the list of each, under that channel's lock looking again whether it must wait. **S3** Wait until somebody claims
+//! one of the nodes (N5 of `list`), or until the deadline, or not at all if S2 found one ready. **S4** Take all
+//! nodes back. What was claimed is chosen; otherwise start over with S1, unless the deadline has passed.
+//!
+//! **S5** Before it comes back with nothing it looks at all once more: while S1 went from one to the next, a message
+//! may have come to one that had been tried and been taken from one that had not, so that there never was a moment
+//! without any.
+//!
+//! A thread that tries (S1) has no node anywhere, so nobody can choose for it what it does not know of; two threads that
+//! both wait in S3 for each other cannot come about, since the second finds the first in S2.
+//!
+//! **Evidence.** loom `models::*`; mutant `EnlistBlind` (S2 without the look) fails.
+
+use std::cell::{Cell, UnsafeCell};
+use std::mem::MaybeUninit;
+use std::time::{Duration, Instant};
+
+use gvt_traits::WaitReason;
+
+use super::selected::{Token, Wish};
+use super::{Receiver, Sender};
+use crate::sync::list::{Claim, Node, Several};
+use crate::sync::shim::is_failing;
+use crate::sync::{OsFlag, Verdict, deadline_ns};
+
+/// One end of a channel as an operation of a select.
+pub(super) trait Handle {
+    /// Chooses the operation if it need not wait.
+    fn choose(&self) -> Option<Token>;
+    /// Whether it would be chosen.
+    fn is_ready(&self) -> bool;
+    /// Links a node unless the operation is ready; whether it is linked.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: the node stays where it is until `withdraw`.
+    unsafe fn enlist(&self, node: *mut Node, wish: Wish) -> bool;
+    /// Takes a node back; how its wait ended.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: `enlist` of this end answered `true` for the node.
+    unsafe fn withdraw(&self, node: *mut Node) -> Verdict;
+    /// What an operation has reserved that was served while it waited.
+    fn served(&self) -> Token;
+    /// Lets go of what was reserved.
+    fn abandon(&self, token: Token);
+    /// When the operation will become ready by itself.
+    fn next(&self) -> Option<Instant>;
+}
+
+/// How long to wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limit {
+    /// Not at all.
+    Now,
+    /// At the longest until then.
+    Until(Instant),
+    /// For ever.
+    Never,
+}
+
+impl Limit {
+    /// So long from now.
+    pub fn after(timeout: Duration) -> Self {
+        Instant::now().checked_add(timeout).map_or(Limit::Never, Limit::Until)
+    }
+}
+
+/// Which of several ready operations is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Choice {
+    /// Any, each as likely as the others.
+    Fair,
+    /// The one that was named first.
+    First,
+}
+
+/// One operation of a select.
+pub struct Arm<'a> {
+    handle: &'a dyn Handle,
+    /// What it is called outside.
+    pub(super) index: usize,
+    /// The end that it is about.
+    pub(super) end: *const (),
+    /// Written before it is linked. Has nothing to drop.
+    node: UnsafeCell<MaybeUninit<Node>>,
+}
+
+impl<'a> Arm<'a> {
+    pub(super) fn new(handle: &'a dyn Handle, end: *const (), index: usize) -> Self {
+        Arm { handle, index, end, node: UnsafeCell::new(MaybeUninit::uninit()) }
+    }
+
+    /// A send.
+    pub fn send<T>(sender: &'a Sender<T>) -> Self {
+        Self::new(sender, std::ptr::from_ref(sender).cast(), 0)
+    }
+
+    /// A receive.
+    pub fn receive<T>(receiver: &'a Receiver<T>) -> Self {
+        Self::new(receiver, std::ptr::from_ref(receiver).cast(), 0)
+    }
+}
+
+impl Clone for Arm<'_> {
+    fn clone(&self) -> Self {
+        Self::new(self.handle, self.end, self.index)
+    }
+}
+
+/// A chosen operation, to be completed or abandoned.
+pub(super) struct Chosen<'a> {
+    pub(super) handle: &'a dyn Handle,
+    pub(super) token: Token,
+    pub(super) index: usize,
+    pub(super) end: *const (),
+}
+
+impl<'a> Chosen<'a> {
+    fn new(arm: &Arm<'a>, token: Token) -> Self {
+        Chosen { handle: arm.handle, token, index: arm.index, end: arm.end }
+    }
+}
+
+/// Chooses an operation, or finds one that is ready (`wish`); `None` when the limit came first.
+pub(super) fn run<'a>(arms: &mut [Arm<'a>], limit: Limit, wish: Wish, choice: Choice) -> Option<Chosen<'a>> {
+    if choice == Choice::Fair {
+        shuffle(arms);
+    }
+    loop {
+        // S1.
+        for arm in &*arms {
+            let token = match wish {
+                Wish::Operate => arm.handle.choose(),
+                Wish::Watch => arm.handle.is_ready().then_some(Token::Ready),
+            };
+            if let Some(token) = token {
+                return Some(Chosen::new(arm, token));
+            }
+        }
+        let deadline = match limit {
+            Limit::Never => None,
+            Limit::Until(deadline) if Instant::now() < deadline => Some(deadline),
+            // S5.
+            _ if !arms.iter().any(|arm| arm.handle.is_ready()) => return None,
+            _ => continue,
+        };
+        if let Some(chosen) = wait(arms, deadline, wish) {
+            return Some(chosen);
+        }
+        if cfg!(loom) && limit != Limit::Never {
+            // In models every deadline passes while it is waited for.
+            return None;
+        }
+    }
+}
+
+/// S2 to S4.
+fn wait<'a>(arms: &mut [Arm<'a>], limit: Option<Instant>, wish: Wish) -> Option<Chosen<'a>> {
+    let claim = Claim::new();
+    let flag = OsFlag::new();
+    let several = Several::new(&claim, &flag, WaitReason::Select);
+    let mut enlisted = Enlisted { arms, count: 0, claim: &claim, wish };
+    let mut deadline = limit;
+    let mut ready = false;
+    for (operation, arm) in enlisted.arms.iter().enumerate() {
+        let node = arm.node.get().cast::<Node>();
+        // SAFETY: not linked; this thread's alone.
+        unsafe { node.write(Node::of_several(&claim, operation as u32)) };
+        // SAFETY: C1: arms are not moved before `withdraw`.
+        if !unsafe { arm.handle.enlist(node, wish) } {
+            ready = true;
+            break;
+        }
+        enlisted.count += 1;
+        if let Some(next) = arm.handle.next() {
+            deadline = Some(deadline.map_or(next, |deadline| deadline.min(next)));
+        }
+    }
+    let claimed = if ready { several.give_up() } else { several.park(deadline.map(deadline_ns)) };
+    let chosen = enlisted.withdraw(claimed);
+    std::mem::forget(enlisted);
+    chosen
+}
+
+/// Operations whose nodes are linked.
+struct Enlisted<'r, 'a> {
+    arms: &'r mut [Arm<'a>],
+    count: usize,
+    claim: &'r Claim,
+    wish: Wish,
+}
+
+impl<'a> Enlisted<'_, 'a> {
+    /// S4.
+    fn withdraw(&mut self, claimed: Option<u32>) -> Option<Chosen<'a>> {
+        let mut chosen = None;
+        for (operation, arm) in self.arms.iter().enumerate().take(self.count) {
+            // SAFETY: C1: linked by `wait`.
+            let verdict = unsafe { arm.handle.withdraw(arm.node.get().cast()) };
+            if claimed == Some(operation as u32) {
+                let token = match (self.wish, verdict) {
+                    (Wish::Watch, _) => Token::Ready,
+                    (Wish::Operate, Verdict::Closed) => Token::Closed,
+                    (Wish::Operate, _) => arm.handle.served(),
+                };
+                chosen = Some(Chosen::new(arm, token));
+            }
+        }
+        chosen
+    }
+}
+
+impl Drop for Enlisted<'_, '_> {
+    /// The wait was unwound.
+    fn drop(&mut self) {
+        if is_failing() {
+            return;
+        }
+        let claimed = self.claim.give_up();
+        if let Some(chosen) = self.withdraw(claimed)
+            && self.wish == Wish::Operate
+        {
+            chosen.handle.abandon(chosen.token);
+        }
+    }
+}
+
+/// Sleeps until then; `None`: for ever.
+pub(super) fn sleep_until(deadline: Option<Instant>, reason: WaitReason) {
+    let claim = Claim::new();
+    let flag = OsFlag::new();
+    Several::new(&claim, &flag, reason).park(deadline.map(deadline_ns));
+}
+
+fn shuffle(arms: &mut [Arm<'_>]) {
+    for i in (1..arms.len()).rev() {
+        arms.swap(i, random_below(i + 1));
+    }
+}
+
+/// A random number below `n`, from a generator that each OS thread has.
+#[inline(never)]
+fn random_below(n: usize) -> usize {
+    thread_local! {
+        static STATE: Cell<u64> = const { Cell::new(0) };
+    }
+    STATE.with(|state| {
+        let mut x = state.get();
+        if x == 0 {
+            // Different on each OS thread; odd, so never 0.
+            x = (&raw const *state as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        }
+        // xorshift64* (Marsaglia; Vigna).
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        state.set(x);
+        let high = x.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32;
+        ((high * n as u64) >> 32) as usize
+    })
+}
