@@ -183,10 +183,6 @@ impl Wakes {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
-
     /// After unlocking.
     pub(crate) fn fire(self) {
         for wake in self.first.into_iter().chain(self.others) {
