@@ -20,7 +20,7 @@ mod runtime;
 mod sched;
 #[cfg(not(loom))]
 mod scope;
-mod sync;
+pub mod sync;
 #[cfg(not(loom))]
 mod thread;
 #[cfg(not(loom))]

@@ -56,17 +56,21 @@ fn finish<T>(guard: LockGuard<'_, State<T>>, wake: Option<Wake>) {
 }
 
 impl<T> Channel<T> {
-    const SEND: Manner<State<T>, T> = Manner {
+    const SEND: Manner<(), State<T>, T> = Manner {
         list: |state, _| &mut state.senders,
         reason: WaitReason::ChannelSend,
         // Sent already; or refused, and then it goes with its owner's frame.
-        abandon: |_, _, _, _| None,
+        abandon: |_, _, _, _, _, _| {},
     };
 
-    const RECEIVE: Manner<State<T>, T> = Manner {
+    const RECEIVE: Manner<(), State<T>, T> = Manner {
         list: |state, number| if number == PROMISED { &mut state.promised } else { &mut state.receivers },
         reason: WaitReason::ChannelRecv,
-        abandon: |state, slot, _, here| state.give_back(slot.take()?, here),
+        abandon: |_, state, slot, _, wakes, here| {
+            if let Some(message) = slot.take() {
+                state.give_back(message, wakes, here);
+            }
+        },
     };
 
     pub(super) fn new(capacity: Option<usize>) -> Self {
@@ -125,7 +129,7 @@ impl<T> Channel<T> {
             tell(&mut state.receive_watchers, here);
         }
         let mut slot = Some(message);
-        let verdict = wait(state, &Self::SEND, SENDERS, &mut slot, deadline.map(deadline_ns));
+        let verdict = wait(&(), state, &Self::SEND, SENDERS, &mut slot, deadline.map(deadline_ns));
         match (verdict, slot) {
             (Verdict::Served, _) => Ok(()),
             (Verdict::TimedOut, Some(message)) => Err(SendTimeoutError::Timeout(message)),
@@ -207,38 +211,31 @@ impl<T> Channel<T> {
         deadline_ns: Option<u64>,
     ) -> Result<T, Verdict> {
         let mut slot = None;
-        let verdict = wait(state, &Self::RECEIVE, number, &mut slot, deadline_ns);
+        let verdict = wait(&(), state, &Self::RECEIVE, number, &mut slot, deadline_ns);
         slot.ok_or(verdict)
     }
 
     /// The last receiver or the last sender is gone.
     pub(super) fn disconnect(&self, discard: Discard) {
         let mut discarded = VecDeque::new();
-        loop {
-            let mut state = self.state.lock();
-            let here = state.here();
-            state.disconnected = true;
-            if discard == Discard::Messages {
-                discarded.append(&mut state.buffer);
-            }
-            tell(&mut state.receive_watchers, here);
-            tell(&mut state.send_watchers, here);
-            let mut wakes = Wakes::new();
-            let mut more = true;
-            while more && !wakes.is_full() {
-                // Promised receivers wait for a sender that is there.
-                let waiter = state.receivers.take();
-                match waiter.or_else(|| state.senders.take()) {
-                    Some(waiter) => wakes.push(waiter.end(Verdict::Closed, here)),
-                    None => more = false,
-                }
-            }
-            drop(state);
-            wakes.fire();
-            if !more {
-                break;
-            }
+        let mut wakes = Wakes::new();
+        let mut state = self.state.lock();
+        let here = state.here();
+        state.disconnected = true;
+        if discard == Discard::Messages {
+            discarded.append(&mut state.buffer);
         }
+        tell(&mut state.receive_watchers, here);
+        tell(&mut state.send_watchers, here);
+        // Promised receivers wait for a sender that is there.
+        while let Some(receiver) = state.receivers.take() {
+            wakes.push(receiver.end(Verdict::Closed, here));
+        }
+        while let Some(sender) = state.senders.take() {
+            wakes.push(sender.end(Verdict::Closed, here));
+        }
+        drop(state);
+        wakes.fire();
         // Destructors of messages are user code: without the lock. If one panics, the messages after it are leaked, lest
         // another one panics and aborts.
         let mut discarded = ManuallyDrop::new(discarded);

@@ -183,7 +183,7 @@ impl<T> State<T> {
 
     /// Hands messages that are there to receivers that wait.
     pub(super) fn settle(&mut self, wakes: &mut Wakes, here: Here) {
-        while self.available() > 0 && !self.receivers.is_empty() && !wakes.is_full() {
+        while self.available() > 0 && !self.receivers.is_empty() {
             let Some(waiter) = self.receivers.take() else {
                 return;
             };
@@ -210,15 +210,12 @@ impl<T> State<T> {
     }
 
     /// R3.
-    pub(super) fn give_back(&mut self, message: T, here: Here) -> Option<Wake> {
+    pub(super) fn give_back(&mut self, message: T, wakes: &mut Wakes, here: Here) {
         match self.hand_over(message, here) {
-            Ok(wake) => Some(wake),
+            Ok(wake) => wakes.push(wake),
             Err(message) => {
                 self.buffer.push_front(message);
-                if !self.receive_watchers.is_empty() {
-                    tell(&mut self.receive_watchers, here);
-                }
-                None
+                tell(&mut self.receive_watchers, here);
             }
         }
     }

@@ -209,3 +209,24 @@ impl OsWaker {
 }
 
 pub(crate) use crate::time::{deadline_ns, has_passed, now_ns};
+
+pub(crate) use crate::os::monotonic_coarse_ns as coarse_ns;
+pub(crate) use std::hint::spin_loop as spin;
+
+/// A number that no other thread has at the same time.
+#[cfg(debug_assertions)]
+pub(crate) fn me() -> u64 {
+    match crate::park::current() {
+        Some(record) => record.meta.unique_id.load(Relaxed) << 1 | 1,
+        None => os_me(),
+    }
+}
+
+#[cfg(debug_assertions)]
+#[inline(never)]
+fn os_me() -> u64 {
+    thread_local! {
+        static PLACE: u8 = const { 0 };
+    }
+    PLACE.with(|place| (&raw const *place as u64) << 1)
+}

@@ -58,6 +58,8 @@ pub(crate) enum Verdict {
 const NOWHERE: u8 = u8::MAX;
 /// In the number of a list: its waiters have been promised something and stay beyond their deadline.
 pub(crate) const BOUND: u8 = 0x40;
+/// In the number of a list, when a wait begins: it goes to the front.
+pub(crate) const FRONT: u8 = 0x20;
 
 /// A waiter's place in a list.
 pub(crate) struct Node {
@@ -159,39 +161,32 @@ impl Wake {
     }
 }
 
-/// Several waiters to be woken after unlocking; foreign ones are woken when they are put in (N2).
+/// Waiters to be woken after unlocking; foreign ones are woken when they are put in (N2).
 pub(crate) struct Wakes {
-    wakes: [Option<Wake>; Wakes::ROOM],
-    len: usize,
+    first: Option<Wake>,
+    others: Vec<Wake>,
 }
 
 impl Wakes {
-    const ROOM: usize = 16;
-
-    pub(crate) fn new() -> Self {
-        Wakes { wakes: [const { None }; Wakes::ROOM], len: 0 }
+    pub(crate) const fn new() -> Self {
+        Wakes { first: None, others: Vec::new() }
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.len == Wakes::ROOM
-    }
-
-    /// There must be room; the caller holds the lock.
+    /// The caller holds the lock.
     pub(crate) fn push(&mut self, wake: Wake) {
         if wake.foreign {
             wake.fire_locked();
+        } else if self.first.is_none() {
+            self.first = Some(wake);
         } else {
-            self.wakes[self.len] = Some(wake);
-            self.len += 1;
+            self.others.push(wake);
         }
     }
 
     /// After unlocking.
-    pub(crate) fn fire(mut self) {
-        for wake in &mut self.wakes[..self.len] {
-            if let Some(wake) = wake.take() {
-                wake.fire_locked();
-            }
+    pub(crate) fn fire(self) {
+        for wake in self.first.into_iter().chain(self.others) {
+            wake.fire_locked();
         }
     }
 }
@@ -307,6 +302,13 @@ impl<V> List<V> {
         false
     }
 
+    /// What is in the first waiter's slot. Not for lists with nodes of several.
+    #[inline]
+    pub(crate) fn first_slot(&self) -> Option<&V> {
+        // SAFETY: linked nodes are alive, and the caller holds the lock; the slot is an `Option<V>` (`push`).
+        unsafe { self.head.as_ref()?.slot.cast::<Option<V>>().as_ref()?.as_ref() }
+    }
+
     /// Takes the first waiter out (N1, N5).
     #[inline]
     pub(crate) fn take(&mut self) -> Option<Waiter<V>> {
@@ -350,6 +352,26 @@ impl<V> List<V> {
         self.tail = node;
     }
 
+    /// [`push`](Self::push) to the front.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    unsafe fn push_front(&mut self, node: *mut Node, number: u8) {
+        // SAFETY: C1, C2.
+        unsafe {
+            (*node).previous = ptr::null_mut();
+            (*node).next = self.head;
+            (*node).list = number;
+            if self.head.is_null() {
+                self.tail = node;
+            } else {
+                (*self.head).previous = node;
+            }
+        }
+        self.head = node;
+    }
+
     /// # Safety
     ///
     /// **C1**: `node` is in this list. **C2**: the caller holds the lock.
@@ -375,33 +397,56 @@ impl<V> List<V> {
 }
 
 /// How a primitive waits.
-pub(crate) struct Manner<S, V> {
+pub(crate) struct Manner<C, S, V> {
     /// Its lists, by number.
     pub(crate) list: fn(&mut S, u8) -> &mut List<V>,
     pub(crate) reason: WaitReason,
-    /// Called with the primitive locked if the wait is unwound after it was taken, with how it ended: what was in the
-    /// slot must not be lost, nor a wake-up that others wait for.
-    pub(crate) abandon: fn(&mut S, &mut Option<V>, Verdict, Here) -> Option<Wake>,
+    /// Called with the primitive locked when the wait is unwound: either it was taken, and what is in the slot, or what
+    /// else it was given, must not be lost; or the verdict is `Waiting`, and it left its list.
+    pub(crate) abandon: fn(&C, &mut S, &mut Option<V>, Verdict, &mut Wakes, Here),
 }
 
 /// Waits in list `number` of a locked primitive.
 ///
-/// `slot` is what the waiter brings, or what it will be given.
+/// `slot` is what the waiter brings, or what it will be given. `primitive` is what `abandon` gets.
 ///
 /// Context: a green thread or an OS thread. Unwinds at shutdown.
-pub(crate) fn wait<S, V>(
+#[inline]
+pub(crate) fn wait<C, S, V>(
+    primitive: &C,
+    guard: LockGuard<'_, S>,
+    manner: &Manner<C, S, V>,
+    number: u8,
+    slot: &mut Option<V>,
+    deadline_ns: Option<u64>,
+) -> Verdict {
+    wait_then(primitive, guard, manner, number, slot, deadline_ns, None)
+}
+
+/// [`wait`] that calls `then` once, after it has put itself into the list and unlocked; it must not wait.
+pub(crate) fn wait_then<C, S, V>(
+    primitive: &C,
     mut guard: LockGuard<'_, S>,
-    manner: &Manner<S, V>,
+    manner: &Manner<C, S, V>,
     number: u8,
     slot: &mut Option<V>,
     mut deadline_ns: Option<u64>,
+    mut then: Option<&mut dyn FnMut()>,
 ) -> Verdict {
     let lock = guard.lock();
     let flag = OsFlag::new();
     let node = UnsafeCell::new(Node::new(ptr::from_mut(slot).cast()));
     let node = node.get();
-    // SAFETY: C1: the node stays here until it is unlinked: by a taker, below, or by `Unwound`.
-    unsafe { (manner.list)(&mut guard, number).push(node, number) };
+    {
+        let list = (manner.list)(&mut guard, number & !FRONT);
+        // SAFETY: C1: the node stays here until it is unlinked: by a taker, below, or by `Unwound`.
+        unsafe {
+            match number & FRONT {
+                0 => list.push(node, number),
+                _ => list.push_front(node, number & !FRONT),
+            }
+        }
+    }
     loop {
         let green = guard.here().green(manner.reason);
         let is_green = green.is_some();
@@ -409,8 +454,14 @@ pub(crate) fn wait<S, V>(
             Some(green) => {
                 // SAFETY: under the lock.
                 unsafe { (*node).waker = Waker::Green(green.waker()) };
-                let unwound = Unwound { lock, manner, node };
-                let parked = green.park(guard.unlock_inside(), deadline_ns);
+                let unwound = Unwound { primitive, lock, manner, node };
+                let mut inside = guard.unlock_inside();
+                if let Some(then) = then.take() {
+                    drop(inside);
+                    then();
+                    inside = Inside::enter();
+                }
+                let parked = green.park(inside, deadline_ns);
                 mem::forget(unwound);
                 if parked.surely {
                     // N3: nothing but a taker has ended this wait.
@@ -426,6 +477,9 @@ pub(crate) fn wait<S, V>(
                 // SAFETY: under the lock.
                 unsafe { (*node).waker = Waker::Os(flag.waker()) };
                 drop(guard);
+                if let Some(then) = then.take() {
+                    then();
+                }
                 flag.wait(deadline_ns);
                 if flag.is_fired() {
                     // N4. SAFETY: taken, and the taker is done with the node.
@@ -465,31 +519,32 @@ fn wait_until_fired(flag: &OsFlag) {
 }
 
 /// Takes the node back when its wait is unwound.
-struct Unwound<'a, S, V> {
+struct Unwound<'a, C, S, V> {
+    primitive: &'a C,
     lock: &'a Lock<S>,
-    manner: &'a Manner<S, V>,
+    manner: &'a Manner<C, S, V>,
     node: *mut Node,
 }
 
-impl<S, V> Drop for Unwound<'_, S, V> {
+impl<C, S, V> Drop for Unwound<'_, C, S, V> {
     fn drop(&mut self) {
         if is_failing() {
             return;
         }
         let mut guard = self.lock.lock();
+        let here = guard.here();
+        let mut wakes = Wakes::new();
         // SAFETY: under the lock.
         let (list, verdict) = unsafe { ((*self.node).list, (*self.node).verdict) };
         if list != NOWHERE {
             // SAFETY: linked, under the lock.
             unsafe { (self.manner.list)(&mut guard, list).unlink(self.node) };
-            return;
         }
-        let here = guard.here();
-        // SAFETY: taken, so the slot is the owner's again; it is an `Option<V>`.
+        // SAFETY: in no list, so the slot is the owner's again; it is an `Option<V>`.
         let slot = unsafe { &mut *(*self.node).slot.cast::<Option<V>>() };
-        if let Some(wake) = (self.manner.abandon)(&mut guard, slot, verdict, here) {
-            guard.wake(wake);
-        }
+        (self.manner.abandon)(self.primitive, &mut guard, slot, verdict, &mut wakes, here);
+        drop(guard);
+        wakes.fire();
     }
 }
 

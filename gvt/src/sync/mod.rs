@@ -1,20 +1,52 @@
-//! Primitives that park green threads, and what they are made of.
+//! Locks and other primitives that park green threads, not their workers.
 //!
-//! | file | mechanism |
-//! |---|---|
-//! | `lock` | the short lock inside every primitive |
-//! | `list` | who waits, and how a waiter is taken |
-//! | `host` | green threads and OS threads as waiters |
-//! | `shim` | atomics, or loom's |
+//! [`Mutex`], [`RwLock`], [`Condvar`], [`Barrier`], [`Once`], [`OnceLock`] and [`LazyLock`] have the interface of their namesakes in
+//! [`std::sync`]: code moves here by a change of its `use` lines, for which [`Arc`], [`Weak`], [`atomic`] and std's errors of locking are here
+//! too. [`Semaphore`] and [`WaitGroup`] are as those of well-known crates. [`SchedMutex`](crate::SchedMutex) is a mutex without poisoning.
+//!
+//! Every operation works from a green thread, which parks, and from a plain OS thread, which parks too. Guards may be
+//! held over any wait; while a thread waits for a lock, its worker runs others.
+//!
+//! std's own primitives work on green threads as well, but each wait blocks a worker, until the monitor has moved it to another OS
+//! thread.
+
+// | file | mechanism |
+// |---|---|
+// | `lock` | the short lock inside every primitive |
+// | `list` | who waits, and how a waiter is taken |
+// | `host` | green threads and OS threads as waiters |
+// | `shim` | atomics, or loom's |
+// | `raw_mutex`, `raw_condvar`, `poison` | what the primitives with std's interface are made of |
+
+#[macro_use]
+pub(crate) mod shim;
 
 #[cfg(not(loom))]
 mod host;
 pub(crate) mod list;
 #[cfg(not(loom))]
 mod lock;
+#[cfg(all(test, loom))]
+mod models;
+mod raw_condvar;
+mod raw_mutex;
+mod semaphore;
+mod wait_group;
+
+#[cfg(not(loom))]
+mod barrier;
+#[cfg(not(loom))]
+mod condvar;
 #[cfg(not(loom))]
 mod mutex;
-pub(crate) mod shim;
+#[cfg(not(loom))]
+mod once;
+#[cfg(not(loom))]
+mod poison;
+#[cfg(not(loom))]
+mod rwlock;
+#[cfg(not(loom))]
+mod sched_mutex;
 
 #[cfg(loom)]
 #[path = "model/host.rs"]
@@ -24,7 +56,22 @@ mod host;
 mod lock;
 
 #[cfg(not(loom))]
-pub use mutex::{SchedMutex, SchedMutexGuard};
+mod api {
+    pub use super::barrier::{Barrier, BarrierWaitResult};
+    pub use super::condvar::{Condvar, WaitTimeoutResult};
+    pub use super::mutex::{Mutex, MutexGuard};
+    pub use super::once::{LazyLock, Once, OnceLock, OnceState};
+    pub use super::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+    pub use super::sched_mutex::{SchedMutex, SchedMutexGuard};
+    pub use super::semaphore::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+    pub use super::wait_group::WaitGroup;
+
+    #[doc(no_inline)]
+    pub use std::sync::{Arc, LockResult, PoisonError, TryLockError, TryLockResult, Weak, atomic};
+}
+
+#[cfg(not(loom))]
+pub use api::*;
 
 pub(crate) use host::{Here, OsFlag, deadline_ns, has_passed};
 pub(crate) use list::{List, Manner, Verdict, Wake, wait};

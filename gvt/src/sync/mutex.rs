@@ -1,185 +1,237 @@
-//! `SchedMutex`: a mutex that parks green threads.
-//!
-//! **Protocol.** One word: free, held, held and perhaps waited for. Locking is one compare-exchange, unlocking
-//! one swap. **U1** A waiter, under the list's lock, swaps CONTENDED in; if that replaced FREE it has the mutex,
-//! else it links itself and parks. **U2** Unlocking swaps FREE in; if that replaced CONTENDED it takes the first waiter and
-//! wakes it. **U3** A woken waiter starts over with U1, so that the word says CONTENDED while others may wait.
-//! The unlocker takes the list's lock after its swap, and U1's swap happens under it: either the swap of
-//! U1 comes first and U2 sees CONTENDED and finds the node, or U1 finds FREE.
-//!
-//! Whoever comes first gets the mutex, a running thread before a woken one: handing it over would cost a
-//! switch a lock. **Not covered.** Fairness beyond that: a waiter may lose against newcomers.
+//! `Mutex`: std's, for green threads.
 
 use std::cell::UnsafeCell;
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU32, Ordering::*};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
 
-use gvt_traits::WaitReason;
+#[cfg(debug_assertions)]
+use std::sync::atomic::{AtomicU64, Ordering::*};
 
-use super::list::{List, Manner, Verdict, wait};
-use super::lock::Lock;
+use super::poison::{Before, Poison};
+use super::raw_mutex::RawMutex;
 
-const FREE: u32 = 0;
-const HELD: u32 = 1;
-const CONTENDED: u32 = 2;
-
-/// A mutual exclusion that parks the green thread, not its worker.
+/// A mutual exclusion with the interface of [`std::sync::Mutex`] that parks the green thread, not its worker.
 ///
-/// Its guard may be held over a yield or a sleep. There is no poisoning: a panic while it is held releases
-/// it.
+/// Its guard may be held over a yield, a sleep or any other wait. A panic while it is held poisons it, as does a shutdown
+/// that unwinds its holder. In builds with debug assertions, a thread that locks twice panics instead of waiting for itself.
+///
+/// Whoever comes first gets it, a running thread before one that was woken for it; but a thread that has been passed over
+/// for a millisecond is handed it.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
-/// use std::sync::Arc;
-/// let total = Arc::new(gvt::SchedMutex::new(0));
+/// use gvt::sync::{Arc, Mutex};
+/// let total = Arc::new(Mutex::new(0));
 /// let threads: Vec<_> = (1..=10)
 ///     .map(|i| {
 ///         let total = total.clone();
-///         gvt::spawn(move |_| *total.lock() += i)
+///         gvt::spawn(move |_| *total.lock().unwrap() += i)
 ///     })
 ///     .collect();
 /// threads.into_iter().for_each(|thread| thread.join().unwrap());
-/// assert_eq!(*total.lock(), 55);
+/// assert_eq!(*total.lock().unwrap(), 55);
 /// # });
 /// ```
-pub struct SchedMutex<T: ?Sized> {
-    word: AtomicU32,
-    waiters: Lock<List<()>>,
-    value: UnsafeCell<T>,
+pub struct Mutex<T: ?Sized> {
+    pub(super) raw: RawMutex,
+    pub(super) poison: Poison,
+    #[cfg(debug_assertions)]
+    owner: AtomicU64,
+    pub(super) value: UnsafeCell<T>,
 }
 
 // SAFETY: the value is reached only through the guard of the one holder.
-unsafe impl<T: ?Sized + Send> Sync for SchedMutex<T> {}
+unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 // SAFETY: the mutex owns its value.
-unsafe impl<T: ?Sized + Send> Send for SchedMutex<T> {}
+unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
+// A panic under the lock is announced by poisoning.
+impl<T: ?Sized> UnwindSafe for Mutex<T> {}
+impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
 
-impl<T> SchedMutex<T> {
+impl<T> Mutex<T> {
     /// A free mutex around `value`.
     pub const fn new(value: T) -> Self {
-        SchedMutex {
-            word: AtomicU32::new(FREE),
-            waiters: Lock::new(List::new()),
+        Mutex {
+            raw: RawMutex::new(),
+            poison: Poison::new(),
+            #[cfg(debug_assertions)]
+            owner: AtomicU64::new(0),
             value: UnsafeCell::new(value),
         }
     }
 
     /// The value.
-    pub fn into_inner(self) -> T {
-        self.value.into_inner()
+    ///
+    /// # Errors
+    ///
+    /// If the mutex is poisoned; the error holds the value.
+    pub fn into_inner(self) -> LockResult<T> {
+        let Mutex { poison, value, .. } = self;
+        poison.wrap(value.into_inner())
     }
 }
 
-impl<T: ?Sized> SchedMutex<T> {
+impl<T: ?Sized> Mutex<T> {
     /// Waits until the mutex is free and takes it.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it
-    /// would wait for ever.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
+    /// ever.
+    ///
+    /// # Errors
+    ///
+    /// If the mutex is poisoned; the error holds the guard.
+    ///
+    /// # Panics
+    ///
+    /// In builds with debug assertions, if this thread has the mutex already.
     #[inline]
-    pub fn lock(&self) -> SchedMutexGuard<'_, T> {
-        // ORDERING O1: Acquire pairs with the Release in the guard's `drop`.
-        if self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
-            self.lock_slow();
+    #[track_caller]
+    pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+        if !self.raw.try_lock() {
+            self.refuse_twice();
+            self.raw.lock();
         }
-        SchedMutexGuard { mutex: self }
+        self.locked()
     }
 
     /// Takes the mutex if it is free.
     ///
     /// Context: anywhere.
+    ///
+    /// # Errors
+    ///
+    /// If it is not, or if it is poisoned; then the error holds the guard.
     #[inline]
-    pub fn try_lock(&self) -> Option<SchedMutexGuard<'_, T>> {
-        // ORDERING O1: as in `lock`.
-        self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).ok().map(|_| SchedMutexGuard { mutex: self })
+    pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
+        if self.raw.try_lock() { self.locked().map_err(From::from) } else { Err(TryLockError::WouldBlock) }
+    }
+
+    /// The guard, once the lock is this thread's.
+    #[inline]
+    pub(super) fn locked(&self) -> LockResult<MutexGuard<'_, T>> {
+        #[cfg(debug_assertions)]
+        self.owner.store(super::host::me(), Relaxed);
+        self.poison.wrap(MutexGuard { mutex: self, before: self.poison.enter(), stays: PhantomData })
+    }
+
+    /// Panics if this thread is the holder.
+    #[inline]
+    #[track_caller]
+    fn refuse_twice(&self) {
+        // Relaxed: a thread sees its own store; whatever else it sees is not its own number.
+        #[cfg(debug_assertions)]
+        assert!(
+            self.owner.load(Relaxed) != super::host::me(),
+            "this thread has locked the mutex already; locking it once more would wait for ever"
+        );
+    }
+
+    #[inline]
+    pub(super) fn unlock(&self, before: Before) {
+        self.poison.leave(before);
+        #[cfg(debug_assertions)]
+        self.owner.store(0, Relaxed);
+        self.raw.unlock();
+    }
+
+    /// Whether a panic has cut short what was done under the lock.
+    pub fn is_poisoned(&self) -> bool {
+        self.poison.is_set()
+    }
+
+    /// Declares the value to be whole again.
+    pub fn clear_poison(&self) {
+        self.poison.clear();
     }
 
     /// The value, without locking: the borrow proves that nobody else has the mutex.
-    pub fn get_mut(&mut self) -> &mut T {
-        self.value.get_mut()
-    }
-
-    #[cold]
-    fn lock_slow(&self) {
-        loop {
-            let guard = self.waiters.lock();
-            // U1. ORDERING O1: as in `lock`.
-            if self.word.swap(CONTENDED, Acquire) == FREE {
-                return;
-            }
-            wait(guard, &MANNER, 0, &mut None, None);
-        }
-    }
-
-    #[cold]
-    fn unlock_slow(&self) {
-        let mut guard = self.waiters.lock();
-        if let Some(waiter) = guard.take() {
-            let wake = waiter.end(Verdict::Again, guard.here());
-            guard.wake(wake);
-        }
+    ///
+    /// # Errors
+    ///
+    /// If the mutex is poisoned; the error holds the reference.
+    pub fn get_mut(&mut self) -> LockResult<&mut T> {
+        let Mutex { poison, value, .. } = self;
+        poison.wrap(value.get_mut())
     }
 }
 
-const MANNER: Manner<List<()>, ()> = Manner {
-    list: |list, _| list,
-    reason: WaitReason::Mutex,
-    // Woken and then unwound: the wake-up is passed on.
-    abandon: |list, _, _, here| list.take().map(|waiter| waiter.end(Verdict::Again, here)),
-};
-
-/// Holds a [`SchedMutex`]; dropping it unlocks. May be held over a yield, and moved to another thread.
+/// Holds a [`Mutex`]; dropping it unlocks.
 #[must_use = "a mutex is unlocked when its guard is dropped"]
-pub struct SchedMutexGuard<'a, T: ?Sized> {
-    mutex: &'a SchedMutex<T>,
+pub struct MutexGuard<'a, T: ?Sized> {
+    pub(super) mutex: &'a Mutex<T>,
+    pub(super) before: Before,
+    /// Not `Send`, as std's: what was noted at locking is about this thread.
+    stays: PhantomData<*const ()>,
 }
 
 // SAFETY: a shared guard gives out `&T` only.
-unsafe impl<T: ?Sized + Sync> Sync for SchedMutexGuard<'_, T> {}
-// SAFETY: unlocking is not bound to the thread that locked.
-unsafe impl<T: ?Sized + Send> Send for SchedMutexGuard<'_, T> {}
+unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
-impl<T: ?Sized> Deref for SchedMutexGuard<'_, T> {
+impl<T: ?Sized> Deref for MutexGuard<'_, T> {
     type Target = T;
+    #[inline]
     fn deref(&self) -> &T {
         // SAFETY: this guard's holder is the only one.
         unsafe { &*self.mutex.value.get() }
     }
 }
 
-impl<T: ?Sized> DerefMut for SchedMutexGuard<'_, T> {
+impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as above.
         unsafe { &mut *self.mutex.value.get() }
     }
 }
 
-impl<T: ?Sized> Drop for SchedMutexGuard<'_, T> {
+impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // U2. ORDERING O1: Release pairs with the Acquire in `lock`.
-        if self.mutex.word.swap(FREE, Release) == CONTENDED {
-            self.mutex.unlock_slow();
-        }
+        self.mutex.unlock(self.before);
     }
 }
 
-impl<T: Default> Default for SchedMutex<T> {
+impl<T> From<T> for Mutex<T> {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}
+
+impl<T: Default> Default for Mutex<T> {
     fn default() -> Self {
         Self::new(T::default())
     }
 }
 
-impl<T: ?Sized + fmt::Debug> fmt::Debug for SchedMutex<T> {
+impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Mutex");
         match self.try_lock() {
-            Some(guard) => f.debug_struct("SchedMutex").field("value", &&*guard).finish(),
-            None => f.debug_struct("SchedMutex").field("value", &format_args!("<locked>")).finish(),
-        }
+            Ok(guard) => debug.field("data", &&*guard),
+            Err(TryLockError::Poisoned(error)) => debug.field("data", &&**error.get_ref()),
+            Err(TryLockError::WouldBlock) => debug.field("data", &format_args!("<locked>")),
+        };
+        debug.field("poisoned", &self.is_poisoned()).finish_non_exhaustive()
     }
 }
 
-impl<T: ?Sized + fmt::Debug> fmt::Debug for SchedMutexGuard<'_, T> {
+impl<T: ?Sized + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
 }
+
+impl<T: ?Sized + fmt::Display> fmt::Display for MutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+const _: () = {
+    fn _errors_are_stds<T>(error: PoisonError<MutexGuard<'_, T>>) -> TryLockError<MutexGuard<'_, T>> {
+        error.into()
+    }
+};

@@ -7,6 +7,18 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering}
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
+/// A constructor that is constant but in models, where atomics are not made at compile time.
+macro_rules! const_fn {
+    ($(#[$attribute:meta])* $visible:vis const fn $($rest:tt)*) => {
+        #[cfg(not(loom))]
+        $(#[$attribute])*
+        $visible const fn $($rest)*
+        #[cfg(loom)]
+        $(#[$attribute])*
+        $visible fn $($rest)*
+    };
+}
+
 /// A step to leave out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(dead_code, reason = "read under loom only")]
@@ -25,6 +37,16 @@ pub(crate) enum Mutant {
     PickUncounted = 6,
     /// `channel::ends`: E1 by a load and a store.
     CountBlind = 7,
+    /// `raw_mutex`: U1 marks with HELD.
+    UncontendedMark = 8,
+    /// `raw_mutex`: U2 frees without a look at the list.
+    UnlockBlind = 9,
+    /// `condvar`: C2 before C1.
+    UnlockFirst = 10,
+    /// `semaphore`: G3 without a look at WAITING.
+    ReleaseBlind = 11,
+    /// `wait_group`: H2 looks before it has the lock.
+    WaitBlind = 12,
 }
 
 /// Whether a model has failed and its world is no more: destructors then leave it alone. Never so outside a model.

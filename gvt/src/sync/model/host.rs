@@ -124,3 +124,11 @@ pub(crate) fn deadline_ns(_deadline: Instant) -> u64 {
 pub(crate) fn has_passed(_deadline: Instant) -> bool {
     false
 }
+
+pub(crate) fn coarse_ns() -> u64 {
+    0
+}
+
+pub(crate) fn spin() {
+    loom::thread::yield_now();
+}

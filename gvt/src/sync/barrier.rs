@@ -1,0 +1,94 @@
+//! `Barrier`: std's, for green threads.
+
+use std::fmt;
+
+use gvt_traits::WaitReason;
+
+use super::list::{List, Manner, Verdict, Wakes, wait};
+use super::lock::Lock;
+
+/// Lets threads wait until so many of them have come, with the interface of [`std::sync::Barrier`]; parks the green thread,
+/// not its worker.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// let barrier = gvt::sync::Barrier::new(3);
+/// let leaders = gvt::scope(|scope| {
+///     let threads: Vec<_> = (0..3).map(|_| scope.spawn(|_| barrier.wait().is_leader())).collect();
+///     threads.into_iter().map(|thread| thread.join().unwrap()).filter(|leads| *leads).count()
+/// });
+/// assert_eq!(leaders, 1);
+/// # });
+/// ```
+pub struct Barrier {
+    needed: usize,
+    state: Lock<State>,
+}
+
+struct State {
+    come: usize,
+    waiters: List<()>,
+}
+
+const MANNER: Manner<(), State, ()> = Manner {
+    list: |state, _| &mut state.waiters,
+    reason: WaitReason::Condvar,
+    abandon: |_, state, _, verdict, _, _| {
+        // It has not come after all.
+        if verdict == Verdict::Waiting {
+            state.come -= 1;
+        }
+    },
+};
+
+impl Barrier {
+    /// A barrier for `n` threads; 0 is taken for 1.
+    pub const fn new(n: usize) -> Self {
+        let needed = if n == 0 { 1 } else { n };
+        Barrier { needed, state: Lock::new(State { come: 0, waiters: List::new() }) }
+    }
+
+    /// Waits until as many threads have called this as the barrier is for; then all go on, one of them as the leader, and the
+    /// barrier starts anew.
+    ///
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown, and is then not counted.
+    pub fn wait(&self) -> BarrierWaitResult {
+        let mut state = self.state.lock();
+        state.come += 1;
+        if state.come < self.needed {
+            wait(&(), state, &MANNER, 0, &mut None, None);
+            return BarrierWaitResult(false);
+        }
+        state.come = 0;
+        let here = state.here();
+        let mut wakes = Wakes::new();
+        while let Some(waiter) = state.waiters.take() {
+            wakes.push(waiter.end(Verdict::Served, here));
+        }
+        drop(state);
+        wakes.fire();
+        BarrierWaitResult(true)
+    }
+}
+
+impl fmt::Debug for Barrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Barrier").finish_non_exhaustive()
+    }
+}
+
+/// Says whether a thread leads those that left a [`Barrier`] with it.
+pub struct BarrierWaitResult(bool);
+
+impl BarrierWaitResult {
+    /// Whether it does: true for exactly one of them.
+    pub fn is_leader(&self) -> bool {
+        self.0
+    }
+}
+
+impl fmt::Debug for BarrierWaitResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BarrierWaitResult").field("is_leader", &self.0).finish()
+    }
+}

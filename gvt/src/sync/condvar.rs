@@ -1,0 +1,170 @@
+//! `Condvar`: std's, for green threads. `raw_condvar` has the protocol.
+
+use std::fmt;
+use std::sync::{LockResult, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::has_passed;
+use super::mutex::{Mutex, MutexGuard};
+use super::raw_condvar::RawCondvar;
+
+/// Waits for a condition that another thread brings about, with the interface of [`std::sync::Condvar`]; parks the
+/// green thread, not its worker.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// use gvt::sync::{Arc, Condvar, Mutex};
+/// let pair = Arc::new((Mutex::new(false), Condvar::new()));
+/// let other = pair.clone();
+/// gvt::spawn(move |_| {
+///     *other.0.lock().unwrap() = true;
+///     other.1.notify_one();
+/// });
+/// let ready = pair.1.wait_while(pair.0.lock().unwrap(), |ready| !*ready).unwrap();
+/// assert!(*ready);
+/// # });
+/// ```
+///
+/// Unlike std's it never wakes a thread for no reason; code that relies on that is bound to this one.
+pub struct Condvar {
+    raw: RawCondvar,
+}
+
+/// Whether a wait with a time limit came back because of that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WaitTimeoutResult(bool);
+
+impl WaitTimeoutResult {
+    /// Whether time ran out.
+    pub fn timed_out(&self) -> bool {
+        self.0
+    }
+}
+
+impl Condvar {
+    /// A condition that nobody waits for.
+    pub const fn new() -> Self {
+        Condvar { raw: RawCondvar::new() }
+    }
+
+    /// Unlocks the guard's mutex, waits to be notified, and locks it again.
+    ///
+    /// Context: a green thread (which parks) or an OS thread (which parks too). At shutdown it is unwound, without the
+    /// mutex.
+    ///
+    /// # Errors
+    ///
+    /// If the mutex is poisoned; the error holds the guard.
+    pub fn wait<'a, T: ?Sized>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
+        self.wait_until(guard, None).0
+    }
+
+    /// Waits as long as `condition` holds.
+    ///
+    /// Context: as [`wait`](Self::wait).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_while<'a, T: ?Sized, F>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        mut condition: F,
+    ) -> LockResult<MutexGuard<'a, T>>
+    where
+        F: FnMut(&mut T) -> bool,
+    {
+        while condition(&mut guard) {
+            guard = self.wait(guard)?;
+        }
+        Ok(guard)
+    }
+
+    /// [`wait`](Self::wait) for `timeout` at the longest.
+    ///
+    /// Context: as [`wait`](Self::wait).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_timeout<'a, T: ?Sized>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        timeout: Duration,
+    ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
+        let (guard, notified) = self.wait_until(guard, Instant::now().checked_add(timeout));
+        super::poison::map(guard, |guard| (guard, WaitTimeoutResult(!notified)))
+    }
+
+    /// [`wait_while`](Self::wait_while) for `timeout` at the longest. It has timed out if the condition still
+    /// holds.
+    ///
+    /// Context: as [`wait`](Self::wait).
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_timeout_while<'a, T: ?Sized, F>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        timeout: Duration,
+        mut condition: F,
+    ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)>
+    where
+        F: FnMut(&mut T) -> bool,
+    {
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            if !condition(&mut guard) {
+                return Ok((guard, WaitTimeoutResult(false)));
+            }
+            if deadline.is_some_and(has_passed) {
+                return Ok((guard, WaitTimeoutResult(true)));
+            }
+            guard = match self.wait_until(guard, deadline).0 {
+                Ok(guard) => guard,
+                Err(error) => {
+                    return Err(PoisonError::new((error.into_inner(), WaitTimeoutResult(false))));
+                }
+            };
+        }
+    }
+
+    /// The guard again, and whether it was notified.
+    fn wait_until<'a, T: ?Sized>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        deadline: Option<Instant>,
+    ) -> (LockResult<MutexGuard<'a, T>>, bool) {
+        let mutex: &'a Mutex<T> = guard.mutex;
+        let mut guard = Some(guard);
+        let notified = self.raw.wait(|| drop(guard.take()), deadline);
+        (mutex.lock(), notified)
+    }
+
+    /// Wakes the thread that has waited longest.
+    ///
+    /// Context: anywhere but in a signal handler.
+    pub fn notify_one(&self) {
+        self.raw.notify_one();
+    }
+
+    /// Wakes all threads that wait.
+    ///
+    /// Context: anywhere but in a signal handler.
+    pub fn notify_all(&self) {
+        self.raw.notify_all();
+    }
+}
+
+impl Default for Condvar {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Condvar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Condvar").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,432 @@
+//! `Once`, `OnceLock`, `LazyLock`: std's, for green threads.
+//!
+//! **Protocol.** One word. **A1** Who moves it from NEW or POISONED to RUNNING runs the closure. **A2** It stores COMPLETE, or POISONED
+//! if the closure panicked, and then takes the list's lock and wakes all. **A3** Who finds RUNNING takes the list's lock, looks once
+//! more, and waits; so it is in the list when A2 comes there, or has seen what A2 stored.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::mem::{self, MaybeUninit};
+use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::atomic::{AtomicU32, Ordering::*};
+
+use gvt_traits::WaitReason;
+
+use super::list::{List, Manner, Verdict, Wakes, wait};
+use super::lock::Lock;
+
+const NEW: u32 = 0;
+const POISONED: u32 = 1;
+const RUNNING: u32 = 2;
+const COMPLETE: u32 = 3;
+
+/// Runs something once, with the interface of [`std::sync::Once`]; parks green threads that come meanwhile, not their
+/// workers. What it runs may wait.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// static BEGIN: gvt::sync::Once = gvt::sync::Once::new();
+/// let mut runs = 0;
+/// BEGIN.call_once(|| runs += 1);
+/// BEGIN.call_once(|| runs += 1);
+/// assert_eq!(runs, 1);
+/// # });
+/// ```
+pub struct Once {
+    word: AtomicU32,
+    waiters: Lock<List<()>>,
+}
+
+const MANNER: Manner<(), List<()>, ()> =
+    Manner { list: |list, _| list, reason: WaitReason::Mutex, abandon: |_, _, _, _, _, _| {} };
+
+// A panic in the closure is announced by poisoning.
+impl UnwindSafe for Once {}
+impl RefUnwindSafe for Once {}
+
+/// What [`Once::call_once_force`] tells its closure.
+pub struct OnceState {
+    poisoned: bool,
+}
+
+impl OnceState {
+    /// Whether an earlier closure has panicked.
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+}
+
+impl fmt::Debug for OnceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnceState").field("poisoned", &self.poisoned).finish()
+    }
+}
+
+/// A2.
+struct Running<'a> {
+    once: &'a Once,
+    end: u32,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        // ORDERING O1: Release pairs with the Acquire of those that find it.
+        self.once.word.store(self.end, Release);
+        let mut wakes = Wakes::new();
+        let mut list = self.once.waiters.lock();
+        let here = list.here();
+        while let Some(waiter) = list.take() {
+            wakes.push(waiter.end(Verdict::Again, here));
+        }
+        drop(list);
+        wakes.fire();
+    }
+}
+
+impl Once {
+    /// Nothing has run yet.
+    pub const fn new() -> Self {
+        Once { word: AtomicU32::new(NEW), waiters: Lock::new(List::new()) }
+    }
+
+    /// Runs `f` if none has run; if one runs at the moment, waits until that has ended.
+    ///
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Calling it again from `f` waits for ever.
+    ///
+    /// # Panics
+    ///
+    /// If an earlier closure has panicked.
+    #[track_caller]
+    pub fn call_once<F: FnOnce()>(&self, f: F) {
+        if !self.is_completed() {
+            let mut f = Some(f);
+            self.run(false, &mut |_| f.take().expect("run once")());
+        }
+    }
+
+    /// [`call_once`](Self::call_once) that tries again if an earlier closure has panicked.
+    ///
+    /// Context: as [`call_once`](Self::call_once).
+    pub fn call_once_force<F: FnOnce(&OnceState)>(&self, f: F) {
+        if !self.is_completed() {
+            let mut f = Some(f);
+            self.run(true, &mut |state| f.take().expect("run once")(state));
+        }
+    }
+
+    /// Whether a closure has run to its end.
+    #[inline]
+    pub fn is_completed(&self) -> bool {
+        // ORDERING O1: Acquire pairs with the Release in `Running`: what the closure did is seen.
+        self.word.load(Acquire) == COMPLETE
+    }
+
+    /// Waits until a closure has run to its end.
+    ///
+    /// Context: as [`call_once`](Self::call_once).
+    ///
+    /// # Panics
+    ///
+    /// If one has panicked.
+    #[track_caller]
+    pub fn wait(&self) {
+        self.wait_for(false);
+    }
+
+    /// [`wait`](Self::wait) that waits on if one has panicked.
+    pub fn wait_force(&self) {
+        self.wait_for(true);
+    }
+
+    #[track_caller]
+    fn wait_for(&self, force: bool) {
+        loop {
+            // ORDERING: Acquire, here and below, pairs with the Release that completes it: what ran is seen.
+            match self.word.load(Acquire) {
+                COMPLETE => return,
+                POISONED if !force => poisoned(),
+                _ => {
+                    let list = self.waiters.lock();
+                    let word = self.word.load(Acquire);
+                    if word != COMPLETE && (word != POISONED || force) {
+                        wait(&(), list, &MANNER, 0, &mut None, None);
+                    }
+                }
+            }
+        }
+    }
+
+    #[cold]
+    #[track_caller]
+    fn run(&self, force: bool, f: &mut dyn FnMut(&OnceState)) {
+        loop {
+            // ORDERING: Acquire pairs with the Release that completes it.
+            let word = self.word.load(Acquire);
+            match word {
+                COMPLETE => return,
+                POISONED if !force => poisoned(),
+                NEW | POISONED => {
+                    // A1. ORDERING O1: Acquire: what a closure that panicked did is seen.
+                    if self.word.compare_exchange(word, RUNNING, Acquire, Relaxed).is_err() {
+                        continue;
+                    }
+                    let mut running = Running { once: self, end: POISONED };
+                    f(&OnceState { poisoned: word == POISONED });
+                    running.end = COMPLETE;
+                    return;
+                }
+                _ => {
+                    // A3.
+                    let list = self.waiters.lock();
+                    if self.word.load(Acquire) == RUNNING {
+                        wait(&(), list, &MANNER, 0, &mut None, None);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cold]
+#[track_caller]
+fn poisoned() -> ! {
+    panic!("what was to run once has panicked before")
+}
+
+impl Default for Once {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Once {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Once").finish_non_exhaustive()
+    }
+}
+
+/// A place that is written once, with the interface of [`std::sync::OnceLock`]; parks green threads that wait for it, not their
+/// workers. What initialises it may wait.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// static ANSWER: gvt::sync::OnceLock<u32> = gvt::sync::OnceLock::new();
+/// assert_eq!(ANSWER.get(), None);
+/// assert_eq!(*ANSWER.get_or_init(|| 42), 42);
+/// assert_eq!(ANSWER.set(43), Err(43));
+/// # });
+/// ```
+pub struct OnceLock<T> {
+    once: Once,
+    /// Initialised when `once` is completed.
+    value: UnsafeCell<MaybeUninit<T>>,
+}
+
+// SAFETY: the value is written by one thread, and shared after that; another thread may drop or take it.
+unsafe impl<T: Send + Sync> Sync for OnceLock<T> {}
+// SAFETY: it owns its value.
+unsafe impl<T: Send> Send for OnceLock<T> {}
+impl<T: RefUnwindSafe + UnwindSafe> RefUnwindSafe for OnceLock<T> {}
+impl<T: UnwindSafe> UnwindSafe for OnceLock<T> {}
+
+impl<T> OnceLock<T> {
+    /// An empty place.
+    pub const fn new() -> Self {
+        OnceLock { once: Once::new(), value: UnsafeCell::new(MaybeUninit::uninit()) }
+    }
+
+    /// The value, if it is there.
+    #[inline]
+    pub fn get(&self) -> Option<&T> {
+        // SAFETY: completed, so written, and shared from then on.
+        self.once.is_completed().then(|| unsafe { (*self.value.get()).assume_init_ref() })
+    }
+
+    /// The value, if it is there.
+    pub fn get_mut(&mut self) -> Option<&mut T> {
+        // SAFETY: as in `get`; the borrow is exclusive.
+        self.once.is_completed().then(|| unsafe { self.value.get_mut().assume_init_mut() })
+    }
+
+    /// Waits until the value is there.
+    ///
+    /// Context: a green thread (which parks) or an OS thread (which parks too).
+    pub fn wait(&self) -> &T {
+        self.once.wait_force();
+        self.get().expect("completed")
+    }
+
+    /// Writes the value; waits if another thread is doing that.
+    ///
+    /// # Errors
+    ///
+    /// The value, if one was there.
+    pub fn set(&self, value: T) -> Result<(), T> {
+        let mut value = Some(value);
+        self.get_or_init(|| value.take().expect("run once"));
+        value.map_or(Ok(()), Err)
+    }
+
+    /// The value; if there is none, what `f` makes. Of several threads one runs its `f`, and the others wait.
+    ///
+    /// Context: as [`wait`](Self::wait). If `f` panics the place stays empty.
+    #[inline]
+    pub fn get_or_init<F: FnOnce() -> T>(&self, f: F) -> &T {
+        if let Some(value) = self.get() {
+            return value;
+        }
+        self.once.call_once_force(|_| {
+            let value = f();
+            // SAFETY: this closure alone runs, and nobody reads before it has ended.
+            unsafe { (*self.value.get()).write(value) };
+        });
+        self.get().expect("just initialised")
+    }
+
+    /// The value, leaving the place empty.
+    pub fn take(&mut self) -> Option<T> {
+        if !self.once.is_completed() {
+            return None;
+        }
+        self.once = Once::new();
+        // SAFETY: was completed, so written; it is uninitialised from here on.
+        Some(unsafe { self.value.get_mut().assume_init_read() })
+    }
+
+    /// The value.
+    pub fn into_inner(mut self) -> Option<T> {
+        self.take()
+    }
+}
+
+impl<T> Drop for OnceLock<T> {
+    fn drop(&mut self) {
+        drop(self.take());
+    }
+}
+
+impl<T> Default for OnceLock<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> From<T> for OnceLock<T> {
+    fn from(value: T) -> Self {
+        let place = Self::new();
+        let _ = place.set(value);
+        place
+    }
+}
+
+impl<T: Clone> Clone for OnceLock<T> {
+    fn clone(&self) -> Self {
+        self.get().cloned().map_or_else(Self::new, Self::from)
+    }
+}
+
+impl<T: PartialEq> PartialEq for OnceLock<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl<T: Eq> Eq for OnceLock<T> {}
+
+impl<T: fmt::Debug> fmt::Debug for OnceLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_tuple("OnceLock");
+        match self.get() {
+            Some(value) => debug.field(value),
+            None => debug.field(&format_args!("<uninit>")),
+        };
+        debug.finish()
+    }
+}
+
+/// A value that is made when it is first asked for, with the interface of [`std::sync::LazyLock`]; parks green threads
+/// that wait for it, not their workers. What makes it may wait.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// static WORDS: gvt::sync::LazyLock<Vec<&str>> = gvt::sync::LazyLock::new(|| vec!["made", "once"]);
+/// assert_eq!(WORDS.len(), 2);
+/// # });
+/// ```
+pub struct LazyLock<T, F = fn() -> T> {
+    once: Once,
+    state: UnsafeCell<Lazy<T, F>>,
+}
+
+enum Lazy<T, F> {
+    Unmade(F),
+    Made(T),
+    /// It is being made, or making it has panicked.
+    Making,
+}
+
+// SAFETY: as `OnceLock`; the closure may run on another thread than it came from.
+unsafe impl<T: Send + Sync, F: Send> Sync for LazyLock<T, F> {}
+impl<T: RefUnwindSafe + UnwindSafe, F: UnwindSafe> RefUnwindSafe for LazyLock<T, F> {}
+impl<T: UnwindSafe, F: UnwindSafe> UnwindSafe for LazyLock<T, F> {}
+
+impl<T, F: FnOnce() -> T> LazyLock<T, F> {
+    /// A value that `f` will make.
+    pub const fn new(f: F) -> Self {
+        LazyLock { once: Once::new(), state: UnsafeCell::new(Lazy::Unmade(f)) }
+    }
+
+    /// The value; makes it if that has not been done. Of several threads one makes it, and the others wait.
+    ///
+    /// Context: a green thread (which parks) or an OS thread (which parks too).
+    ///
+    /// # Panics
+    ///
+    /// If making it panics, or has panicked before.
+    #[inline]
+    #[track_caller]
+    pub fn force(this: &Self) -> &T {
+        this.once.call_once(|| {
+            // SAFETY: this closure alone runs, and nobody reads before it has ended.
+            let Lazy::Unmade(f) = mem::replace(unsafe { &mut *this.state.get() }, Lazy::Making) else {
+                unreachable!("made once")
+            };
+            let value = f();
+            // SAFETY: as above.
+            unsafe { *this.state.get() = Lazy::Made(value) };
+        });
+        // SAFETY: completed, so nobody writes any more.
+        match unsafe { &*this.state.get() } {
+            Lazy::Made(value) => value,
+            _ => unreachable!("completed"),
+        }
+    }
+}
+
+impl<T, F: FnOnce() -> T> Deref for LazyLock<T, F> {
+    type Target = T;
+    #[inline]
+    #[track_caller]
+    fn deref(&self) -> &T {
+        LazyLock::force(self)
+    }
+}
+
+impl<T: Default> Default for LazyLock<T> {
+    fn default() -> Self {
+        LazyLock::new(T::default)
+    }
+}
+
+impl<T: fmt::Debug, F> fmt::Debug for LazyLock<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_tuple("LazyLock");
+        // SAFETY: completed, so nobody writes any more.
+        match self.once.is_completed().then(|| unsafe { &*self.state.get() }) {
+            Some(Lazy::Made(value)) => debug.field(value),
+            _ => debug.field(&format_args!("<uninit>")),
+        };
+        debug.finish()
+    }
+}

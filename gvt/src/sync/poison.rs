@@ -1,0 +1,55 @@
+//! Poisoning: whether a panic has cut short what was done under a lock.
+
+use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::sync::{LockResult, PoisonError};
+use std::thread::panicking;
+
+/// A lock's mark. Relaxed throughout: the lock itself orders it.
+pub(super) struct Poison(AtomicBool);
+
+/// Whether the thread was unwinding already when it took the lock.
+#[derive(Clone, Copy)]
+pub(super) struct Before(bool);
+
+impl Poison {
+    pub(super) const fn new() -> Self {
+        Poison(AtomicBool::new(false))
+    }
+
+    #[inline]
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.store(false, Relaxed);
+    }
+
+    /// On taking the lock.
+    #[inline]
+    pub(super) fn enter(&self) -> Before {
+        Before(panicking())
+    }
+
+    /// On releasing it.
+    #[inline]
+    pub(super) fn leave(&self, before: Before) {
+        if !before.0 && panicking() {
+            self.0.store(true, Relaxed);
+        }
+    }
+
+    /// `value`, or an error around it.
+    #[inline]
+    pub(super) fn wrap<T>(&self, value: T) -> LockResult<T> {
+        if self.is_set() { Err(PoisonError::new(value)) } else { Ok(value) }
+    }
+}
+
+/// An error's value in another wrapping.
+pub(super) fn map<T, U>(result: LockResult<T>, f: impl FnOnce(T) -> U) -> LockResult<U> {
+    match result {
+        Ok(value) => Ok(f(value)),
+        Err(error) => Err(PoisonError::new(f(error.into_inner()))),
+    }
+}

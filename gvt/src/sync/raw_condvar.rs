@@ -1,0 +1,90 @@
+//! What `Condvar` waits with.
+//!
+//! **Hazard.** A notification between the unlocking of the mutex and the sleep must not be lost.
+//!
+//! **Protocol.** **C1** The waiter links itself, **C2** unlocks the mutex, **C3** sleeps; a notifier that changes the condition
+//! under the mutex comes before C1, and then the waiter had seen the change, or after C2, and then it finds the waiter. **C4** One
+//! that was notified and is then unwound passes the notification on.
+//!
+//! **Evidence.** loom `models::condvar_*`; mutant `UnlockFirst` (C2 before C1) fails.
+
+use std::time::Instant;
+
+use gvt_traits::WaitReason;
+
+use super::deadline_ns;
+use super::list::{List, Manner, Verdict, Wakes, wait_then};
+use super::lock::Lock;
+use super::shim::{AtomicBool, Mutant, Ordering::*, mutant};
+
+pub(super) struct RawCondvar {
+    waiters: Lock<List<()>>,
+    /// Whether somebody may wait; spares notifiers the lock.
+    some: AtomicBool,
+}
+
+const MANNER: Manner<RawCondvar, List<()>, ()> = Manner {
+    list: |list, _| list,
+    reason: WaitReason::Condvar,
+    abandon: |_, list, _, verdict, wakes, here| {
+        // C4.
+        if verdict == Verdict::Served
+            && let Some(waiter) = list.take()
+        {
+            wakes.push(waiter.end(Verdict::Served, here));
+        }
+    },
+};
+
+impl RawCondvar {
+    const_fn! {
+        pub(super) const fn new() -> Self {
+            RawCondvar { waiters: Lock::new(List::new()), some: AtomicBool::new(false) }
+        }
+    }
+
+    /// C1 to C3; whether it was notified. The mutex is not locked again.
+    pub(super) fn wait(&self, mut unlock: impl FnMut(), deadline: Option<Instant>) -> bool {
+        let deadline = deadline.map(deadline_ns);
+        if mutant(Mutant::UnlockFirst) {
+            unlock();
+        }
+        let list = self.waiters.lock();
+        // Relaxed: who notifies after a change under the mutex sees it by that.
+        self.some.store(true, Relaxed);
+        let then: Option<&mut dyn FnMut()> =
+            if mutant(Mutant::UnlockFirst) { None } else { Some(&mut unlock) };
+        wait_then(self, list, &MANNER, 0, &mut None, deadline, then) == Verdict::Served
+    }
+
+    pub(super) fn notify_one(&self) {
+        if !self.some.load(Relaxed) {
+            return;
+        }
+        let mut list = self.waiters.lock();
+        let here = list.here();
+        let waiter = list.take();
+        if list.is_empty() {
+            self.some.store(false, Relaxed);
+        }
+        if let Some(waiter) = waiter {
+            let wake = waiter.end(Verdict::Served, here);
+            list.wake(wake);
+        }
+    }
+
+    pub(super) fn notify_all(&self) {
+        if !self.some.load(Relaxed) {
+            return;
+        }
+        let mut wakes = Wakes::new();
+        let mut list = self.waiters.lock();
+        let here = list.here();
+        while let Some(waiter) = list.take() {
+            wakes.push(waiter.end(Verdict::Served, here));
+        }
+        self.some.store(false, Relaxed);
+        drop(list);
+        wakes.fire();
+    }
+}

@@ -1,0 +1,159 @@
+//! What `Mutex` and `SchedMutex` lock with.
+//!
+//! **Protocol.** One word: free, held, held and perhaps waited for. Locking is one compare-exchange, and so is
+//! unlocking. **U1** A waiter, under the list's lock, swaps CONTENDED in; if that replaced FREE it has the mutex, else it links
+//! itself and parks. **U2** Unlocking moves HELD to FREE; if the word is CONTENDED it takes the list's lock, swaps FREE in and
+//! wakes the first waiter. **U3** A woken waiter starts over with U1, so that the word says CONTENDED while others may wait.
+//! U1 and U2's second half happen under one lock: either the unlocker finds the waiter, or the waiter finds FREE.
+//!
+//! **Fairness.** Whoever comes first gets the mutex, a running thread before a woken one: handing it over would cost a
+//! switch a lock. But **U4** a waiter that has been passed over for a millisecond is *hungry*: it waits at the front, and the unlocker
+//! leaves the word as it is and hands the mutex over.
+//!
+//! **Evidence.** loom `models::mutex_*`; mutants `UncontendedMark` (U1 with HELD) and `UnlockBlind` (U2 frees without a look at the
+//! list) fail.
+
+use gvt_traits::WaitReason;
+
+use super::host::{self, Here};
+use super::list::{FRONT, List, Manner, Verdict, Wakes, wait};
+use super::lock::{Lock, LockGuard};
+use super::shim::{AtomicU32, Mutant, Ordering::*, mutant};
+
+const FREE: u32 = 0;
+const HELD: u32 = 1;
+const CONTENDED: u32 = 2;
+
+/// U4.
+const HUNGRY_NS: u64 = 1_000_000;
+
+/// A held mutex is looked at so often before its waiter parks: worth it only while the holder runs on another worker.
+const SPINS: u32 = if cfg!(loom) { 0 } else { 40 };
+
+pub(crate) struct RawMutex {
+    word: AtomicU32,
+    /// A waiter's slot says whether it is hungry.
+    waiters: Lock<List<bool>>,
+}
+
+const MANNER: Manner<RawMutex, List<bool>, bool> = Manner {
+    list: |list, _| list,
+    reason: WaitReason::Mutex,
+    abandon: |mutex, list, _, verdict, wakes, here| match verdict {
+        // Handed over, or woken: the next one's turn.
+        Verdict::Served => mutex.pass_on(list, wakes, here),
+        Verdict::Again => {
+            if let Some(waiter) = list.take() {
+                wakes.push(waiter.end(Verdict::Again, here));
+            }
+        }
+        _ => {}
+    },
+};
+
+impl RawMutex {
+    const_fn! {
+        pub(crate) const fn new() -> Self {
+            RawMutex { word: AtomicU32::new(FREE), waiters: Lock::new(List::new()) }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn try_lock(&self) -> bool {
+        // ORDERING O1: Acquire pairs with the Release in `unlock`.
+        self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok()
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) {
+        if !self.try_lock() {
+            self.lock_slow();
+        }
+    }
+
+    #[cold]
+    fn lock_slow(&self) {
+        for _ in 0..SPINS {
+            if self.word.load(Relaxed) == FREE && self.try_lock() {
+                return;
+            }
+            host::spin();
+        }
+        let mut begin = None;
+        loop {
+            let guard = self.waiters.lock();
+            if self.take_or_mark(&guard) {
+                return;
+            }
+            let mut slot = Some(false);
+            let mut number = 0;
+            match begin {
+                None => begin = Some(host::coarse_ns()),
+                Some(begin) => {
+                    number = FRONT;
+                    slot = Some(host::coarse_ns().saturating_sub(begin) >= HUNGRY_NS);
+                }
+            }
+            if wait(self, guard, &MANNER, number, &mut slot, None) == Verdict::Served {
+                return;
+            }
+        }
+    }
+
+    /// U1; whether the mutex is the caller's.
+    pub(crate) fn take_or_mark(&self, waiters: &LockGuard<'_, List<bool>>) -> bool {
+        let mark = if mutant(Mutant::UncontendedMark) { HELD } else { CONTENDED };
+        // ORDERING O1: Acquire as in `try_lock`.
+        if self.word.swap(mark, Acquire) != FREE {
+            return false;
+        }
+        if waiters.is_empty() {
+            // Nobody else can have marked it: that takes the list's lock. Relaxed: it is the holder's.
+            self.word.store(HELD, Relaxed);
+        }
+        true
+    }
+
+    /// Unlocks.
+    ///
+    /// Context: whoever has the mutex. Does not wait.
+    #[inline]
+    pub(crate) fn unlock(&self) {
+        // U2. ORDERING O1: Release pairs with the Acquire in `try_lock` and `take_or_mark`.
+        if self.word.compare_exchange(HELD, FREE, Release, Relaxed).is_err() {
+            self.unlock_slow();
+        }
+    }
+
+    #[cold]
+    fn unlock_slow(&self) {
+        if mutant(Mutant::UnlockBlind) {
+            self.word.store(FREE, SeqCst);
+            return;
+        }
+        let mut list = self.waiters.lock();
+        let here = list.here();
+        if let Some(mut waiter) = list.take() {
+            let hungry = waiter.slot().is_some_and(|slot| *slot == Some(true));
+            let verdict = if hungry { Verdict::Served } else { Verdict::Again };
+            if !hungry {
+                // ORDERING O1: Release, as in `unlock`.
+                self.word.store(FREE, Release);
+            }
+            let wake = waiter.end(verdict, here);
+            list.wake(wake);
+        } else {
+            // ORDERING O1: as above.
+            self.word.store(FREE, Release);
+        }
+    }
+
+    /// U2 and U4 for a mutex that was handed to a waiter which is no more, under the list's lock.
+    fn pass_on(&self, list: &mut List<bool>, wakes: &mut Wakes, here: Here) {
+        // ORDERING O1: as in `unlock`.
+        self.word.store(FREE, Release);
+        if let Some(waiter) = list.take() {
+            wakes.push(waiter.end(Verdict::Again, here));
+        }
+    }
+}

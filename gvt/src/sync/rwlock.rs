@@ -1,0 +1,422 @@
+//! `RwLock`: std's, for green threads.
+//!
+//! **Protocol.** One word: how many read (or that one writes), and WAITING. **F1** The fast paths touch the word only while WAITING is
+//! not set. **F2** Who cannot have the lock sets WAITING under the list's lock, looks once more, and links itself. **F3** The last reader,
+//! or the writer, that leaves a word with WAITING takes the list's lock and *grants*: the first waiter, and if that reads, all
+//! that read right behind it; it counts them in the word before it wakes them. **F4** Whoever empties the list clears WAITING, under
+//! its lock.
+//!
+//! So waiters are served in order: writers do not starve behind readers, nor readers behind writers.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::{LockResult, TryLockError, TryLockResult};
+
+use gvt_traits::WaitReason;
+
+use super::host::Here;
+use super::list::{List, Manner, Verdict, Wakes, wait};
+use super::lock::Lock;
+use super::poison::{Before, Poison};
+use super::shim::{AtomicU32, Ordering::*};
+
+const WRITER: u32 = 1 << 31;
+const WAITING: u32 = 1 << 30;
+const READERS: u32 = WAITING - 1;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Read,
+    Write,
+}
+
+struct RawRwLock {
+    word: AtomicU32,
+    waiters: Lock<List<Kind>>,
+}
+
+const MANNER: Manner<RawRwLock, List<Kind>, Kind> = Manner {
+    list: |list, _| list,
+    reason: WaitReason::Mutex,
+    abandon: |lock, list, slot, verdict, wakes, here| {
+        if verdict == Verdict::Served {
+            lock.let_go(slot.expect("a waiter says what it waits for"));
+        }
+        lock.grant(list, wakes, here);
+    },
+};
+
+impl RawRwLock {
+    const_fn! {
+        const fn new() -> Self {
+            RawRwLock { word: AtomicU32::new(0), waiters: Lock::new(List::new()) }
+        }
+    }
+
+    #[inline]
+    fn try_read(&self) -> bool {
+        let mut word = self.word.load(Relaxed);
+        while word & (WRITER | WAITING) == 0 {
+            assert!(word < READERS, "more threads read than can be counted");
+            // ORDERING O1: Acquire pairs with the Release of the writer that left.
+            match self.word.compare_exchange_weak(word, word + 1, Acquire, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+        false
+    }
+
+    #[inline]
+    fn try_write(&self) -> bool {
+        // ORDERING O1: Acquire pairs with the Release of those that left.
+        self.word.compare_exchange(0, WRITER, Acquire, Relaxed).is_ok()
+    }
+
+    #[cold]
+    fn wait(&self, kind: Kind) {
+        let mut list = self.waiters.lock();
+        // F2. ORDERING O1: as in `try_read`.
+        let word = self.word.fetch_or(WAITING, AcqRel);
+        let free = match kind {
+            Kind::Read => word & WRITER == 0,
+            Kind::Write => word & (WRITER | READERS) == 0,
+        };
+        if free && list.is_empty() {
+            self.count(kind);
+            self.settle(&mut list);
+            return;
+        }
+        let verdict = wait(self, list, &MANNER, 0, &mut Some(kind), None);
+        debug_assert_eq!(verdict, Verdict::Served);
+    }
+
+    /// Under the list's lock, with WAITING set: only readers that leave change the word.
+    fn count(&self, kind: Kind) {
+        // ORDERING: Acquire pairs with the Release of those that unlock.
+        match kind {
+            Kind::Read => self.word.fetch_add(1, Acquire),
+            Kind::Write => self.word.fetch_or(WRITER, Acquire),
+        };
+    }
+
+    /// The reverse of `count`; the result says whether to grant.
+    fn let_go(&self, kind: Kind) -> bool {
+        // ORDERING O1: Release pairs with the Acquire of who locks next.
+        let left = match kind {
+            Kind::Read => self.word.fetch_sub(1, Release) - 1,
+            Kind::Write => self.word.fetch_and(!WRITER, Release) & !WRITER,
+        };
+        left == WAITING
+    }
+
+    /// F3.
+    fn grant(&self, list: &mut List<Kind>, wakes: &mut Wakes, here: Here) {
+        loop {
+            let word = self.word.load(Acquire);
+            let free = match list.first_slot().copied() {
+                None => break,
+                Some(Kind::Read) => word & WRITER == 0,
+                Some(Kind::Write) => word & (WRITER | READERS) == 0,
+            };
+            if !free {
+                break;
+            }
+            let Some(mut waiter) = list.take() else { break };
+            if let Some(Some(kind)) = waiter.slot() {
+                self.count(*kind);
+            }
+            wakes.push(waiter.end(Verdict::Served, here));
+        }
+        self.settle(list);
+    }
+
+    /// F4.
+    fn settle(&self, list: &mut List<Kind>) {
+        if list.is_empty() {
+            self.word.fetch_and(!WAITING, Relaxed);
+        }
+    }
+
+    #[cold]
+    fn grant_outside(&self) {
+        let mut wakes = Wakes::new();
+        let mut list = self.waiters.lock();
+        let here = list.here();
+        self.grant(&mut list, &mut wakes, here);
+        drop(list);
+        wakes.fire();
+    }
+
+    #[inline]
+    fn read(&self) {
+        if !self.try_read() {
+            self.wait(Kind::Read);
+        }
+    }
+
+    #[inline]
+    fn write(&self) {
+        if !self.try_write() {
+            self.wait(Kind::Write);
+        }
+    }
+
+    #[inline]
+    fn unlock(&self, kind: Kind) {
+        if self.let_go(kind) {
+            self.grant_outside();
+        }
+    }
+
+    fn downgrade(&self) {
+        // ORDERING O1: Release: what was written is seen by readers.
+        if self.word.fetch_sub(WRITER - 1, Release) & WAITING != 0 {
+            self.grant_outside();
+        }
+    }
+}
+
+/// Many readers or one writer, with the interface of [`std::sync::RwLock`]; parks the green thread, not its worker.
+///
+/// Its guards may be held over any wait. Threads that wait are served in order of arrival, readers that follow each other
+/// together.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// let lock = gvt::sync::RwLock::new(5);
+/// {
+///     let (one, two) = (lock.read().unwrap(), lock.read().unwrap());
+///     assert_eq!(*one + *two, 10);
+/// }
+/// *lock.write().unwrap() += 1;
+/// assert_eq!(*lock.read().unwrap(), 6);
+/// # });
+/// ```
+pub struct RwLock<T: ?Sized> {
+    raw: RawRwLock,
+    poison: Poison,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached through guards: shared by readers on several threads, or by one writer.
+unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
+// SAFETY: the lock owns its value.
+unsafe impl<T: ?Sized + Send> Send for RwLock<T> {}
+// A panic under the lock is announced by poisoning.
+impl<T: ?Sized> UnwindSafe for RwLock<T> {}
+impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
+
+impl<T> RwLock<T> {
+    /// A free lock around `value`.
+    pub const fn new(value: T) -> Self {
+        RwLock { raw: RawRwLock::new(), poison: Poison::new(), value: UnsafeCell::new(value) }
+    }
+
+    /// The value.
+    ///
+    /// # Errors
+    ///
+    /// If the lock is poisoned; the error holds the value.
+    pub fn into_inner(self) -> LockResult<T> {
+        let RwLock { poison, value, .. } = self;
+        poison.wrap(value.into_inner())
+    }
+}
+
+impl<T: ?Sized> RwLock<T> {
+    /// Waits until nobody writes, nor waits before, and takes the lock for reading. A thread that reads already may wait
+    /// for itself, if a writer waits between.
+    ///
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
+    /// ever.
+    ///
+    /// # Errors
+    ///
+    /// If the lock is poisoned; the error holds the guard.
+    #[inline]
+    pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
+        self.raw.read();
+        self.poison.wrap(RwLockReadGuard { lock: self, stays: PhantomData })
+    }
+
+    /// Takes the lock for reading if that needs no waiting.
+    ///
+    /// Context: anywhere.
+    ///
+    /// # Errors
+    ///
+    /// If it does, or if the lock is poisoned; then the error holds the guard.
+    pub fn try_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
+        if !self.raw.try_read() {
+            return Err(TryLockError::WouldBlock);
+        }
+        Ok(self.poison.wrap(RwLockReadGuard { lock: self, stays: PhantomData })?)
+    }
+
+    /// Waits until the lock is free and takes it for writing.
+    ///
+    /// Context: as [`read`](Self::read).
+    ///
+    /// # Errors
+    ///
+    /// If the lock is poisoned; the error holds the guard.
+    #[inline]
+    pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
+        self.raw.write();
+        self.poison.wrap(RwLockWriteGuard { lock: self, before: self.poison.enter(), stays: PhantomData })
+    }
+
+    /// Takes the lock for writing if it is free.
+    ///
+    /// Context: anywhere.
+    ///
+    /// # Errors
+    ///
+    /// If it is not, or if it is poisoned; then the error holds the guard.
+    pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
+        if !self.raw.try_write() {
+            return Err(TryLockError::WouldBlock);
+        }
+        let guard = RwLockWriteGuard { lock: self, before: self.poison.enter(), stays: PhantomData };
+        Ok(self.poison.wrap(guard)?)
+    }
+
+    /// Whether a panic has cut short what a writer did.
+    pub fn is_poisoned(&self) -> bool {
+        self.poison.is_set()
+    }
+
+    /// Declares the value to be whole again.
+    pub fn clear_poison(&self) {
+        self.poison.clear();
+    }
+
+    /// The value, without locking: the borrow proves that nobody else has the lock.
+    ///
+    /// # Errors
+    ///
+    /// If the lock is poisoned; the error holds the reference.
+    pub fn get_mut(&mut self) -> LockResult<&mut T> {
+        let RwLock { poison, value, .. } = self;
+        poison.wrap(value.get_mut())
+    }
+}
+
+/// Holds an [`RwLock`] for reading; dropping it unlocks.
+#[must_use = "a lock is unlocked when its guard is dropped"]
+pub struct RwLockReadGuard<'a, T: ?Sized> {
+    lock: &'a RwLock<T>,
+    /// Not `Send`, as std's.
+    stays: PhantomData<*const ()>,
+}
+
+/// Holds an [`RwLock`] for writing; dropping it unlocks.
+#[must_use = "a lock is unlocked when its guard is dropped"]
+pub struct RwLockWriteGuard<'a, T: ?Sized> {
+    lock: &'a RwLock<T>,
+    before: Before,
+    /// Not `Send`, as std's.
+    stays: PhantomData<*const ()>,
+}
+
+// SAFETY: a shared guard gives out `&T` only.
+unsafe impl<T: ?Sized + Sync> Sync for RwLockReadGuard<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: ?Sized + Sync> Sync for RwLockWriteGuard<'_, T> {}
+
+impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
+    /// Goes on reading what was written; nobody writes in between.
+    pub fn downgrade(this: Self) -> RwLockReadGuard<'a, T> {
+        let this = ManuallyDrop::new(this);
+        this.lock.poison.leave(this.before);
+        this.lock.raw.downgrade();
+        RwLockReadGuard { lock: this.lock, stays: PhantomData }
+    }
+}
+
+impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: nobody writes while this guard lives.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T: ?Sized> Deref for RwLockWriteGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: this guard's holder is the only one.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lock.raw.unlock(Kind::Read);
+    }
+}
+
+impl<T: ?Sized> Drop for RwLockWriteGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lock.poison.leave(self.before);
+        self.lock.raw.unlock(Kind::Write);
+    }
+}
+
+impl<T> From<T> for RwLock<T> {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}
+
+impl<T: Default> Default for RwLock<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("RwLock");
+        match self.try_read() {
+            Ok(guard) => debug.field("data", &&*guard),
+            Err(TryLockError::Poisoned(error)) => debug.field("data", &&**error.get_ref()),
+            Err(TryLockError::WouldBlock) => debug.field("data", &format_args!("<locked>")),
+        };
+        debug.field("poisoned", &self.is_poisoned()).finish_non_exhaustive()
+    }
+}
+
+macro_rules! show {
+    ($($guard:ident)+) => {
+        $(
+            impl<T: ?Sized + fmt::Debug> fmt::Debug for $guard<'_, T> {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    (**self).fmt(f)
+                }
+            }
+
+            impl<T: ?Sized + fmt::Display> fmt::Display for $guard<'_, T> {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    (**self).fmt(f)
+                }
+            }
+        )+
+    };
+}
+
+show! { RwLockReadGuard RwLockWriteGuard }

@@ -1,0 +1,127 @@
+//! `SchedMutex`: a mutex that parks green threads, without poisoning.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use super::raw_mutex::RawMutex;
+
+/// A mutual exclusion that parks the green thread, not its worker. Without poisoning: a panic while it is held releases
+/// it. [`Mutex`](super::Mutex) is the one with std's interface.
+///
+/// Its guard may be held over a yield or a sleep, and sent to another thread.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// use std::sync::Arc;
+/// let total = Arc::new(gvt::SchedMutex::new(0));
+/// let threads: Vec<_> = (1..=10)
+///     .map(|i| {
+///         let total = total.clone();
+///         gvt::spawn(move |_| *total.lock() += i)
+///     })
+///     .collect();
+/// threads.into_iter().for_each(|thread| thread.join().unwrap());
+/// assert_eq!(*total.lock(), 55);
+/// # });
+/// ```
+pub struct SchedMutex<T: ?Sized> {
+    raw: RawMutex,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached only through the guard of the one holder.
+unsafe impl<T: ?Sized + Send> Sync for SchedMutex<T> {}
+// SAFETY: the mutex owns its value.
+unsafe impl<T: ?Sized + Send> Send for SchedMutex<T> {}
+
+impl<T> SchedMutex<T> {
+    /// A free mutex around `value`.
+    pub const fn new(value: T) -> Self {
+        SchedMutex { raw: RawMutex::new(), value: UnsafeCell::new(value) }
+    }
+
+    /// The value.
+    pub fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+}
+
+impl<T: ?Sized> SchedMutex<T> {
+    /// Waits until the mutex is free and takes it.
+    ///
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it
+    /// would wait for ever.
+    #[inline]
+    pub fn lock(&self) -> SchedMutexGuard<'_, T> {
+        self.raw.lock();
+        SchedMutexGuard { mutex: self }
+    }
+
+    /// Takes the mutex if it is free.
+    ///
+    /// Context: anywhere.
+    #[inline]
+    pub fn try_lock(&self) -> Option<SchedMutexGuard<'_, T>> {
+        self.raw.try_lock().then_some(()).map(|()| SchedMutexGuard { mutex: self })
+    }
+
+    /// The value, without locking: the borrow proves that nobody else has the mutex.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+}
+
+/// Holds a [`SchedMutex`]; dropping it unlocks. May be held over a yield, and moved to another thread.
+#[must_use = "a mutex is unlocked when its guard is dropped"]
+pub struct SchedMutexGuard<'a, T: ?Sized> {
+    mutex: &'a SchedMutex<T>,
+}
+
+// SAFETY: a shared guard gives out `&T` only.
+unsafe impl<T: ?Sized + Sync> Sync for SchedMutexGuard<'_, T> {}
+// SAFETY: unlocking is not bound to the thread that locked.
+unsafe impl<T: ?Sized + Send> Send for SchedMutexGuard<'_, T> {}
+
+impl<T: ?Sized> Deref for SchedMutexGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: this guard's holder is the only one.
+        unsafe { &*self.mutex.value.get() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for SchedMutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above.
+        unsafe { &mut *self.mutex.value.get() }
+    }
+}
+
+impl<T: ?Sized> Drop for SchedMutexGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.mutex.raw.unlock();
+    }
+}
+
+impl<T: Default> Default for SchedMutex<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for SchedMutex<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.try_lock() {
+            Some(guard) => f.debug_struct("SchedMutex").field("value", &&*guard).finish(),
+            None => f.debug_struct("SchedMutex").field("value", &format_args!("<locked>")).finish(),
+        }
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for SchedMutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}

@@ -1,0 +1,327 @@
+//! `Semaphore`: so many permits, handed out in order.
+//!
+//! **Protocol.** One word: permits, and WAITING. **G1** The fast paths touch the word only while WAITING is not set. **G2** Who cannot have
+//! its permits sets WAITING under the list's lock, looks once more, and links itself with what it needs. **G3** Who puts permits into
+//! a word with WAITING takes the list's lock and serves waiters from the front as far as the permits go, subtracting before it
+//! wakes. **G4** Whoever empties the list clears WAITING, under its lock.
+//!
+//! A waiter that needs many is not overtaken by those that need few.
+//!
+//! **Evidence.** loom `models::semaphore_*`; mutant `ReleaseBlind` (G3 without a look at WAITING) fails.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gvt_traits::WaitReason;
+
+use super::host::Here;
+use super::list::{List, Manner, Verdict, Wakes, wait};
+use super::lock::Lock;
+use super::shim::{AtomicUsize, Mutant, Ordering::*, mutant};
+use super::{deadline_ns, has_passed};
+
+const WAITING: usize = 1;
+/// One permit in the word.
+const ONE: usize = 2;
+
+pub(super) struct RawSemaphore {
+    word: AtomicUsize,
+    /// A waiter's slot is what it needs.
+    pub(super) waiters: Lock<List<usize>>,
+}
+
+pub(super) const MANNER: Manner<RawSemaphore, List<usize>, usize> = Manner {
+    list: |list, _| list,
+    reason: WaitReason::Semaphore,
+    abandon: |semaphore, list, slot, verdict, wakes, here| {
+        if verdict == Verdict::Served {
+            let needed = slot.expect("a waiter says what it needs");
+            // ORDERING O1: as in `release`.
+            semaphore.word.fetch_add(needed * ONE, Release);
+        }
+        semaphore.serve(list, wakes, here);
+    },
+};
+
+impl RawSemaphore {
+    const_fn! {
+        pub(super) const fn new(permits: usize) -> Self {
+            assert!(permits <= Semaphore::MAX_PERMITS, "a semaphore has `MAX_PERMITS` permits at the most");
+            RawSemaphore { word: AtomicUsize::new(permits * ONE), waiters: Lock::new(List::new()) }
+        }
+    }
+
+    pub(super) fn permits(&self) -> usize {
+        self.word.load(Relaxed) / ONE
+    }
+
+    #[inline]
+    pub(super) fn try_acquire(&self, needed: usize) -> bool {
+        let mut word = self.word.load(Relaxed);
+        while word & WAITING == 0 && word / ONE >= needed {
+            // ORDERING O1: Acquire pairs with the Release in `release`.
+            match self.word.compare_exchange_weak(word, word - needed * ONE, Acquire, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+        false
+    }
+
+    /// G2, under the list's lock: whether the permits are the caller's; else WAITING is set.
+    pub(super) fn take_or_mark(&self, list: &mut List<usize>, needed: usize) -> bool {
+        // ORDERING O1: as in `try_acquire`.
+        let word = self.word.fetch_or(WAITING, AcqRel);
+        let free = list.is_empty() && word / ONE >= needed;
+        if free {
+            // With WAITING set permits only grow meanwhile.
+            self.word.fetch_sub(needed * ONE, Acquire);
+            self.settle(list);
+        }
+        free
+    }
+
+    pub(super) fn acquire(&self, needed: usize, deadline: Option<Instant>) -> bool {
+        if self.try_acquire(needed) {
+            return true;
+        }
+        let mut list = self.waiters.lock();
+        if self.take_or_mark(&mut list, needed) {
+            return true;
+        }
+        if deadline.is_some_and(has_passed) {
+            self.settle(&mut list);
+            return false;
+        }
+        let deadline = deadline.map(deadline_ns);
+        match wait(self, list, &MANNER, 0, &mut Some(needed), deadline) {
+            Verdict::Served => true,
+            _ => {
+                self.serve_outside();
+                false
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn release(&self, permits: usize) {
+        // ORDERING O1: Release pairs with the Acquire in `try_acquire`.
+        if self.word.fetch_add(permits * ONE, Release) & WAITING != 0 && !mutant(Mutant::ReleaseBlind) {
+            self.serve_outside();
+        }
+    }
+
+    /// G3.
+    pub(super) fn serve(&self, list: &mut List<usize>, wakes: &mut Wakes, here: Here) {
+        while let Some(&needed) = list.first_slot() {
+            if self.word.load(Acquire) / ONE < needed {
+                break;
+            }
+            // WAITING is set, so permits only grow meanwhile.
+            self.word.fetch_sub(needed * ONE, Acquire);
+            match list.take() {
+                Some(waiter) => wakes.push(waiter.end(Verdict::Served, here)),
+                None => unreachable!("the first waiter is there"),
+            }
+        }
+        self.settle(list);
+    }
+
+    /// G4.
+    fn settle(&self, list: &mut List<usize>) {
+        if list.is_empty() {
+            self.word.fetch_and(!WAITING, Relaxed);
+        }
+    }
+
+    #[cold]
+    pub(super) fn serve_outside(&self) {
+        let mut wakes = Wakes::new();
+        let mut list = self.waiters.lock();
+        let here = list.here();
+        self.serve(&mut list, &mut wakes, here);
+        drop(list);
+        wakes.fire();
+    }
+}
+
+/// A number of permits; who needs some waits until they are there. Parks the green thread, not its worker.
+///
+/// Waiters are served in order of arrival, those that need many before those that came later and need few.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// use gvt::sync::Semaphore;
+/// let two_at_a_time = Semaphore::new(2);
+/// gvt::scope(|scope| {
+///     for _ in 0..10 {
+///         scope.spawn(|_| {
+///             let _permit = two_at_a_time.acquire();
+///             assert!(two_at_a_time.available_permits() < 2);
+///             gvt::yield_now();
+///         });
+///     }
+/// });
+/// assert_eq!(two_at_a_time.available_permits(), 2);
+/// # });
+/// ```
+pub struct Semaphore {
+    pub(super) raw: RawSemaphore,
+}
+
+impl Semaphore {
+    /// The largest number of permits.
+    pub const MAX_PERMITS: usize = usize::MAX >> 3;
+
+    const_fn! {
+        /// A semaphore with so many permits.
+        ///
+        /// # Panics
+        ///
+        /// If that are more than [`MAX_PERMITS`](Self::MAX_PERMITS).
+        pub const fn new(permits: usize) -> Self {
+            Semaphore { raw: RawSemaphore::new(permits) }
+        }
+    }
+
+    /// Waits for a permit.
+    ///
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
+    /// ever.
+    pub fn acquire(&self) -> SemaphorePermit<'_> {
+        self.acquire_many(1)
+    }
+
+    /// Waits for `permits` at once.
+    ///
+    /// Context: as [`acquire`](Self::acquire).
+    ///
+    /// # Panics
+    ///
+    /// If that are more than [`MAX_PERMITS`](Self::MAX_PERMITS).
+    pub fn acquire_many(&self, permits: usize) -> SemaphorePermit<'_> {
+        check(permits);
+        self.raw.acquire(permits, None);
+        SemaphorePermit { semaphore: self, permits }
+    }
+
+    /// Takes a permit if one is there and nobody waits.
+    ///
+    /// Context: anywhere.
+    pub fn try_acquire(&self) -> Option<SemaphorePermit<'_>> {
+        self.try_acquire_many(1)
+    }
+
+    /// Takes `permits` at once if they are there and nobody waits.
+    ///
+    /// Context: anywhere.
+    pub fn try_acquire_many(&self, permits: usize) -> Option<SemaphorePermit<'_>> {
+        check(permits);
+        self.raw.try_acquire(permits).then(|| SemaphorePermit { semaphore: self, permits })
+    }
+
+    /// [`acquire_many`](Self::acquire_many) that waits for `timeout` at the longest.
+    ///
+    /// Context: as [`acquire`](Self::acquire).
+    pub fn acquire_timeout(&self, permits: usize, timeout: Duration) -> Option<SemaphorePermit<'_>> {
+        check(permits);
+        self.raw
+            .acquire(permits, Instant::now().checked_add(timeout))
+            .then(|| SemaphorePermit { semaphore: self, permits })
+    }
+
+    /// [`acquire_many`](Self::acquire_many) for a permit that keeps its semaphore alive.
+    ///
+    /// Context: as [`acquire`](Self::acquire).
+    pub fn acquire_owned(self: &Arc<Self>, permits: usize) -> OwnedSemaphorePermit {
+        self.acquire_many(permits).forget();
+        OwnedSemaphorePermit { semaphore: self.clone(), permits }
+    }
+
+    /// Adds permits.
+    ///
+    /// Context: anywhere but in a signal handler.
+    ///
+    /// # Panics
+    ///
+    /// If there would be more than [`MAX_PERMITS`](Self::MAX_PERMITS).
+    pub fn add_permits(&self, permits: usize) {
+        check(permits.saturating_add(self.available_permits()));
+        self.raw.release(permits);
+    }
+
+    /// How many permits are there.
+    ///
+    /// Context: anywhere. The answer may be old by the time it is read.
+    pub fn available_permits(&self) -> usize {
+        self.raw.permits()
+    }
+}
+
+#[track_caller]
+fn check(permits: usize) {
+    assert!(permits <= Semaphore::MAX_PERMITS, "{permits} permits are more than a semaphore can have");
+}
+
+impl fmt::Debug for Semaphore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Semaphore").field("permits", &self.available_permits()).finish_non_exhaustive()
+    }
+}
+
+/// Permits of a [`Semaphore`]; dropping it gives them back. May be sent to another thread.
+#[must_use = "permits are given back when this is dropped"]
+#[derive(Debug)]
+pub struct SemaphorePermit<'a> {
+    pub(super) semaphore: &'a Semaphore,
+    pub(super) permits: usize,
+}
+
+impl SemaphorePermit<'_> {
+    /// How many there are.
+    pub fn permits(&self) -> usize {
+        self.permits
+    }
+
+    /// Keeps the permits for good: the semaphore has so many fewer.
+    pub fn forget(mut self) {
+        self.permits = 0;
+    }
+}
+
+impl Drop for SemaphorePermit<'_> {
+    fn drop(&mut self) {
+        if self.permits > 0 {
+            self.semaphore.raw.release(self.permits);
+        }
+    }
+}
+
+/// Permits that keep their [`Semaphore`] alive; dropping it gives them back.
+#[must_use = "permits are given back when this is dropped"]
+#[derive(Debug)]
+pub struct OwnedSemaphorePermit {
+    semaphore: Arc<Semaphore>,
+    permits: usize,
+}
+
+impl OwnedSemaphorePermit {
+    /// How many there are.
+    pub fn permits(&self) -> usize {
+        self.permits
+    }
+
+    /// Keeps the permits for good.
+    pub fn forget(mut self) {
+        self.permits = 0;
+    }
+}
+
+impl Drop for OwnedSemaphorePermit {
+    fn drop(&mut self) {
+        if self.permits > 0 {
+            self.semaphore.raw.release(self.permits);
+        }
+    }
+}

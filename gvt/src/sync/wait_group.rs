@@ -1,0 +1,123 @@
+//! `WaitGroup`: waits until every clone is gone.
+//!
+//! **Protocol.** **H1** A clone that goes counts down; the last one then takes the list's lock and wakes all. **H2** Who waits takes the
+//! list's lock, looks at the count, and links itself: it is in the list when H1 comes there, or has seen 0.
+//!
+//! **Evidence.** loom `models::wait_group`; mutant `WaitBlind` (H2 looks before it has the lock) fails.
+
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+
+use gvt_traits::WaitReason;
+
+use super::list::{List, Manner, Verdict, Wakes, wait};
+use super::lock::Lock;
+use super::shim::{AtomicUsize, Mutant, Ordering::*, mutant};
+
+/// Waits for other threads: each has a clone, and [`wait`](Self::wait) returns when all are dropped. With the interface of
+/// `crossbeam_utils::sync::WaitGroup`; parks the green thread, not its worker.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// use gvt::sync::{Arc, WaitGroup, atomic::{AtomicUsize, Ordering}};
+/// let group = WaitGroup::new();
+/// let sum = Arc::new(AtomicUsize::new(0));
+/// for i in 0..10 {
+///     let (group, sum) = (group.clone(), sum.clone());
+///     gvt::spawn(move |_| {
+///         sum.fetch_add(i, Ordering::Relaxed);
+///         drop(group);
+///     });
+/// }
+/// group.wait();
+/// assert_eq!(sum.load(Ordering::Relaxed), 45);
+/// # });
+/// ```
+pub struct WaitGroup {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    count: AtomicUsize,
+    waiters: Lock<List<()>>,
+}
+
+const MANNER: Manner<(), List<()>, ()> =
+    Manner { list: |list, _| list, reason: WaitReason::Condvar, abandon: |_, _, _, _, _, _| {} };
+
+impl Inner {
+    /// H1; whether this was the last one.
+    fn leave(&self) -> bool {
+        // ORDERING O1: AcqRel: what all did is seen by who is woken, or finds 0.
+        if self.count.fetch_sub(1, AcqRel) != 1 {
+            return false;
+        }
+        let mut wakes = Wakes::new();
+        let mut list = self.waiters.lock();
+        let here = list.here();
+        while let Some(waiter) = list.take() {
+            wakes.push(waiter.end(Verdict::Served, here));
+        }
+        drop(list);
+        wakes.fire();
+        true
+    }
+}
+
+impl WaitGroup {
+    /// A group of one.
+    pub fn new() -> Self {
+        WaitGroup { inner: Arc::new(Inner { count: AtomicUsize::new(1), waiters: Lock::new(List::new()) }) }
+    }
+
+    /// Drops this clone and waits until all the others are dropped.
+    ///
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
+    /// ever.
+    pub fn wait(self) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used or dropped any more.
+        let inner = unsafe { std::ptr::read(&this.inner) };
+        if inner.leave() {
+            return;
+        }
+        // ORDERING O1: Acquire.
+        if mutant(Mutant::WaitBlind) && inner.count.load(Acquire) > 0 {
+            wait(&(), inner.waiters.lock(), &MANNER, 0, &mut None, None);
+            return;
+        }
+        // H2.
+        let list = inner.waiters.lock();
+        if inner.count.load(Acquire) > 0 {
+            wait(&(), list, &MANNER, 0, &mut None, None);
+        }
+    }
+}
+
+impl Clone for WaitGroup {
+    fn clone(&self) -> Self {
+        // Relaxed: this clone keeps the count above 0.
+        self.inner.count.fetch_add(1, Relaxed);
+        WaitGroup { inner: self.inner.clone() }
+    }
+}
+
+impl Drop for WaitGroup {
+    fn drop(&mut self) {
+        self.inner.leave();
+    }
+}
+
+impl Default for WaitGroup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for WaitGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let others = self.inner.count.load(Relaxed);
+        f.debug_struct("WaitGroup").field("count", &others).finish()
+    }
+}
