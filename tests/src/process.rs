@@ -8,8 +8,8 @@ use std::fs;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Tells a test binary which test's body it is to run, and nothing else.
@@ -249,7 +249,11 @@ impl Watchdog {
         let place = std::panic::Location::caller();
         let done = Arc::new(AtomicBool::new(false));
         let seen = done.clone();
+        // It has started before anything else happens: under a limit on address space it might not start at all.
+        let started = Arc::new(Barrier::new(2));
+        let starts = started.clone();
         let watch = move || {
+            starts.wait();
             let begin = Instant::now();
             while !seen.load(Acquire) {
                 let Some(left) = patience.checked_sub(begin.elapsed()) else {
@@ -261,6 +265,7 @@ impl Watchdog {
         };
         let handle = std::thread::Builder::new().name("watchdog".into()).spawn(watch);
         let thread = handle.expect("an OS thread for the watchdog").thread().clone();
+        started.wait();
         Watchdog { done, thread }
     }
 }
