@@ -427,91 +427,128 @@ pub(crate) fn wait<C, S, V>(
 }
 
 /// [`wait`] that calls `then` once, after it has put itself into the list and unlocked; it must not wait.
+#[inline]
 pub(crate) fn wait_then<C, S, V>(
     primitive: &C,
     mut guard: LockGuard<'_, S>,
     manner: &Manner<C, S, V>,
     number: u8,
     slot: &mut Option<V>,
+    deadline_ns: Option<u64>,
+    then: Option<&mut dyn FnMut()>,
+) -> Verdict {
+    let node = UnsafeCell::new(Node::new(ptr::from_mut(slot).cast()));
+    let node = node.get();
+    let list = (manner.list)(&mut guard, number & !FRONT);
+    // SAFETY: C1: the node stays here until it is unlinked: by a taker, by `wait_green` or `wait_os`, or by `Unwound`.
+    unsafe {
+        if number & FRONT == 0 {
+            list.push(node, number);
+        } else {
+            list.push_front(node, number & !FRONT);
+        }
+    }
+    match guard.here().green(manner.reason) {
+        Some(green) => {
+            let place = Unwound { primitive, lock: guard.lock(), manner, node };
+            wait_green(place, green, guard, deadline_ns, then)
+        }
+        None => wait_os(manner, node, guard, deadline_ns, then),
+    }
+}
+
+fn wait_green<'a, C, S, V>(
+    place: Unwound<'a, C, S, V>,
+    mut green: Green<'_>,
+    mut guard: LockGuard<'a, S>,
+    mut deadline_ns: Option<u64>,
+    mut then: Option<&mut dyn FnMut()>,
+) -> Verdict {
+    let Unwound { lock, manner, node, .. } = place;
+    loop {
+        // SAFETY: under the lock.
+        unsafe { (*node).waker = Waker::Green(green.waker()) };
+        let mut inside = guard.unlock_inside();
+        if let Some(then) = then.take() {
+            drop(inside);
+            then();
+            inside = Inside::enter();
+        }
+        let parked = green.park(inside, deadline_ns);
+        if parked.surely {
+            // N3: nothing but a taker has ended this wait.
+            mem::forget(place);
+            // SAFETY: taken, and the taker is done with the node (N1).
+            let (foreign, verdict) = unsafe { ((*node).foreign, (*node).verdict) };
+            if foreign {
+                drop(lock.lock());
+            }
+            return verdict;
+        }
+        guard = lock.lock();
+        if let Some(verdict) = resolve(manner, &mut guard, node, &mut deadline_ns) {
+            mem::forget(place);
+            return verdict;
+        }
+        green = guard.here().green(manner.reason).expect("a green thread stays one");
+    }
+}
+
+fn wait_os<C, S, V>(
+    manner: &Manner<C, S, V>,
+    node: *mut Node,
+    mut guard: LockGuard<'_, S>,
     mut deadline_ns: Option<u64>,
     mut then: Option<&mut dyn FnMut()>,
 ) -> Verdict {
     let lock = guard.lock();
     let flag = OsFlag::new();
-    let node = UnsafeCell::new(Node::new(ptr::from_mut(slot).cast()));
-    let node = node.get();
-    {
-        let list = (manner.list)(&mut guard, number & !FRONT);
-        // SAFETY: C1: the node stays here until it is unlinked: by a taker, below, or by `Unwound`.
-        unsafe {
-            match number & FRONT {
-                0 => list.push(node, number),
-                _ => list.push_front(node, number & !FRONT),
-            }
-        }
-    }
     loop {
-        let green = guard.here().green(manner.reason);
-        let is_green = green.is_some();
-        match green {
-            Some(green) => {
-                // SAFETY: under the lock.
-                unsafe { (*node).waker = Waker::Green(green.waker()) };
-                let unwound = Unwound { primitive, lock, manner, node };
-                let mut inside = guard.unlock_inside();
-                if let Some(then) = then.take() {
-                    drop(inside);
-                    then();
-                    inside = Inside::enter();
-                }
-                let parked = green.park(inside, deadline_ns);
-                mem::forget(unwound);
-                if parked.surely {
-                    // N3: nothing but a taker has ended this wait.
-                    // SAFETY: taken, and the taker is done with the node (N1).
-                    let (foreign, verdict) = unsafe { ((*node).foreign, (*node).verdict) };
-                    if foreign {
-                        drop(lock.lock());
-                    }
-                    return verdict;
-                }
-            }
-            None => {
-                // SAFETY: under the lock.
-                unsafe { (*node).waker = Waker::Os(flag.waker()) };
-                drop(guard);
-                if let Some(then) = then.take() {
-                    then();
-                }
-                flag.wait(deadline_ns);
-                if flag.is_fired() {
-                    // N4. SAFETY: taken, and the taker is done with the node.
-                    return unsafe { (*node).verdict };
-                }
-            }
+        // SAFETY: under the lock.
+        unsafe { (*node).waker = Waker::Os(flag.waker()) };
+        drop(guard);
+        if let Some(then) = then.take() {
+            then();
+        }
+        flag.wait(deadline_ns);
+        if flag.is_fired() {
+            // N4. SAFETY: taken, and the taker is done with the node.
+            return unsafe { (*node).verdict };
         }
         guard = lock.lock();
-        // SAFETY: under the lock.
-        let (list, verdict) = unsafe { ((*node).list, (*node).verdict) };
-        if list == NOWHERE {
-            // Taken just now.
+        if let Some(verdict) = resolve(manner, &mut guard, node, &mut deadline_ns) {
             drop(guard);
-            if !is_green {
+            if verdict != Verdict::TimedOut {
                 wait_until_fired(&flag);
             }
             return verdict;
         }
-        match deadline_ns {
-            Some(_) if list & BOUND != 0 => deadline_ns = None,
-            Some(deadline) if host::now_ns() >= deadline => {
-                // SAFETY: linked, and the caller holds the lock.
-                unsafe { (manner.list)(&mut guard, list).unlink(node) };
-                return Verdict::TimedOut;
-            }
-            // Woken for no reason of the primitive's.
-            _ => {}
-        }
     }
+}
+
+/// What became of a waiter that was not surely taken, decided under the lock (N3); `None`: it waits on.
+fn resolve<C, S, V>(
+    manner: &Manner<C, S, V>,
+    primitive: &mut S,
+    node: *mut Node,
+    deadline_ns: &mut Option<u64>,
+) -> Option<Verdict> {
+    // SAFETY: under the lock.
+    let (list, verdict) = unsafe { ((*node).list, (*node).verdict) };
+    if list == NOWHERE {
+        return Some(verdict);
+    }
+    match *deadline_ns {
+        Some(_) if list & BOUND != 0 => *deadline_ns = None,
+        Some(deadline) if host::now_ns() >= deadline => {
+            // SAFETY: linked, and the caller holds the lock.
+            unsafe { (manner.list)(primitive, list).unlink(node) };
+            return Some(Verdict::TimedOut);
+        }
+        // Woken for no reason of the primitive's.
+        _ => {}
+    }
+    None
 }
 
 /// N4, on an OS thread.

@@ -1,16 +1,17 @@
 //! What `Mutex` and `SchedMutex` lock with.
 //!
-//! **Protocol.** One word: free, held, held and perhaps waited for. Locking is one compare-exchange, and so is
-//! unlocking. **U1** A waiter, under the list's lock, swaps CONTENDED in; if that replaced FREE it has the mutex, else it links
-//! itself and parks. **U2** Unlocking moves HELD to FREE; if the word is CONTENDED it takes the list's lock, swaps FREE in and
-//! wakes the first waiter. **U3** A woken waiter starts over with U1, so that the word says CONTENDED while others may wait.
-//! U1 and U2's second half happen under one lock: either the unlocker finds the waiter, or the waiter finds FREE.
+//! **Protocol.** One word: free, held, held and perhaps waited for. Locking is one compare-exchange, unlocking
+//! one swap. **U1** A waiter, under the list's lock, swaps CONTENDED in; if that replaced FREE it has the mutex,
+//! else it links itself and parks. **U2** Unlocking swaps FREE in; if that replaced CONTENDED it takes the first waiter and
+//! wakes it. **U3** A woken waiter starts over with U1, so that the word says CONTENDED while others may wait.
+//! The unlocker takes the list's lock after its swap, and U1's swap happens under it: either the swap of
+//! U1 comes first and U2 sees CONTENDED and finds the node, or U1 finds FREE.
 //!
 //! **Fairness.** Whoever comes first gets the mutex, a running thread before a woken one: handing it over would cost a
 //! switch a lock. But **U4** a waiter that has been passed over for a millisecond is *hungry*: it waits at the front, and the unlocker
-//! leaves the word as it is and hands the mutex over.
+//! takes the mutex back, if nobody was faster, and hands it over.
 //!
-//! **Evidence.** loom `models::mutex_*`; mutants `UncontendedMark` (U1 with HELD) and `UnlockBlind` (U2 frees without a look at the
+//! **Evidence.** loom `models::mutex_*`; mutants `UncontendedMark` (U1 with HELD) and `UnlockBlind` (U2 without a look at the
 //! list) fail.
 
 use gvt_traits::WaitReason;
@@ -120,7 +121,7 @@ impl RawMutex {
     #[inline]
     pub(crate) fn unlock(&self) {
         // U2. ORDERING O1: Release pairs with the Acquire in `try_lock` and `take_or_mark`.
-        if self.word.compare_exchange(HELD, FREE, Release, Relaxed).is_err() {
+        if self.word.swap(FREE, Release) == CONTENDED {
             self.unlock_slow();
         }
     }
@@ -128,23 +129,22 @@ impl RawMutex {
     #[cold]
     fn unlock_slow(&self) {
         if mutant(Mutant::UnlockBlind) {
-            self.word.store(FREE, SeqCst);
             return;
         }
         let mut list = self.waiters.lock();
         let here = list.here();
-        if let Some(mut waiter) = list.take() {
-            let hungry = waiter.slot().is_some_and(|slot| *slot == Some(true));
-            let verdict = if hungry { Verdict::Served } else { Verdict::Again };
-            if !hungry {
-                // ORDERING O1: Release, as in `unlock`.
-                self.word.store(FREE, Release);
+        let mut verdict = Verdict::Again;
+        if list.first_slot() == Some(&true) {
+            // U4. ORDERING O1: Acquire on behalf of the waiter.
+            if self.word.swap(CONTENDED, Acquire) != FREE {
+                // Somebody was faster; when that one unlocks it will come here.
+                return;
             }
+            verdict = Verdict::Served;
+        }
+        if let Some(waiter) = list.take() {
             let wake = waiter.end(verdict, here);
             list.wake(wake);
-        } else {
-            // ORDERING O1: as above.
-            self.word.store(FREE, Release);
         }
     }
 
