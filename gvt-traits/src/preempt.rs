@@ -82,7 +82,8 @@ pub unsafe trait Preemptor: Send + Sync + 'static {
     /// returned.
     unsafe fn attach(&self, hook: InterruptHook) -> Result<(), WorkerError>;
 
-    /// Undoes `attach`.
+    /// Undoes `attach`. Waits until no OS thread is inside the hook; the caller has let every thread that the hook
+    /// holds go on.
     ///
     /// Context: the thread that ends the runtime.
     fn detach(&self);

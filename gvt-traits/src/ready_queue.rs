@@ -39,8 +39,8 @@ pub enum Order {
 pub enum PushFence {
     /// The runtime, with a fence of its own after each push: always correct.
     ByRuntime,
-    /// The queue: each push publishes with a `SeqCst` read-modify-write, and `pop` and `has_work`
-    /// look with `SeqCst` loads. Saves a fence where a push needs such an operation anyway.
+    /// The queue: each push but a [`PushKind::Yield`], behind which the runtime does not look for sleepers,
+    /// publishes with a `SeqCst` read-modify-write, and `pop` and `has_work` look with `SeqCst` loads. Saves a fence where a push needs such an operation anyway.
     ByQueue,
 }
 

@@ -1,11 +1,12 @@
-//! Channels: producers and consumers, trying, closing, a pipeline with back-pressure, cancelling.
+//! Channels: producers and consumers, trying, closing, a pipeline with back-pressure, the first of several,
+//! cancelling.
 //!
 //!     cargo run --release -p gvt --example channel
 
 mod support;
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gvt::{Runtime, SchedulerConfig, channel, spawn};
 use support::{Checks, grouped};
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         producers_and_consumers(&mut checks);
         trying(&mut checks);
         pipeline(&mut checks);
+        the_first_of_several(&mut checks);
         cancelling(&mut checks);
     });
     from_outside(&runtime, &mut checks);
@@ -98,6 +100,32 @@ fn pipeline(checks: &mut Checks) {
     checks.check(sum == 333_833_500, "the pipeline adds up");
 }
 
+/// `select!` waits for whichever channel is ready first, or for a limit.
+fn the_first_of_several(checks: &mut Checks) {
+    println!("the first of several");
+    let (quick, from_quick) = channel(1);
+    let (slow, from_slow) = channel(1);
+    // Senders stay here as well: a channel without any is always ready, to say so.
+    let (to_quick, to_slow) = (quick.clone(), slow.clone());
+    spawn(move |_| to_quick.send("quick"));
+    spawn(move |_| {
+        gvt::sleep_ms(20);
+        to_slow.send("slow")
+    });
+    let limit = gvt::channel::after(Duration::from_secs(10));
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        gvt::select! {
+            recv(from_quick) -> message => heard.extend(message),
+            recv(from_slow) -> message => heard.extend(message),
+            recv(limit) -> _ => break,
+        }
+    }
+    drop((quick, slow));
+    println!("  heard {heard:?}");
+    checks.check(heard == ["quick", "slow"], "each is heard once, the quick one first");
+}
+
 /// A thread that waits is not reached by its token: close its channel, or let it look now and then.
 fn cancelling(checks: &mut Checks) {
     println!("cancelling a consumer");
@@ -105,7 +133,7 @@ fn cancelling(checks: &mut Checks) {
     let consumer = spawn(move |token| {
         let mut seen = 0;
         while !token.is_cancelled() {
-            match receiver.recv_timeout(std::time::Duration::from_millis(5)) {
+            match receiver.recv_timeout(Duration::from_millis(5)) {
                 Ok(_) => seen += 1,
                 Err(error) if error.is_timeout() => {}
                 Err(_) => break,

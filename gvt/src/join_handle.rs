@@ -8,7 +8,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
-use gvt_traits::WaitReason;
+use gvt_traits::{GvtState, WaitReason};
 
 use crate::park::{self, Wait};
 use crate::sched::join::{self, Foreign, Waiter};
@@ -58,6 +58,12 @@ impl<T> JoinHandle<T> {
         let result = unsafe { this.record().take_result::<T>() };
         token::release(this.record, root::own_references(this.record()));
         result
+    }
+
+    /// Waits for the thread's end; whether it ever ran.
+    pub(crate) fn wait_and_see(&self) -> bool {
+        self.wait();
+        self.record().state() != GvtState::Cancelled
     }
 
     /// Waits for the thread's end.

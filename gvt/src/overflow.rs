@@ -57,13 +57,13 @@ fn report_if_overflow(address: usize) {
     if !(bottom.saturating_sub(gvt_traits::GUARD_SIZE)..bottom).contains(&address) {
         return;
     }
-    let mut text = Buffer { bytes: [0; 400], len: 0 };
+    let mut text = Buffer { bytes: [0; 640], len: 0 };
     let id = record.meta.unique_id.load(Relaxed);
     let name = record.name().unwrap_or("unnamed");
     let kib = (top - bottom) / 1024;
     let _ = write!(
         text,
-        "\ngreen thread {id} '{name}' has overflowed its stack of {kib} KiB; use less stack, or raise the \
+        "\ngreen thread {id} '{name:.100}' has overflowed its stack of {kib} KiB; use less stack, or raise the \
          slot size (`MmapSlots::slot_size`)\nfatal runtime error: stack overflow, aborting\n"
     );
     // SAFETY: the buffer's bytes are initialised.
@@ -104,7 +104,7 @@ fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) 
 }
 
 struct Buffer {
-    bytes: [u8; 400],
+    bytes: [u8; 640],
     len: usize,
 }
 
@@ -118,50 +118,48 @@ impl Write for Buffer {
     }
 }
 
-/// An alternate signal stack for this OS thread, if it has none.
-pub(crate) struct AlternateStack(*mut libc::c_void);
+/// An alternate signal stack for this OS thread, in place of the one that std may have set up: that has 8 KiB, of which a
+/// handler that keeps its OS thread asleep (`sched::held`) uses half, and one nested in it the other.
+pub(crate) struct AlternateStack {
+    ours: *mut libc::c_void,
+    before: libc::stack_t,
+}
 
 const ALTERNATE_BYTES: usize = 64 << 10;
 
 impl AlternateStack {
     pub(crate) fn install() -> Self {
-        // SAFETY: a valid structure; a fresh mapping that lives as long as the value.
+        // SAFETY: valid structures; a fresh mapping that lives as long as the value.
         unsafe {
-            let mut present: libc::stack_t = std::mem::zeroed();
-            libc::sigaltstack(std::ptr::null(), &mut present);
-            if present.ss_flags & libc::SS_DISABLE == 0 {
-                // std has set one up.
-                return AlternateStack(std::ptr::null_mut());
-            }
-            let place = libc::mmap(
+            let mut before: libc::stack_t = std::mem::zeroed();
+            let ours = libc::mmap(
                 std::ptr::null_mut(),
                 ALTERNATE_BYTES,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
                 -1,
                 0,
             );
-            if place == libc::MAP_FAILED {
-                return AlternateStack(std::ptr::null_mut());
+            if ours == libc::MAP_FAILED {
+                // What std has set up must do.
+                return AlternateStack { ours: std::ptr::null_mut(), before };
             }
-            let ours = libc::stack_t { ss_sp: place, ss_flags: 0, ss_size: ALTERNATE_BYTES };
-            libc::sigaltstack(&ours, std::ptr::null_mut());
-            AlternateStack(place)
+            let stack = libc::stack_t { ss_sp: ours, ss_flags: 0, ss_size: ALTERNATE_BYTES };
+            libc::sigaltstack(&stack, &mut before);
+            AlternateStack { ours, before }
         }
     }
 }
 
 impl Drop for AlternateStack {
     fn drop(&mut self) {
-        if self.0.is_null() {
+        if self.ours.is_null() {
             return;
         }
         // SAFETY: the mapping is this value's, and this OS thread stops using it first.
         unsafe {
-            let mut off: libc::stack_t = std::mem::zeroed();
-            off.ss_flags = libc::SS_DISABLE;
-            libc::sigaltstack(&off, std::ptr::null_mut());
-            libc::munmap(self.0, ALTERNATE_BYTES);
+            libc::sigaltstack(&self.before, std::ptr::null_mut());
+            libc::munmap(self.ours, ALTERNATE_BYTES);
         }
     }
 }

@@ -144,11 +144,13 @@ where
         // As many as may be admitted, and the slots that threads at their end still hold (`RecordTable::grow`).
         let plan = Plan::new(workers, table.capacity() + workers)
             .with_low_priority_workers(config.num_low_priority_workers);
+        let low_workers = (0..workers).filter(|&index| plan.is_low_priority(index));
+        let low_workers = low_workers.fold(0_u64, |set, index| set | 1 << index);
         let mut core = Box::new(Core::<Assembly<Q, T, P, C, S>> {
             base: CoreBase {
                 vtable: &Core::<Assembly<Q, T, P, C, S>>::VTABLE,
                 table,
-                idle: IdleSet::new(),
+                idle: IdleSet::new(low_workers),
                 rows: Box::new(WorkerTable::new()),
                 worker_count: workers,
                 wake_descriptor: EventFd::new()
@@ -256,10 +258,14 @@ where
         // SAFETY: C1: joined below, before anything that `f` borrows can end. C2: no worker here. C3: the core
         // lives as long as `self`.
         let spawned = unsafe { thread::spawn_on(self.base(), None, None, move |_: &CancellationToken| f()) };
-        match spawned.map_err(|Refused(error, _)| error)?.join() {
+        let handle = spawned.map_err(|Refused(error, _)| error)?;
+        let ran = handle.wait_and_see();
+        match handle.join() {
             Ok(value) => Ok(value),
             Err(payload) => match payload.downcast::<SchedError>() {
-                Ok(error) => Err(*error),
+                // Ours; a payload of that type from `f` is the caller's.
+                Ok(error) if !ran => Err(*error),
+                Ok(payload) => std::panic::resume_unwind(payload),
                 Err(payload) => std::panic::resume_unwind(payload),
             },
         }
@@ -330,7 +336,8 @@ where
 
     fn end(mut self, unwind: bool, limit: Option<Duration>) -> Closed {
         let closed = self.close(unwind, limit);
-        std::mem::forget(self);
+        // Freed, or left to itself.
+        self.core = std::ptr::null();
         closed
     }
 
@@ -375,12 +382,14 @@ unsafe fn start<A: Parts>(
     for worker in &this.workers {
         start_os_thread(this)?.give(&worker.base);
     }
+    // Some may be for ever; sums of them must fit.
+    let ns = |period: Duration| period.as_nanos().min(u128::from(u64::MAX / 8)) as u64;
     let periods = Periods {
-        time_slice_ns: config.time_slice.as_nanos() as u64,
-        grace_ns: config.grace_period.as_nanos() as u64,
-        timer_interval_ns: config.timer_interval.as_nanos() as u64,
-        wake_wait_ns: config.wake_wait.as_nanos() as u64,
-        min_run_ns: config.min_run.as_nanos() as u64,
+        time_slice_ns: ns(config.time_slice),
+        grace_ns: ns(config.grace_period),
+        timer_interval_ns: ns(config.timer_interval),
+        wake_wait_ns: ns(config.wake_wait),
+        min_run_ns: ns(config.min_run),
         strength: if config.enable_forced_preempt {
             this.preempt.strength()
         } else {
@@ -415,7 +424,9 @@ where
     S: Factory<Output: SlotAllocator>,
 {
     fn drop(&mut self) {
-        let _ = self.close(false, None);
+        if !self.core.is_null() {
+            let _ = self.close(false, None);
+        }
     }
 }
 

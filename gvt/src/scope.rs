@@ -8,11 +8,14 @@
 //! handle does not claim is dropped by the last of thread and handle; a handle lives inside the scope, in something
 //! that is counted itself, or is leaked together with the result. **V2** Whoever reaches zero swaps ENDED into
 //! `done` (the word of `sched::join`) and from there on uses only what it got from it. **V3** The scope
-//! returns only when `done` says ENDED, and that wait is not unwound.
+//! returns only when `done` says ENDED, and that wait is not unwound. **V4** A thread of the owner's runtime keeps that while it
+//! wakes the owner; anybody else (a scope may be carried into another runtime) takes a reference to the owner's record
+//! before V1, and with it keeps the owner's core beyond the owner's end.
 
 use std::any::Any;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex};
 
@@ -21,6 +24,7 @@ use gvt_traits::{SchedError, WaitReason};
 use crate::join_handle::JoinHandle;
 use crate::park::{self, ShutdownUnwind, Wait};
 use crate::sched::join::{self, Ended, Waiter};
+use crate::sched::record::Record;
 use crate::thread::{self, Options, ThreadId};
 use crate::token::CancellationToken;
 
@@ -34,14 +38,25 @@ pub struct Scope<'scope, 'env: 'scope> {
 
 #[derive(Debug)]
 struct Data {
+    /// Who opened the scope.
+    owner: NonNull<Record>,
     running: AtomicUsize,
     panicked: AtomicBool,
     done: AtomicU64,
 }
 
+// SAFETY: records are `Sync`; V4 says when the owner's is used.
+unsafe impl Send for Data {}
+// SAFETY: as above.
+unsafe impl Sync for Data {}
+
 impl Data {
-    /// V1 and V2.
+    /// V1, V2 and V4.
     fn finish(&self) {
+        // SAFETY: this caller is still counted, so the owner is in its scope.
+        let owner = unsafe { self.owner.as_ref() };
+        let foreign = !park::current().is_some_and(|me| ptr::eq(me.core(), owner.core()));
+        let _kept = foreign.then(|| CancellationToken::of(owner));
         // ORDERING O1: AcqRel: the last one sees, and passes on, what all the others did.
         if self.running.fetch_sub(1, AcqRel) == 1
             && let Ended::Wake(waiter) = join::end(&self.done)
@@ -82,6 +97,7 @@ where
     };
     let scope = Scope {
         data: Arc::new(Data {
+            owner: NonNull::from(me),
             running: AtomicUsize::new(1),
             panicked: AtomicBool::new(false),
             done: AtomicU64::new(0),

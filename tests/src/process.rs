@@ -239,12 +239,13 @@ impl Watchdog {
     #[track_caller]
     #[allow(clippy::new_without_default, reason = "a default that starts an OS thread would surprise")]
     pub fn new() -> Self {
-        Self::with_patience(PATIENCE)
+        Self::noting("")
     }
 
-    /// Watches until it is dropped, for `patience` at the longest.
+    /// Watches until it is dropped; says `note` if it bites, the seed of what hangs, say.
     #[track_caller]
-    pub fn with_patience(patience: Duration) -> Self {
+    pub fn noting(note: impl Into<String>) -> Self {
+        let (patience, note) = (PATIENCE, note.into());
         let place = std::panic::Location::caller();
         let done = Arc::new(AtomicBool::new(false));
         let seen = done.clone();
@@ -252,7 +253,7 @@ impl Watchdog {
             let begin = Instant::now();
             while !seen.load(Acquire) {
                 let Some(left) = patience.checked_sub(begin.elapsed()) else {
-                    eprintln!("watchdog: still not done after {patience:?}: {place}");
+                    eprintln!("watchdog: still not done after {patience:?}: {place} {note}");
                     std::process::abort();
                 };
                 std::thread::park_timeout(left);
@@ -285,6 +286,16 @@ impl Random {
         let seed = given.unwrap_or_else(|| Random(clock()).next());
         println!("{what}: GVT_SEED={seed}");
         Random(seed)
+    }
+
+    /// Seeded by `seed`.
+    pub fn with_seed(seed: u64) -> Self {
+        Random(seed)
+    }
+
+    /// What [`with_seed`](Self::with_seed) needs to make this generator again.
+    pub fn seed(&self) -> u64 {
+        self.0
     }
 
     /// The generator of part `index`, independent of the others.

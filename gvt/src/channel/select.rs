@@ -2,7 +2,7 @@
 //!
 //! **Protocol.** **S1** Try each operation, in random order; one that need not wait is chosen. **S2** If none, put a node
 //! into the list of each, under that channel's lock looking again whether it must wait. **S3** Wait until somebody claims
-//! one of the nodes (N5 of `sync::list`), or until the deadline, or not at all if S2 found one ready. **S4** Take all
+//! one of the nodes (N5 of `list`), or until the deadline, or not at all if S2 found one ready. **S4** Take all
 //! nodes back. What was claimed is chosen; otherwise start over with S1, unless the deadline has passed.
 //!
 //! **S5** Before it comes back with nothing it looks at all once more: while S1 went from one to the next, a message

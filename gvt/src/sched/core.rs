@@ -228,6 +228,8 @@ pub(crate) struct WorkerBase {
     pub(crate) wakes: Cell<u32>,
     /// The clock as last read here, or by the monitor for this worker. Relaxed: for people.
     pub(crate) coarse_ns: AtomicU64,
+    /// When this worker last fired a timer.
+    pub(crate) fired_ns: Cell<u64>,
     /// User-visible ids: the next, and the end of this worker's batch.
     pub(crate) ids: Cell<(u64, u64)>,
     /// References owed to a parent's record: which, and how many.
@@ -262,6 +264,7 @@ impl WorkerBase {
             searching: Cell::new(false),
             wakes: Cell::new(0),
             coarse_ns: AtomicU64::new(0),
+            fired_ns: Cell::new(0),
             ids: Cell::new((0, 0)),
             debt: Cell::new((ptr::null(), 0)),
             records: UnsafeCell::new(RecordCache::new()),

@@ -138,7 +138,7 @@ unsafe fn release_worker_at_any_cost<P: Parts>(worker: &Worker<P>, record: &Reco
             let task = unsafe { next.runnable() };
             // SAFETY: C1.
             unsafe { push_here(worker, task, PushKind::Yield) };
-            wake_one(&core.base);
+            wake_one(&core.base, core.base.idle.class_of(worker.base.index));
         }
         std::thread::sleep(RETRY);
     }

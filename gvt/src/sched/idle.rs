@@ -25,16 +25,33 @@
 //! **Ordering.** All accesses are SeqCst: the two words and the fences are in one total order, on which the argument above
 //! rests. On x86 only the stores and the fences cost more for it, and these lie on the way into and out of sleep.
 //!
+//! **Two classes.** Workers that run only Low threads are a set of their own within `sleepers`, with a `searching` of their own: such a
+//! searcher finds nothing of what others may run, so nobody may rely on it for that. A pusher of a Low thread does I3 with them if
+//! one sleeps, else, as a pusher of any other thread, with the rest. After I9 each searcher does I3 with its own class first.
+//! Of what a searcher of the rest leaves, Low threads have been offered to a Low worker, or to the rest, when they were pushed.
+//!
 //! **Rejected.** Waking a worker for each push (each costs a system call and ends in nothing);
 //! counters of sleepers without identities (the wake-up then needs a lock).
 //!
-//! **Evidence.** loom `idle::*`; mutants `NoPushFence`, `NoRescan`, `NoChain` fail.
+//! **Evidence.** loom `idle::*`; mutants `NoPushFence`, `NoRescan`, `NoChain`, `OneSearcher` fail.
 
 use super::sync::{AtomicU32, AtomicU64, Mutant, Ordering::*, fence, mutant};
 
 pub(crate) struct IdleSet {
     sleepers: AtomicU64,
-    searching: AtomicU32,
+    /// By [`Class`].
+    searching: [AtomicU32; 2],
+    /// Workers that run only Low threads.
+    low: u64,
+}
+
+/// Threads as far as it matters who may run them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Class {
+    /// Only workers that are not kept for Low threads.
+    Normal = 0,
+    /// Every worker.
+    Low = 1,
 }
 
 /// What a worker finds when it takes its announcement back.
@@ -47,14 +64,25 @@ pub(crate) enum Retracted {
 }
 
 impl IdleSet {
-    #[cfg(not(loom))]
-    pub(crate) const fn new() -> Self {
-        IdleSet { sleepers: AtomicU64::new(0), searching: AtomicU32::new(0) }
+    /// For workers of which those in `low` run only Low threads.
+    pub(crate) fn new(low: u64) -> Self {
+        IdleSet { sleepers: AtomicU64::new(0), searching: [AtomicU32::new(0), AtomicU32::new(0)], low }
     }
 
-    #[cfg(loom)]
-    pub(crate) fn new() -> Self {
-        IdleSet { sleepers: AtomicU64::new(0), searching: AtomicU32::new(0) }
+    /// Whether there are workers that run only Low threads.
+    #[inline]
+    pub(crate) fn has_classes(&self) -> bool {
+        self.low != 0
+    }
+
+    /// What worker `index` runs.
+    #[inline]
+    pub(crate) fn class_of(&self, index: usize) -> Class {
+        if self.low & (1 << index) == 0 { Class::Normal } else { Class::Low }
+    }
+
+    fn searching(&self, class: Class) -> &AtomicU32 {
+        &self.searching[if mutant(Mutant::OneSearcher) { 0 } else { class as usize }]
     }
 
     /// The workers that sleep.
@@ -73,35 +101,45 @@ impl IdleSet {
         }
     }
 
-    /// I3: the worker to wake, if one should be.
+    /// I3: the worker to wake for a thread of `class`, if one should be.
     #[inline]
-    pub(crate) fn choose(&self) -> Option<usize> {
+    pub(crate) fn choose(&self, class: Class) -> Option<usize> {
         if self.sleepers() == 0 {
             return None;
         }
-        self.choose_slow()
+        self.choose_slow(class)
     }
 
     #[cold]
     #[inline(never)]
-    fn choose_slow(&self) -> Option<usize> {
-        if self.searching.load(SeqCst) != 0 || self.searching.compare_exchange(0, 1, SeqCst, SeqCst).is_err()
-        {
-            return None;
+    fn choose_slow(&self, class: Class) -> Option<usize> {
+        loop {
+            let sleepers = self.sleepers();
+            let (members, searching) = match class {
+                Class::Low if sleepers & self.low != 0 => (self.low, self.searching(Class::Low)),
+                _ => (!self.low, self.searching(Class::Normal)),
+            };
+            if sleepers & members == 0
+                || searching.load(SeqCst) != 0
+                || searching.compare_exchange(0, 1, SeqCst, SeqCst).is_err()
+            {
+                return None;
+            }
+            let chosen = self.take_any(members);
+            if chosen.is_some() {
+                return chosen;
+            }
+            // Whom this was for has taken itself out. Somebody else may have announced himself since, and been passed over
+            // because of this `searching`: look again.
+            searching.store(0, SeqCst);
         }
-        let chosen = self.take_any();
-        if chosen.is_none() {
-            // A worker may have announced itself between; it looks again after its fence (I7).
-            self.searching.store(0, SeqCst);
-        }
-        chosen
     }
 
-    /// Takes any worker out of the set without making it the searcher.
-    pub(crate) fn take_any(&self) -> Option<usize> {
+    /// Takes any worker of `members` out of the set.
+    fn take_any(&self, members: u64) -> Option<usize> {
         let mut seen = self.sleepers.load(SeqCst);
-        while seen != 0 {
-            let index = seen.trailing_zeros() as usize;
+        while seen & members != 0 {
+            let index = (seen & members).trailing_zeros() as usize;
             match self.sleepers.compare_exchange(seen, seen & !(1 << index), SeqCst, SeqCst) {
                 Ok(_) => return Some(index),
                 Err(now) => seen = now,
@@ -119,7 +157,7 @@ impl IdleSet {
     pub(crate) fn announce(&self, index: usize, was_searching: bool) {
         self.sleepers.fetch_or(1 << index, SeqCst);
         if was_searching {
-            self.searching.store(0, SeqCst);
+            self.searching(self.class_of(index)).store(0, SeqCst);
         }
         // ORDERING O2: pairs with the fence in `push_fence` and in `found`.
         fence(SeqCst);
@@ -135,13 +173,13 @@ impl IdleSet {
         if self.take(index) { Retracted::Alone } else { Retracted::Chosen }
     }
 
-    /// I9's first half: the searcher has found something. The caller then looks whether there is
-    /// more, and if so calls `choose`.
-    pub(crate) fn found(&self) {
+    /// I9's first half: the searcher `index` has found something. The caller then looks whether there is
+    /// more, and if so calls `choose` for its own class.
+    pub(crate) fn found(&self, index: usize) {
         if mutant(Mutant::NoChain) {
             return;
         }
-        self.searching.store(0, SeqCst);
+        self.searching(self.class_of(index)).store(0, SeqCst);
         // ORDERING O2: pairs with the fence in `push_fence`: a pusher that saw `searching` set
         // pushed before this fence, so the look that follows sees its push.
         fence(SeqCst);
@@ -163,8 +201,12 @@ mod models {
 
     impl World {
         fn new() -> Arc<Self> {
+            Self::of(IdleSet::new(0))
+        }
+
+        fn of(idle: IdleSet) -> Arc<Self> {
             Arc::new(World {
-                idle: IdleSet::new(),
+                idle,
                 queue: AtomicUsize::new(0),
                 notified: [AtomicUsize::new(0), AtomicUsize::new(0)],
             })
@@ -178,7 +220,7 @@ mod models {
         }
 
         fn wake_one(&self) {
-            if let Some(index) = self.idle.choose() {
+            if let Some(index) = self.idle.choose(Class::Normal) {
                 self.notified[index].store(1, SeqCst);
             }
         }
@@ -191,7 +233,7 @@ mod models {
         fn round(&self, index: usize, searching: bool) -> bool {
             if self.pop() {
                 if searching {
-                    self.idle.found();
+                    self.idle.found(index);
                     if self.queue.load(Relaxed) > 0 {
                         self.wake_one();
                     }
@@ -241,7 +283,7 @@ mod models {
             // Worker 1 sleeps for good; worker 0 has been chosen by an earlier push.
             world.idle.announce(1, false);
             world.idle.announce(0, false);
-            assert_eq!(world.idle.choose(), Some(0));
+            assert_eq!(world.idle.choose(Class::Normal), Some(0));
             world.queue.fetch_add(1, Release);
             let pusher = {
                 let world = world.clone();
@@ -254,6 +296,34 @@ mod models {
             let offered = world.notified[1].load(SeqCst) == 1;
             assert!(world.queue.load(SeqCst) == 0 || offered, "the second thread waits beside a sleeper");
         });
+    }
+
+    /// A worker for Low threads searches, and finds nothing, while a Normal thread is pushed.
+    fn classes_search_apart() {
+        loom::model(|| {
+            let world = World::of(IdleSet::new(0b10));
+            world.idle.announce(0, false);
+            world.idle.announce(1, false);
+            assert_eq!(world.idle.choose(Class::Low), Some(1));
+            let pusher = {
+                let world = world.clone();
+                loom::thread::spawn(move || world.push())
+            };
+            // It may not run what is queued.
+            world.idle.announce(1, true);
+            pusher.join().unwrap();
+            assert_eq!(world.notified[0].load(SeqCst), 1, "the thread waits beside a sleeping worker");
+        });
+    }
+
+    #[test]
+    fn idle_classes_search_apart() {
+        check(classes_search_apart);
+    }
+
+    #[test]
+    fn mutant_one_searcher() {
+        check_mutant(Mutant::OneSearcher, classes_search_apart);
     }
 
     #[test]

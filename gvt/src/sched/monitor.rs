@@ -38,6 +38,7 @@ use gvt_traits::{GvtId, MAX_WORKERS, OsThreadId, Preemptor, ReadyQueue, Strength
 use super::core::{Core, Parts, WorkerBase};
 use super::counters::Counters;
 use super::held;
+use super::idle::Class;
 use super::os_thread::OsThread;
 use super::schedule::ROUNDS;
 use crate::os::{futex_wait_until, futex_wake, is_asleep_in_kernel, monotonic_ns};
@@ -179,7 +180,10 @@ impl<P: Parts> Monitor<'_, P> {
         }
         // M4.
         if stuck && sleepers != 0 && queued {
-            super::schedule::wake_one(base);
+            super::schedule::wake_one(base, Class::Normal);
+            if base.idle.has_classes() {
+                super::schedule::wake_one(base, Class::Low);
+            }
         }
     }
 

@@ -123,23 +123,24 @@ impl Pool {
 
     /// Waits at the inbox of an OS thread without a worker.
     pub(crate) fn wait_as_spare(&self, os_thread: &OsThread) -> Received {
+        let mut deadline = Some(monotonic_ns() + SPARE_PATIENCE.as_nanos() as u64);
         loop {
-            let patience = monotonic_ns() + SPARE_PATIENCE.as_nanos() as u64;
-            let received = os_thread.receive(Some(patience));
-            if received != Received::Late {
-                return received;
-            }
-            let mut spare = self.spare.lock().unwrap();
-            let place = spare.iter().position(|&other| ptr::eq(other, os_thread));
-            if spare.len() <= 1 || place.is_none() {
-                // The last spare stays; and one that is no longer in the pool is about to get a worker.
-                drop(spare);
-                return os_thread.receive(None);
-            }
-            if let Some(place) = place {
-                spare.remove(place);
-                self.running.fetch_sub(1, Relaxed);
-                return Received::Quit;
+            match os_thread.receive(deadline) {
+                // `held::rescue` decides without a lock: it meant a thread that has gone on since.
+                Received::Free => os_thread.free_running.store(false, Relaxed),
+                Received::Late => {
+                    let mut spare = self.spare.lock().unwrap();
+                    match spare.iter().position(|&other| ptr::eq(other, os_thread)) {
+                        Some(place) if spare.len() > 1 => {
+                            spare.remove(place);
+                            self.running.fetch_sub(1, Relaxed);
+                            return Received::Quit;
+                        }
+                        // The last spare stays; and one that is no longer in the pool is about to get a worker.
+                        _ => deadline = None,
+                    }
+                }
+                received => return received,
             }
         }
     }

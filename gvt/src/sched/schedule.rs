@@ -28,11 +28,12 @@ use std::ptr;
 use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{
-    ContextSwitch, GvtState, MemoryError, PushFence, PushKind, ReadyQueue, Registers, Runnable, Slot,
-    SlotAllocator, TimerBackend, TimerEntry, TimerHandle, WorkerId,
+    ContextSwitch, GvtState, MemoryError, Priority, PushFence, PushKind, ReadyQueue, Registers, Runnable,
+    Slot, SlotAllocator, TimerBackend, TimerEntry, TimerHandle, WorkerId,
 };
 
 use super::core::{After, Core, CoreBase, Departed, Parts, Vtable, Worker, WorkerBase};
+use super::idle::Class;
 use super::os_thread::OsThread;
 use super::record::Record;
 use super::wait::{self, Committed};
@@ -136,19 +137,25 @@ fn prefetch_record(record: ptr::NonNull<Record>) {
 unsafe fn found<P: Parts>(worker: &Worker<P>) {
     let base = &worker.base;
     base.searching.set(false);
-    base.core().idle.found();
+    base.core().idle.found(base.index);
     // SAFETY: C1.
     if worker.core().queue.has_work(unsafe { worker.queue() }) {
-        wake_one(base.core());
+        wake_one(base.core(), base.core().idle.class_of(base.index));
     }
 }
 
-/// Wakes a sleeping worker, if there is one and none searches.
+/// Wakes a sleeping worker for a thread of `class`, if there is one and none searches.
 #[inline]
-pub(crate) fn wake_one(core: &CoreBase) {
-    if let Some(index) = core.idle.choose() {
+pub(crate) fn wake_one(core: &CoreBase, class: Class) {
+    if let Some(index) = core.idle.choose(class) {
         core.unpark(index);
     }
+}
+
+/// The class of a thread that is about to be queued.
+#[inline]
+fn class_of(core: &CoreBase, task: &Runnable) -> Class {
+    if core.idle.has_classes() && task.priority() == Priority::Low { Class::Low } else { Class::Normal }
 }
 
 /// What is done now and then: timers, debts.
@@ -180,8 +187,9 @@ pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
     if deadline > now {
         return 0;
     }
+    worker.base.fired_ns.set(now);
     let me = WorkerId::new(worker.base.index);
-    let mut foreign = false;
+    let mut foreign = [false; 2];
     let fired = core.timer.expire(me, now, &mut |entry: TimerEntry| {
         let record = core.base.table.get(entry.ticket.id);
         if wait::wake(&record.meta.wait, entry.ticket.sequence) == wait::Woken::Queue {
@@ -191,14 +199,18 @@ pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
                 // SAFETY: C1; the timer backend does not touch queues.
                 unsafe { push_here(worker, task, PushKind::Timer) };
             } else {
+                foreign[class_of(&core.base, &task) as usize] = true;
                 core.queue.inject(task);
-                foreign = true;
             }
         }
     });
-    if foreign {
+    if foreign != [false; 2] {
         core.base.idle.push_fence();
-        wake_one(&core.base);
+        for class in [Class::Normal, Class::Low] {
+            if foreign[class as usize] {
+                wake_one(&core.base, class);
+            }
+        }
     }
     fired
 }
@@ -211,6 +223,7 @@ pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
 #[inline(always)]
 pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kind: PushKind) {
     let core = worker.core();
+    let class = class_of(&core.base, &task);
     // SAFETY: C1.
     core.queue.push(unsafe { worker.queue() }, task, kind);
     // After a yield the number of queued threads has not grown: whoever should know has been told. And
@@ -226,7 +239,8 @@ pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kin
         PushKind::Wake | PushKind::Timer => {
             let wakes = base.wakes.get();
             base.wakes.set(wakes + 1);
-            wakes > 0
+            // Nor is it kept by a worker that may not run it.
+            wakes > 0 || (class == Class::Normal && core.base.idle.class_of(base.index) == Class::Low)
         }
         _ => true,
     };
@@ -234,7 +248,7 @@ pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kin
         if P::Queue::PUSH_FENCE == PushFence::ByRuntime {
             core.base.idle.push_fence();
         }
-        wake_one(&core.base);
+        wake_one(&core.base, class);
     }
 }
 
@@ -490,12 +504,13 @@ unsafe fn push<P: Parts>(base: &CoreBase, task: Runnable, kind: PushKind) {
 ///
 /// C1 of `Core::of`.
 unsafe fn inject<P: Parts>(base: &CoreBase, task: Runnable) {
+    let class = class_of(base, &task);
     // SAFETY: C1.
     unsafe { Core::<P>::of(base) }.queue.inject(task);
     if P::Queue::PUSH_FENCE == PushFence::ByRuntime {
         base.idle.push_fence();
     }
-    wake_one(base);
+    wake_one(base, class);
 }
 
 /// # Safety

@@ -31,6 +31,8 @@ pub(crate) enum Mutant {
     JoinBlind = 6,
     /// `parker`: sleeps without looking for a notification.
     ParkBlind = 7,
+    /// `idle`: one `searching` for both classes.
+    OneSearcher = 8,
 }
 
 #[cfg(not(loom))]

@@ -120,6 +120,7 @@ pub(crate) enum Waker {
     None,
     Green(GreenWaker),
     Os(OsWaker),
+    #[allow(dead_code, reason = "the wakers of futures, which are to come; the lists are ready for them")]
     Task(std::task::Waker),
 }
 
@@ -180,10 +181,6 @@ impl Wakes {
         } else {
             self.others.push(wake);
         }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none()
     }
 
     /// After unlocking.

@@ -65,11 +65,6 @@ impl<T> Lock<T> {
             futex_wait_until(&self.word, CONTENDED, None);
         }
     }
-
-    /// The value, without locking: the borrow proves that nobody else has it.
-    pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.value.get_mut()
-    }
 }
 
 pub(crate) struct LockGuard<'a, T> {

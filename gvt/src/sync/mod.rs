@@ -2,7 +2,7 @@
 //!
 //! [`Mutex`], [`RwLock`], [`Condvar`], [`Barrier`], [`Once`], [`OnceLock`] and [`LazyLock`] have the interface of their namesakes in
 //! [`std::sync`]: code moves here by a change of its `use` lines, for which [`Arc`], [`Weak`], [`atomic`] and std's errors of locking are here
-//! too. [`Semaphore`] and [`WaitGroup`] are as those of well-known crates. [`SchedMutex`](crate::SchedMutex) is a mutex without poisoning.
+//! too. [`Semaphore`] and [`WaitGroup`] are as those of well-known crates. [`SchedMutex`] is a mutex without poisoning.
 //!
 //! Every operation works from a green thread, which parks, and from a plain OS thread, which parks too. Guards may be
 //! held over any wait; while a thread waits for a lock, its worker runs others.

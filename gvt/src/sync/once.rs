@@ -142,6 +142,7 @@ impl Once {
     #[track_caller]
     fn wait_for(&self, force: bool) {
         loop {
+            // ORDERING: Acquire, here and below, pairs with the Release that completes it: what ran is seen.
             match self.word.load(Acquire) {
                 COMPLETE => return,
                 POISONED if !force => poisoned(),
@@ -160,6 +161,7 @@ impl Once {
     #[track_caller]
     fn run(&self, force: bool, f: &mut dyn FnMut(&OnceState)) {
         loop {
+            // ORDERING: Acquire pairs with the Release that completes it.
             let word = self.word.load(Acquire);
             match word {
                 COMPLETE => return,

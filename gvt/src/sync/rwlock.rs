@@ -97,6 +97,7 @@ impl RawRwLock {
 
     /// Under the list's lock, with WAITING set: only readers that leave change the word.
     fn count(&self, kind: Kind) {
+        // ORDERING: Acquire pairs with the Release of those that unlock.
         match kind {
             Kind::Read => self.word.fetch_add(1, Acquire),
             Kind::Write => self.word.fetch_or(WRITER, Acquire),

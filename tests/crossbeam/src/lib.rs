@@ -17,6 +17,18 @@ pub mod os {
     pub fn run_alone(test: fn()) {
         super::alone(|| run(test));
     }
+
+    /// Runs a statistical test.
+    pub fn run_up_to_three_times(test: fn()) {
+        super::up_to_three_times(|| run(test));
+    }
+}
+
+fn up_to_three_times(test: impl Fn()) {
+    let fails = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(&test)).is_err();
+    if fails() && fails() {
+        test();
+    }
 }
 
 fn alone(test: impl FnOnce()) {
@@ -44,6 +56,11 @@ pub mod green {
     /// Runs a test while no other of its kind runs.
     pub fn run_alone(test: fn()) {
         super::alone(|| run(test));
+    }
+
+    /// Runs a statistical test.
+    pub fn run_up_to_three_times(test: fn()) {
+        super::up_to_three_times(|| run(test));
     }
 
     /// A green thread's handle.

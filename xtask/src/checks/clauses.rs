@@ -34,7 +34,9 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
                 tree.rust().any(|other| {
                     (file.is_document() || other.package() == file.package())
                         && defined[other.path.as_str()].contains(number)
-                        && (says(&format!("`{}`", other.stem())) || says(&format!("`{}::", other.stem())))
+                        && ["`{}`", "`{}::", "::{}`"]
+                            .iter()
+                            .any(|form| says(&form.replace("{}", other.stem())))
                 })
             };
             for &(line, text) in &block.lines {
@@ -98,7 +100,7 @@ mod tests {
     #[test]
     fn what_is_defined_may_be_cited() {
         let wait = ("gvt/src/wait.rs", "//! **W2** whoever arrives.\n// W2, and O1\n// ORDERING O1: …\n");
-        let held = ("gvt/src/held.rs", "// By C1, and W2 of `wait`.\n");
+        let held = ("gvt/src/held.rs", "// By C1, and W2 of `sched::wait`.\n");
         let select = ("gvt/src/select.rs", "//! See `wait`.\n\nfn f() {} // W2\n");
         let law = ("tests/src/laws.rs", "fn f() { Violation::new(\"S1\", \"…\") }\n");
         let document = ("docs/A.md", "As S1 says, and W2 of `wait`.\n");

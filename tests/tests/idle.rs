@@ -1,0 +1,126 @@
+//! With everything asleep no OS thread of a runtime wakes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::*};
+use std::time::Duration;
+
+use gvt::{Runtime, SchedMutex, SchedulerConfig, spawn, yield_now};
+use gvt_conformance::process::{Child, becomes, cpu_time, sleeps_of};
+use rstest::rstest;
+
+/// What goes on while nothing happens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Scene {
+    /// Nobody is there.
+    Empty,
+    /// Sleepers that are due in an hour, filed by every worker.
+    Sleepers,
+    /// Threads that wait for each other.
+    Waiters,
+    /// Many runtimes.
+    Crowd,
+    /// Sleepers due in an hour, and a handful of earlier ones that were cancelled or have run out.
+    Leftovers,
+}
+
+fn quiet(name: &'static str, scene: Scene, workers: usize) {
+    let ended = Child::of(name).run(|| {
+        let count = if scene == Scene::Crowd { 4 } else { 1 };
+        let config = SchedulerConfig::default().num_workers(workers);
+        let runtimes: Vec<_> = (0..count).map(|_| Runtime::new(config.clone())).collect();
+        let parked = Arc::new(AtomicUsize::new(0));
+        let mutex = Arc::new(SchedMutex::new(()));
+        let expected = match scene {
+            Scene::Empty => 0,
+            Scene::Sleepers | Scene::Leftovers => 300,
+            Scene::Waiters => 301,
+            Scene::Crowd => 1_200,
+        };
+        for runtime in &runtimes {
+            // Some work first, so that every worker was awake.
+            runtime.block_on(|| {
+                let threads: Vec<_> = (0..200)
+                    .map(|n| {
+                        spawn(move |_| {
+                            gvt::sleep_us(n);
+                            yield_now();
+                        })
+                    })
+                    .collect();
+                threads.into_iter().for_each(|thread| thread.join().unwrap());
+            });
+            if scene == Scene::Empty {
+                continue;
+            }
+            let (parked, mutex) = (parked.clone(), mutex.clone());
+            runtime.handle().spawn(move |_| {
+                let guard = (scene == Scene::Waiters).then(|| mutex.lock());
+                for n in 0..300 {
+                    let (parked, mutex) = (parked.clone(), mutex.clone());
+                    spawn(move |_| {
+                        if scene == Scene::Leftovers {
+                            gvt::sleep_us(n);
+                        }
+                        parked.fetch_add(1, SeqCst);
+                        match scene {
+                            Scene::Waiters if n % 2 == 0 => drop(mutex.lock()),
+                            Scene::Waiters => spawn(|_| gvt::sleep(Duration::MAX)).join().unwrap(),
+                            _ => gvt::sleep(Duration::from_secs(3_600 + n)),
+                        }
+                    });
+                }
+                if guard.is_some() {
+                    parked.fetch_add(1, SeqCst);
+                    gvt::sleep(Duration::from_secs(3_600));
+                }
+            });
+        }
+        assert!(becomes(|| parked.load(SeqCst) == expected), "{}", parked.load(SeqCst));
+        // Settled when a while has gone by in which nobody woke.
+        let mut before = sleeps_of("gvt");
+        assert!(before.1 > workers, "the workers and the monitor have names");
+        let settled = becomes(|| {
+            std::thread::sleep(Duration::from_millis(250));
+            let now = sleeps_of("gvt");
+            std::mem::replace(&mut before, now) == now
+        });
+        assert!(settled, "something wakes again and again: {before:?}");
+        let cpu = cpu_time();
+        std::thread::sleep(Duration::from_millis(1_500));
+        let cpu = cpu_time() - cpu;
+        let after = sleeps_of("gvt");
+        assert_eq!(after, before, "somebody woke in {scene:?}");
+        assert!(cpu < Duration::from_millis(20), "{cpu:?} of processor time for nothing");
+        std::process::exit(0);
+    });
+    ended.succeeded();
+}
+
+#[rstest]
+#[case::one_empty("nobody_wakes::case_01_one_empty", Scene::Empty, 1)]
+#[case::empty("nobody_wakes::case_02_empty", Scene::Empty, 4)]
+#[case::one_sleepers("nobody_wakes::case_03_one_sleepers", Scene::Sleepers, 1)]
+#[case::sleepers("nobody_wakes::case_04_sleepers", Scene::Sleepers, 4)]
+#[case::one_waiters("nobody_wakes::case_05_one_waiters", Scene::Waiters, 1)]
+#[case::waiters("nobody_wakes::case_06_waiters", Scene::Waiters, 4)]
+#[case::many_waiters("nobody_wakes::case_07_many_waiters", Scene::Waiters, 16)]
+#[case::crowd("nobody_wakes::case_08_crowd", Scene::Crowd, 2)]
+#[case::leftovers("nobody_wakes::case_09_leftovers", Scene::Leftovers, 2)]
+#[case::sixty_four("nobody_wakes::case_10_sixty_four", Scene::Sleepers, 64)]
+fn nobody_wakes(#[case] name: &'static str, #[case] scene: Scene, #[case] workers: usize) {
+    quiet(name, scene, workers);
+}
+
+/// A single sleeper costs a few wake-ups a sleep, not a tick a millisecond.
+#[test]
+fn a_lone_sleeper_wakes_only_itself() {
+    let ended = Child::of("a_lone_sleeper_wakes_only_itself").run(|| {
+        let runtime = Runtime::new(SchedulerConfig::default().num_workers(4));
+        runtime.block_on(|| gvt::sleep_ms(50));
+        let before = sleeps_of("gvt").0;
+        runtime.block_on(|| (0..5).for_each(|_| gvt::sleep_ms(100)));
+        let sleeps = sleeps_of("gvt").0 - before;
+        assert!(sleeps < 100, "{sleeps} wake-ups for five sleeps");
+    });
+    ended.succeeded();
+}
