@@ -26,14 +26,14 @@ pub(super) struct Channel<T> {
 }
 
 /// What became of a message.
-enum Passed<'a, T> {
+pub(super) enum Passed<'a, T> {
     Sent,
     Disconnected(T),
     NoRoom(T, LockGuard<'a, State<T>>),
 }
 
 /// What a look for a message brought.
-enum Look<'a, T> {
+pub(super) enum Look<'a, T> {
     Message(T),
     Disconnected,
     Nothing(LockGuard<'a, State<T>>),
@@ -57,14 +57,14 @@ fn finish<T>(guard: LockGuard<'_, State<T>>, wake: Option<Wake>) {
 }
 
 impl<T> Channel<T> {
-    const SEND: Manner<(), State<T>, T> = Manner {
+    pub(super) const SEND: Manner<(), State<T>, T> = Manner {
         list: State::list,
         reason: WaitReason::ChannelSend,
         // Sent already; or refused, and then it goes with its owner's frame.
         abandon: |_, _, _, _, _, _| {},
     };
 
-    const RECEIVE: Manner<(), State<T>, T> = Manner {
+    pub(super) const RECEIVE: Manner<(), State<T>, T> = Manner {
         list: State::list,
         reason: WaitReason::ChannelRecv,
         abandon: |_, state, slot, _, wakes, here| {
@@ -79,7 +79,7 @@ impl<T> Channel<T> {
     }
 
     #[inline]
-    fn pass(&self, message: T) -> Passed<'_, T> {
+    pub(super) fn pass(&self, message: T) -> Passed<'_, T> {
         let mut state = self.state.lock();
         if state.disconnected {
             return Passed::Disconnected(message);
@@ -140,7 +140,7 @@ impl<T> Channel<T> {
     }
 
     #[inline]
-    fn look(&self) -> Look<'_, T> {
+    pub(super) fn look(&self) -> Look<'_, T> {
         let mut state = self.state.lock();
         let here = state.here();
         if let Some((message, wake)) = state.take(here) {

@@ -37,7 +37,7 @@ pub(crate) struct RawMutex {
     waiters: Lock<List<bool>>,
 }
 
-const MANNER: Manner<RawMutex, List<bool>, bool> = Manner {
+pub(super) const MANNER: Manner<RawMutex, List<bool>, bool> = Manner {
     list: |list, _| list,
     reason: WaitReason::Mutex,
     abandon: |mutex, list, _, verdict, wakes, here| match verdict {
@@ -52,11 +52,37 @@ const MANNER: Manner<RawMutex, List<bool>, bool> = Manner {
     },
 };
 
+/// How long a waiter has been passed over (U4).
+pub(super) struct Patience {
+    begin_ns: Option<u64>,
+}
+
+impl Patience {
+    pub(super) const fn new() -> Self {
+        Patience { begin_ns: None }
+    }
+
+    /// Where in the list it goes now, and whether it is hungry.
+    pub(super) fn next(&mut self) -> (u8, bool) {
+        match self.begin_ns {
+            None => {
+                self.begin_ns = Some(host::coarse_ns());
+                (0, false)
+            }
+            Some(begin) => (FRONT, host::coarse_ns().saturating_sub(begin) >= HUNGRY_NS),
+        }
+    }
+}
+
 impl RawMutex {
     const_fn! {
         pub(crate) const fn new() -> Self {
             RawMutex { word: AtomicU32::new(FREE), waiters: Lock::new(List::new()) }
         }
+    }
+
+    pub(super) fn waiters(&self) -> &Lock<List<bool>> {
+        &self.waiters
     }
 
     #[inline]
@@ -80,22 +106,14 @@ impl RawMutex {
             }
             host::spin();
         }
-        let mut begin = None;
+        let mut patience = Patience::new();
         loop {
             let guard = self.waiters.lock();
             if self.take_or_mark(&guard) {
                 return;
             }
-            let mut slot = Some(false);
-            let mut number = 0;
-            match begin {
-                None => begin = Some(host::coarse_ns()),
-                Some(begin) => {
-                    number = FRONT;
-                    slot = Some(host::coarse_ns().saturating_sub(begin) >= HUNGRY_NS);
-                }
-            }
-            if wait(self, guard, &MANNER, number, &mut slot, None) == Verdict::Served {
+            let (number, hungry) = patience.next();
+            if wait(self, guard, &MANNER, number, &mut Some(hungry), None) == Verdict::Served {
                 return;
             }
         }
