@@ -2,14 +2,19 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use gvt_traits::{GvtState, WaitReason};
 
+use crate::future::Parker;
 use crate::park::{self, Wait};
 use crate::sched::join::{self, Foreign, Waiter};
 use crate::sched::record::{Record, Step};
@@ -60,6 +65,40 @@ impl<T> JoinHandle<T> {
         result
     }
 
+    /// [`join`](Self::join) that waits for `timeout` at the longest.
+    ///
+    /// Context: as [`join`](Self::join).
+    ///
+    /// # Errors
+    ///
+    /// The handle, if the thread had not ended in time.
+    pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, Box<dyn Any + Send>>, Self> {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.join_deadline(deadline),
+            None => Ok(self.join()),
+        }
+    }
+
+    /// [`join`](Self::join) that waits until `deadline` at the longest.
+    ///
+    /// Context: as [`join`](Self::join).
+    ///
+    /// # Errors
+    ///
+    /// The handle, if the thread had not ended in time.
+    pub fn join_deadline(self, deadline: Instant) -> Result<Result<T, Box<dyn Any + Send>>, Self> {
+        let parker = Arc::new(Parker::new());
+        let mut registered = Registered::new(&self.record().meta.join_waiters);
+        while !registered.renew(|| parker.clone().into()) {
+            if !parker.park(Some(deadline)) && !self.is_finished() {
+                drop(registered);
+                return Err(self);
+            }
+        }
+        drop(registered);
+        Ok(self.join())
+    }
+
     /// Waits for the thread's end; whether it ever ran.
     pub(crate) fn wait_and_see(&self) -> bool {
         self.wait();
@@ -106,6 +145,89 @@ impl<T> JoinHandle<T> {
     /// Context: anywhere.
     pub fn token(&self) -> CancellationToken {
         CancellationToken::of(self.record())
+    }
+}
+
+/// A waker that is to be called at a thread's end.
+struct Registered<'a> {
+    word: &'a AtomicU64,
+    waiter: Option<Waiter>,
+}
+
+impl<'a> Registered<'a> {
+    fn new(word: &'a AtomicU64) -> Self {
+        Registered { word, waiter: None }
+    }
+
+    /// Puts another waker in the place of the last one; `true`: the thread has ended.
+    fn renew(&mut self, waker: impl FnOnce() -> std::task::Waker) -> bool {
+        self.withdraw();
+        if join::has_ended(self.word) {
+            return true;
+        }
+        let waiter = Waiter::task(waker());
+        if !join::register(self.word, waiter) {
+            // SAFETY: never registered.
+            unsafe { waiter.discard() };
+            return true;
+        }
+        self.waiter = Some(waiter);
+        false
+    }
+
+    fn withdraw(&mut self) {
+        if let Some(waiter) = self.waiter.take()
+            && join::unregister(self.word, waiter)
+        {
+            // SAFETY: taken back.
+            unsafe { waiter.discard() };
+        }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
+
+/// Waits for a thread's end as a future; see [`JoinHandle`]. Dropping it leaves the thread running.
+#[must_use = "a future does nothing unless it is polled"]
+pub struct JoinFuture<T> {
+    /// Refers to the handle's record; goes first.
+    registered: Registered<'static>,
+    handle: Option<JoinHandle<T>>,
+}
+
+/// `handle.await` is [`join`](JoinHandle::join), for any executor.
+impl<T> IntoFuture for JoinHandle<T> {
+    type Output = Result<T, Box<dyn Any + Send>>;
+    type IntoFuture = JoinFuture<T>;
+
+    fn into_future(self) -> JoinFuture<T> {
+        let word: *const AtomicU64 = &self.record().meta.join_waiters;
+        // SAFETY: the handle, which keeps the record, is kept beside it, and is given up only after.
+        let registered = Registered::new(unsafe { &*word });
+        JoinFuture { registered, handle: Some(self) }
+    }
+}
+
+impl<T> Future for JoinFuture<T> {
+    type Output = Result<T, Box<dyn Any + Send>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        assert!(self.handle.is_some(), "a future is not polled after its end");
+        if !self.registered.renew(|| context.waker().clone()) {
+            return Poll::Pending;
+        }
+        let handle = self.handle.take().expect("just seen");
+        Poll::Ready(handle.join())
+    }
+}
+
+impl<T> fmt::Debug for JoinFuture<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinFuture").finish_non_exhaustive()
     }
 }
 

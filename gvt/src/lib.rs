@@ -8,6 +8,8 @@ pub mod channel;
 #[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
+pub mod future;
+#[cfg(not(loom))]
 mod join_handle;
 #[cfg(not(loom))]
 mod os;
@@ -33,7 +35,7 @@ mod api {
     pub use crate::builder::RuntimeBuilder;
     pub use crate::channel::{Receiver, Sender};
     pub use crate::config::SchedulerConfig;
-    pub use crate::join_handle::JoinHandle;
+    pub use crate::join_handle::{JoinFuture, JoinHandle};
     pub use crate::runtime::{Handle, Runtime, RuntimeCounters, StillRunning};
     pub use crate::scope::{Scope, ScopedJoinHandle, scope};
     pub use crate::sync::{SchedMutex, SchedMutexGuard};

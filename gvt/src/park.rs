@@ -43,6 +43,7 @@ unsafe impl Sync for WaitWaker {}
 
 impl WaitWaker {
     /// The runtime of the thread that waits.
+    #[inline]
     pub(crate) fn core(self) -> *const CoreBase {
         // SAFETY: see the `Send` impl.
         unsafe { &*self.record }.core()
@@ -72,11 +73,13 @@ impl WaitWaker {
 
 impl<'a> Wait<'a> {
     /// Draws a wait of `record`, which is the running thread.
+    #[inline]
     pub(crate) fn new(record: &'a Record, reason: WaitReason) -> Self {
         record.meta.wait_reason.store(reason as u8, Relaxed);
         Wait { record, number: wait::prepare(&record.meta.wait) }
     }
 
+    #[inline]
     pub(crate) fn waker(&self) -> WaitWaker {
         WaitWaker { record: self.record, number: self.number }
     }

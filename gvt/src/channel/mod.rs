@@ -24,6 +24,7 @@
 
 mod ends;
 mod error;
+mod futures;
 mod instants;
 mod iter;
 #[cfg(all(test, loom))]
@@ -43,6 +44,7 @@ pub use error::{
     ReadyTimeoutError, RecvError, RecvTimeoutError, SelectTimeoutError, SendError, SendTimeoutError,
     TryReadyError, TryRecvError, TrySelectError, TrySendError,
 };
+pub use futures::{RecvFuture, SendFuture};
 pub use iter::{IntoIter, Iter, TryIter};
 pub use receiver::Receiver;
 pub use select_api::{Select, SelectedOperation};

@@ -15,24 +15,25 @@ use std::time::Instant;
 use gvt_traits::WaitReason;
 
 use super::error::*;
-use super::state::{Met, PROMISED, RECEIVERS, SENDERS, State, tell};
+use super::state::{Met, PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SENDERS, State};
 use crate::sync::list::Wakes;
 use crate::sync::{Lock, LockGuard, Manner, Verdict, Wake, deadline_ns, has_passed, wait};
 
+#[repr(C, align(64))]
 pub(super) struct Channel<T> {
     pub(super) state: Lock<State<T>>,
     capacity: Option<usize>,
 }
 
 /// What became of a message.
-enum Passed<'a, T> {
+pub(super) enum Passed<'a, T> {
     Sent,
     Disconnected(T),
     NoRoom(T, LockGuard<'a, State<T>>),
 }
 
 /// What a look for a message brought.
-enum Look<'a, T> {
+pub(super) enum Look<'a, T> {
     Message(T),
     Disconnected,
     Nothing(LockGuard<'a, State<T>>),
@@ -56,15 +57,15 @@ fn finish<T>(guard: LockGuard<'_, State<T>>, wake: Option<Wake>) {
 }
 
 impl<T> Channel<T> {
-    const SEND: Manner<(), State<T>, T> = Manner {
-        list: |state, _| &mut state.senders,
+    pub(super) const SEND: Manner<(), State<T>, T> = Manner {
+        list: State::list,
         reason: WaitReason::ChannelSend,
         // Sent already; or refused, and then it goes with its owner's frame.
         abandon: |_, _, _, _, _, _| {},
     };
 
-    const RECEIVE: Manner<(), State<T>, T> = Manner {
-        list: |state, number| if number == PROMISED { &mut state.promised } else { &mut state.receivers },
+    pub(super) const RECEIVE: Manner<(), State<T>, T> = Manner {
+        list: State::list,
         reason: WaitReason::ChannelRecv,
         abandon: |_, state, slot, _, wakes, here| {
             if let Some(message) = slot.take() {
@@ -78,7 +79,7 @@ impl<T> Channel<T> {
     }
 
     #[inline]
-    fn pass(&self, message: T) -> Passed<'_, T> {
+    pub(super) fn pass(&self, message: T) -> Passed<'_, T> {
         let mut state = self.state.lock();
         if state.disconnected {
             return Passed::Disconnected(message);
@@ -125,8 +126,8 @@ impl<T> Channel<T> {
             return Err(SendTimeoutError::Timeout(message));
         }
         let here = state.here();
-        if state.is_rendezvous() && !state.receive_watchers.is_empty() {
-            tell(&mut state.receive_watchers, here);
+        if state.is_rendezvous() {
+            state.tell(RECEIVE_WATCHERS, here);
         }
         let mut slot = Some(message);
         let verdict = wait(&(), state, &Self::SEND, SENDERS, &mut slot, deadline.map(deadline_ns));
@@ -139,14 +140,14 @@ impl<T> Channel<T> {
     }
 
     #[inline]
-    fn look(&self) -> Look<'_, T> {
+    pub(super) fn look(&self) -> Look<'_, T> {
         let mut state = self.state.lock();
         let here = state.here();
         if let Some((message, wake)) = state.take(here) {
             finish(state, wake);
             return Look::Message(message);
         }
-        if !state.senders.is_empty() {
+        if state.may_wait(SENDERS) {
             match state.meet(here) {
                 Met::Message(message, wake) => {
                     state.wake(wake);
@@ -192,8 +193,8 @@ impl<T> Channel<T> {
                 Look::Promise(state) => (state, PROMISED),
             };
             let here = state.here();
-            if state.is_rendezvous() && !state.send_watchers.is_empty() {
-                tell(&mut state.send_watchers, here);
+            if state.is_rendezvous() {
+                state.tell(SEND_WATCHERS, here);
             }
             match Self::wait_for_message(state, list, deadline.map(deadline_ns)) {
                 Ok(message) => return Ok(message),
@@ -225,13 +226,13 @@ impl<T> Channel<T> {
         if discard == Discard::Messages {
             discarded.append(&mut state.buffer);
         }
-        tell(&mut state.receive_watchers, here);
-        tell(&mut state.send_watchers, here);
+        state.tell(RECEIVE_WATCHERS, here);
+        state.tell(SEND_WATCHERS, here);
         // Promised receivers wait for a sender that is there.
-        while let Some(receiver) = state.receivers.take() {
+        while let Some(receiver) = state.take_receiver() {
             wakes.push(receiver.end(Verdict::Closed, here));
         }
-        while let Some(sender) = state.senders.take() {
+        while let Some(sender) = state.take_sender() {
             wakes.push(sender.end(Verdict::Closed, here));
         }
         drop(state);

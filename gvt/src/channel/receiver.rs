@@ -19,11 +19,11 @@ use crate::sync::list::Node;
 /// The receiving end of a channel. Clones receive from the same channel, each message once; when the last
 /// one is dropped, sending fails.
 pub struct Receiver<T> {
-    source: Source<T>,
+    pub(super) source: Source<T>,
 }
 
 /// Where messages come from.
-enum Source<T> {
+pub(super) enum Source<T> {
     Queue(End<Channel<T>, Receiving>),
     /// The clock; with it what makes a message of an instant.
     Clock(Arc<Instants>, fn(Instant) -> T),

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::error::*;
 use super::queue::Channel;
-use super::state::{Met, PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SENDERS, State, tell};
+use super::state::{Met, PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SENDERS, State};
 use crate::sync::list::{Node, Wakes};
 use crate::sync::shim::{Mutant, mutant};
 use crate::sync::{Here, Verdict};
@@ -48,10 +48,8 @@ impl<T> State<T> {
         // SAFETY: the caller's.
         unsafe {
             match number {
-                RECEIVERS => self.receivers.push(node, number),
-                SENDERS => self.senders.push(node, number),
-                RECEIVE_WATCHERS => self.receive_watchers.push(node, number),
-                _ => self.send_watchers.push(node, number),
+                RECEIVE_WATCHERS | SEND_WATCHERS => self.watchers(number).push(node, number),
+                _ => self.list(number).push(node, number),
             }
         }
     }
@@ -63,10 +61,8 @@ impl<T> State<T> {
         // SAFETY: the caller's.
         unsafe {
             match (*node).list() {
-                RECEIVERS => self.receivers.unlink(node),
-                SENDERS => self.senders.unlink(node),
-                RECEIVE_WATCHERS => self.receive_watchers.unlink(node),
-                _ => self.send_watchers.unlink(node),
+                number @ (RECEIVE_WATCHERS | SEND_WATCHERS) => self.watchers(number).unlink(node),
+                number => self.list(number).unlink(node),
             }
         }
     }
@@ -89,7 +85,7 @@ impl<T> Channel<T> {
         if state.disconnected {
             return Some(Token::Closed);
         }
-        if state.capacity.is_none() {
+        if !state.is_bounded() {
             return Some(Token::Free);
         }
         if state.has_room() {
@@ -99,7 +95,7 @@ impl<T> Channel<T> {
         if !state.is_rendezvous() {
             return None;
         }
-        let mut waiter = state.receivers.take()?;
+        let mut waiter = state.take_receiver()?;
         if waiter.slot().is_some() {
             waiter.move_to(&mut state.promised, PROMISED);
         } else {
@@ -237,7 +233,7 @@ impl<T> Channel<T> {
             state.picked -= 1;
             state.settle(&mut wakes, here);
             if state.available() > 0 {
-                tell(&mut state.receive_watchers, here);
+                state.tell(RECEIVE_WATCHERS, here);
             }
         } else {
             // Then the promise finds nobody.
@@ -272,7 +268,7 @@ impl<T> Channel<T> {
         // SAFETY: C1; locked; a node of several has no slot.
         unsafe { state.link(node, number) };
         if wish == Wish::Operate && state.is_rendezvous() {
-            tell(&mut state.receive_watchers, here);
+            state.tell(RECEIVE_WATCHERS, here);
         }
         true
     }
@@ -294,7 +290,7 @@ impl<T> Channel<T> {
         // SAFETY: C1; locked; a node of several has no slot.
         unsafe { state.link(node, number) };
         if wish == Wish::Operate && state.is_rendezvous() {
-            tell(&mut state.send_watchers, here);
+            state.tell(SEND_WATCHERS, here);
         }
         true
     }

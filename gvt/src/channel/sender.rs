@@ -15,7 +15,7 @@ use crate::sync::list::Node;
 /// The sending end of a channel. Clones send into the same channel; when the last one is dropped, receivers
 /// learn that nothing more will come.
 pub struct Sender<T> {
-    end: End<Channel<T>, Sending>,
+    pub(super) end: End<Channel<T>, Sending>,
 }
 
 // SAFETY: an end passes messages between threads and never gives out a reference to one.

@@ -33,24 +33,33 @@ pub(super) const RECEIVE_WATCHERS: u8 = 2;
 pub(super) const SEND_WATCHERS: u8 = 3;
 pub(super) const PROMISED: u8 = 4 | BOUND;
 
+/// The fields down to `waiting` fill, behind the lock's word, one cache line: all that is touched while nobody waits.
+#[repr(C)]
 pub(super) struct State<T> {
     pub(super) buffer: VecDeque<T>,
-    /// `None`: unbounded.
-    pub(super) capacity: Option<usize>,
-    pub(super) receivers: List<T>,
-    pub(super) senders: List<T>,
-    pub(super) disconnected: bool,
+    /// `usize::MAX`: unbounded.
+    capacity: usize,
     /// R4.
-    pub(super) picked: usize,
+    pub(super) picked: u32,
     /// R5.
-    pub(super) places: usize,
+    pub(super) places: u32,
+    pub(super) disconnected: bool,
+    /// A bit for each list of the first four: not set, it is empty.
+    waiting: u8,
+
+    receivers: List<T>,
+    senders: List<T>,
+    /// Threads that want to know when they could receive, and when they could send.
+    receive_watchers: List<()>,
+    send_watchers: List<()>,
     /// R6.
     pub(super) promised: List<T>,
     /// R6.
     pub(super) expecting: usize,
-    /// Threads that want to know when they could receive, and when they could send.
-    pub(super) receive_watchers: List<()>,
-    pub(super) send_watchers: List<()>,
+}
+
+const fn bit(list: u8) -> u8 {
+    1 << list
 }
 
 /// What a receiver got from waiting senders.
@@ -65,32 +74,98 @@ impl<T> State<T> {
     pub(super) fn new(capacity: Option<usize>) -> Self {
         State {
             buffer: VecDeque::with_capacity(capacity.unwrap_or(0)),
-            capacity,
-            receivers: List::new(),
-            senders: List::new(),
-            disconnected: false,
+            capacity: capacity.unwrap_or(usize::MAX),
             picked: 0,
             places: 0,
-            promised: List::new(),
-            expecting: 0,
+            disconnected: false,
+            waiting: 0,
+            receivers: List::new(),
+            senders: List::new(),
             receive_watchers: List::new(),
             send_watchers: List::new(),
+            promised: List::new(),
+            expecting: 0,
         }
+    }
+
+    pub(super) fn is_bounded(&self) -> bool {
+        self.capacity != usize::MAX
+    }
+
+    /// Whether a list may have somebody in it.
+    #[inline]
+    pub(super) fn may_wait(&self, list: u8) -> bool {
+        self.waiting & bit(list) != 0
+    }
+
+    /// A list of those with a message, to be linked into or unlinked from.
+    pub(super) fn list(&mut self, number: u8) -> &mut List<T> {
+        match number {
+            RECEIVERS => {
+                self.waiting |= bit(RECEIVERS);
+                &mut self.receivers
+            }
+            SENDERS => {
+                self.waiting |= bit(SENDERS);
+                &mut self.senders
+            }
+            _ => &mut self.promised,
+        }
+    }
+
+    /// A list of watchers, to be linked into or unlinked from.
+    pub(super) fn watchers(&mut self, number: u8) -> &mut List<()> {
+        self.waiting |= bit(number);
+        if number == SEND_WATCHERS { &mut self.send_watchers } else { &mut self.receive_watchers }
+    }
+
+    /// The first waiting receiver.
+    pub(super) fn take_receiver(&mut self) -> Option<Waiter<T>> {
+        let receiver = self.receivers.take();
+        if self.receivers.is_empty() {
+            self.waiting &= !bit(RECEIVERS);
+        }
+        receiver
+    }
+
+    /// The first waiting sender.
+    pub(super) fn take_sender(&mut self) -> Option<Waiter<T>> {
+        let sender = self.senders.take();
+        if self.senders.is_empty() {
+            self.waiting &= !bit(SENDERS);
+        }
+        sender
+    }
+
+    /// Wakes all watchers of one kind. They are never futures, so they may be woken under the lock.
+    #[inline]
+    pub(super) fn tell(&mut self, number: u8, here: Here) {
+        if self.may_wait(number) {
+            self.tell_slow(number, here);
+        }
+    }
+
+    #[cold]
+    fn tell_slow(&mut self, number: u8, here: Here) {
+        while let Some(watcher) = self.watchers(number).take() {
+            watcher.end(Verdict::Served, here).fire_locked();
+        }
+        self.waiting &= !bit(number);
     }
 
     /// Messages that are there for whoever comes.
     #[inline]
     pub(super) fn available(&self) -> usize {
-        self.buffer.len() - self.picked
+        self.buffer.len() - self.picked as usize
     }
 
     #[inline]
     pub(super) fn has_room(&self) -> bool {
-        self.capacity.is_none_or(|capacity| self.available() + self.places < capacity)
+        self.available() + (self.places as usize) < self.capacity
     }
 
     pub(super) fn is_rendezvous(&self) -> bool {
-        self.capacity == Some(0)
+        self.capacity == 0
     }
 
     /// Whether a receive would not wait; `mine` is who asks.
@@ -106,10 +181,10 @@ impl<T> State<T> {
     /// R1's first half; the message comes back if nobody waits for one.
     #[inline]
     pub(super) fn hand_over(&mut self, message: T, here: Here) -> Result<Wake, T> {
-        if self.receivers.is_empty() {
+        if !self.may_wait(RECEIVERS) {
             return Err(message);
         }
-        match self.receivers.take() {
+        match self.take_receiver() {
             Some(waiter) => Ok(self.serve(waiter, message, here)),
             None => Err(message),
         }
@@ -121,7 +196,7 @@ impl<T> State<T> {
             Some(slot) => *slot = Some(message),
             None => {
                 self.buffer.push_back(message);
-                self.picked += usize::from(!mutant(Mutant::PickUncounted));
+                self.picked += u32::from(!mutant(Mutant::PickUncounted));
             }
         }
         waiter.end(Verdict::Served, here)
@@ -131,9 +206,7 @@ impl<T> State<T> {
     #[inline]
     pub(super) fn leave(&mut self, message: T, here: Here) {
         self.buffer.push_back(message);
-        if !self.receive_watchers.is_empty() {
-            tell(&mut self.receive_watchers, here);
-        }
+        self.tell(RECEIVE_WATCHERS, here);
     }
 
     /// R1 for a message that has a right to its place.
@@ -157,7 +230,7 @@ impl<T> State<T> {
     /// R2: a place may have become free while no receiver waits.
     #[inline]
     pub(super) fn let_in(&mut self, here: Here) -> Option<Wake> {
-        if self.senders.is_empty() && self.send_watchers.is_empty() {
+        if self.waiting & (bit(SENDERS) | bit(SEND_WATCHERS)) == 0 {
             return None;
         }
         self.let_in_slow(here)
@@ -167,8 +240,8 @@ impl<T> State<T> {
         if !self.has_room() || mutant(Mutant::LetNobodyIn) {
             return None;
         }
-        let Some(mut waiter) = self.senders.take() else {
-            tell(&mut self.send_watchers, here);
+        let Some(mut waiter) = self.take_sender() else {
+            self.tell(SEND_WATCHERS, here);
             return None;
         };
         match waiter.slot() {
@@ -183,8 +256,8 @@ impl<T> State<T> {
 
     /// Hands messages that are there to receivers that wait.
     pub(super) fn settle(&mut self, wakes: &mut Wakes, here: Here) {
-        while self.available() > 0 && !self.receivers.is_empty() {
-            let Some(waiter) = self.receivers.take() else {
+        while self.available() > 0 && self.may_wait(RECEIVERS) {
+            let Some(waiter) = self.take_receiver() else {
                 return;
             };
             let message = self.buffer.pop_front().expect("one is available");
@@ -197,7 +270,7 @@ impl<T> State<T> {
         if !self.is_rendezvous() {
             return Met::Nobody;
         }
-        let Some(mut waiter) = self.senders.take() else {
+        let Some(mut waiter) = self.take_sender() else {
             return Met::Nobody;
         };
         match waiter.slot() {
@@ -215,16 +288,8 @@ impl<T> State<T> {
             Ok(wake) => wakes.push(wake),
             Err(message) => {
                 self.buffer.push_front(message);
-                tell(&mut self.receive_watchers, here);
+                self.tell(RECEIVE_WATCHERS, here);
             }
         }
-    }
-}
-
-/// Wakes all watchers. They are never futures, so they may be woken under the lock.
-#[cold]
-pub(super) fn tell(watchers: &mut List<()>, here: Here) {
-    while let Some(watcher) = watchers.take() {
-        watcher.end(Verdict::Served, here).fire_locked();
     }
 }

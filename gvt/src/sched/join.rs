@@ -33,6 +33,9 @@ const GREEN: u64 = 3;
 const OS: u64 = 4;
 #[cfg(not(loom))]
 const FOREIGN: u64 = 5;
+/// A boxed waker of a future.
+#[cfg(not(loom))]
+const TASK: u64 = 6;
 
 /// Who waits, as a word: a record's address, or that of a boxed `std::thread::Thread`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -151,7 +154,11 @@ mod waiters {
             Waiter(Box::into_raw(Box::new(thread)) as u64 | OS)
         }
 
-        /// Frees an OS or foreign waiter that was not woken.
+        pub(crate) fn task(waker: std::task::Waker) -> Self {
+            Waiter(Box::into_raw(Box::new(waker)) as u64 | TASK)
+        }
+
+        /// Frees a waiter that was not woken, if it is one that owns something.
         ///
         /// # Safety
         ///
@@ -163,6 +170,9 @@ mod waiters {
             } else if self.0 & TAG == FOREIGN {
                 // SAFETY: C1; it came from `Arc::into_raw`.
                 drop(unsafe { Arc::from_raw((self.0 & !TAG) as *const Foreign) });
+            } else if self.0 & TAG == TASK {
+                // SAFETY: C1; it came from `Box::into_raw`.
+                drop(unsafe { Box::from_raw((self.0 & !TAG) as *mut std::task::Waker) });
             }
         }
     }
@@ -185,6 +195,11 @@ mod waiters {
             wake_wait(unsafe { &*foreign.record }, foreign.number);
             // ORDERING O2: Release pairs with the Acquire in `wait_until_done`: the last use of the runtime.
             foreign.done.store(true, Release);
+        } else if waiter.0 & TAG == TASK {
+            // SAFETY: C1; it came from `Box::into_raw`.
+            let waker = unsafe { Box::from_raw(place as *mut std::task::Waker) };
+            // Somebody else's code; it has nobody to panic to here.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
         } else {
             // SAFETY: C1; it came from `Box::into_raw`.
             let thread = unsafe { Box::from_raw(place as *mut std::thread::Thread) };

@@ -101,6 +101,7 @@ impl Record {
         unsafe { Runnable::from_raw(NonNull::from(&self.meta)) }
     }
 
+    #[inline]
     pub(crate) fn core(&self) -> &CoreBase {
         // Relaxed: written once, before the record was first handed out.
         let core = self.meta.runtime.load(Relaxed) as *const CoreBase;
@@ -125,11 +126,13 @@ impl Record {
         self.meta.state.store(state as u8, Relaxed);
     }
 
+    #[inline]
     pub(crate) fn has_flag(&self, flag: u8) -> bool {
         self.meta.flags.load(Relaxed) & flag != 0
     }
 
     /// Whether a shutdown has asked the thread to unwind from its wait.
+    #[inline]
     pub(crate) fn is_asked_to_unwind(&self) -> bool {
         self.has_flag(UNWIND)
     }

@@ -70,6 +70,7 @@ pub(crate) struct Green<'a> {
 }
 
 impl<'a> Green<'a> {
+    #[inline]
     pub(crate) fn waker(&self) -> GreenWaker {
         GreenWaker(self.wait.waker())
     }

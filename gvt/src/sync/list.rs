@@ -29,9 +29,10 @@
 //! `LeaveUnfired` (N4).
 
 use std::cell::UnsafeCell;
-use std::marker::PhantomData;
+use std::marker::{PhantomData, PhantomPinned};
 use std::mem;
 use std::ptr;
+use std::task::{Context, Poll};
 
 use gvt_traits::WaitReason;
 
@@ -78,7 +79,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    fn new(slot: *mut ()) -> Self {
+    const fn new(slot: *mut ()) -> Self {
         Node {
             next: ptr::null_mut(),
             previous: ptr::null_mut(),
@@ -424,91 +425,128 @@ pub(crate) fn wait<C, S, V>(
 }
 
 /// [`wait`] that calls `then` once, after it has put itself into the list and unlocked; it must not wait.
+#[inline]
 pub(crate) fn wait_then<C, S, V>(
     primitive: &C,
     mut guard: LockGuard<'_, S>,
     manner: &Manner<C, S, V>,
     number: u8,
     slot: &mut Option<V>,
+    deadline_ns: Option<u64>,
+    then: Option<&mut dyn FnMut()>,
+) -> Verdict {
+    let node = UnsafeCell::new(Node::new(ptr::from_mut(slot).cast()));
+    let node = node.get();
+    let list = (manner.list)(&mut guard, number & !FRONT);
+    // SAFETY: C1: the node stays here until it is unlinked: by a taker, by `wait_green` or `wait_os`, or by `Unwound`.
+    unsafe {
+        if number & FRONT == 0 {
+            list.push(node, number);
+        } else {
+            list.push_front(node, number & !FRONT);
+        }
+    }
+    match guard.here().green(manner.reason) {
+        Some(green) => {
+            let place = Unwound { primitive, lock: guard.lock(), manner, node };
+            wait_green(place, green, guard, deadline_ns, then)
+        }
+        None => wait_os(manner, node, guard, deadline_ns, then),
+    }
+}
+
+fn wait_green<'a, C, S, V>(
+    place: Unwound<'a, C, S, V>,
+    mut green: Green<'_>,
+    mut guard: LockGuard<'a, S>,
+    mut deadline_ns: Option<u64>,
+    mut then: Option<&mut dyn FnMut()>,
+) -> Verdict {
+    let Unwound { lock, manner, node, .. } = place;
+    loop {
+        // SAFETY: under the lock.
+        unsafe { (*node).waker = Waker::Green(green.waker()) };
+        let mut inside = guard.unlock_inside();
+        if let Some(then) = then.take() {
+            drop(inside);
+            then();
+            inside = Inside::enter();
+        }
+        let parked = green.park(inside, deadline_ns);
+        if parked.surely {
+            // N3: nothing but a taker has ended this wait.
+            mem::forget(place);
+            // SAFETY: taken, and the taker is done with the node (N1).
+            let (foreign, verdict) = unsafe { ((*node).foreign, (*node).verdict) };
+            if foreign {
+                drop(lock.lock());
+            }
+            return verdict;
+        }
+        guard = lock.lock();
+        if let Some(verdict) = resolve(manner, &mut guard, node, &mut deadline_ns) {
+            mem::forget(place);
+            return verdict;
+        }
+        green = guard.here().green(manner.reason).expect("a green thread stays one");
+    }
+}
+
+fn wait_os<C, S, V>(
+    manner: &Manner<C, S, V>,
+    node: *mut Node,
+    mut guard: LockGuard<'_, S>,
     mut deadline_ns: Option<u64>,
     mut then: Option<&mut dyn FnMut()>,
 ) -> Verdict {
     let lock = guard.lock();
     let flag = OsFlag::new();
-    let node = UnsafeCell::new(Node::new(ptr::from_mut(slot).cast()));
-    let node = node.get();
-    {
-        let list = (manner.list)(&mut guard, number & !FRONT);
-        // SAFETY: C1: the node stays here until it is unlinked: by a taker, below, or by `Unwound`.
-        unsafe {
-            match number & FRONT {
-                0 => list.push(node, number),
-                _ => list.push_front(node, number & !FRONT),
-            }
-        }
-    }
     loop {
-        let green = guard.here().green(manner.reason);
-        let is_green = green.is_some();
-        match green {
-            Some(green) => {
-                // SAFETY: under the lock.
-                unsafe { (*node).waker = Waker::Green(green.waker()) };
-                let unwound = Unwound { primitive, lock, manner, node };
-                let mut inside = guard.unlock_inside();
-                if let Some(then) = then.take() {
-                    drop(inside);
-                    then();
-                    inside = Inside::enter();
-                }
-                let parked = green.park(inside, deadline_ns);
-                mem::forget(unwound);
-                if parked.surely {
-                    // N3: nothing but a taker has ended this wait.
-                    // SAFETY: taken, and the taker is done with the node (N1).
-                    let (foreign, verdict) = unsafe { ((*node).foreign, (*node).verdict) };
-                    if foreign {
-                        drop(lock.lock());
-                    }
-                    return verdict;
-                }
-            }
-            None => {
-                // SAFETY: under the lock.
-                unsafe { (*node).waker = Waker::Os(flag.waker()) };
-                drop(guard);
-                if let Some(then) = then.take() {
-                    then();
-                }
-                flag.wait(deadline_ns);
-                if flag.is_fired() {
-                    // N4. SAFETY: taken, and the taker is done with the node.
-                    return unsafe { (*node).verdict };
-                }
-            }
+        // SAFETY: under the lock.
+        unsafe { (*node).waker = Waker::Os(flag.waker()) };
+        drop(guard);
+        if let Some(then) = then.take() {
+            then();
+        }
+        flag.wait(deadline_ns);
+        if flag.is_fired() {
+            // N4. SAFETY: taken, and the taker is done with the node.
+            return unsafe { (*node).verdict };
         }
         guard = lock.lock();
-        // SAFETY: under the lock.
-        let (list, verdict) = unsafe { ((*node).list, (*node).verdict) };
-        if list == NOWHERE {
-            // Taken just now.
+        if let Some(verdict) = resolve(manner, &mut guard, node, &mut deadline_ns) {
             drop(guard);
-            if !is_green {
+            if verdict != Verdict::TimedOut {
                 wait_until_fired(&flag);
             }
             return verdict;
         }
-        match deadline_ns {
-            Some(_) if list & BOUND != 0 => deadline_ns = None,
-            Some(deadline) if host::now_ns() >= deadline => {
-                // SAFETY: linked, and the caller holds the lock.
-                unsafe { (manner.list)(&mut guard, list).unlink(node) };
-                return Verdict::TimedOut;
-            }
-            // Woken for no reason of the primitive's.
-            _ => {}
-        }
     }
+}
+
+/// What became of a waiter that was not surely taken, decided under the lock (N3); `None`: it waits on.
+fn resolve<C, S, V>(
+    manner: &Manner<C, S, V>,
+    primitive: &mut S,
+    node: *mut Node,
+    deadline_ns: &mut Option<u64>,
+) -> Option<Verdict> {
+    // SAFETY: under the lock.
+    let (list, verdict) = unsafe { ((*node).list, (*node).verdict) };
+    if list == NOWHERE {
+        return Some(verdict);
+    }
+    match *deadline_ns {
+        Some(_) if list & BOUND != 0 => *deadline_ns = None,
+        Some(deadline) if host::now_ns() >= deadline => {
+            // SAFETY: linked, and the caller holds the lock.
+            unsafe { (manner.list)(primitive, list).unlink(node) };
+            return Some(Verdict::TimedOut);
+        }
+        // Woken for no reason of the primitive's.
+        _ => {}
+    }
+    None
 }
 
 /// N4, on an OS thread.
@@ -596,5 +634,100 @@ impl<'a> Several<'a> {
             wait_until_fired(self.flag);
         }
         claimed
+    }
+}
+
+/// A future's place in a list, and its slot.
+///
+/// The future is pinned while it is linked. It does nothing without the lock (N3), and keeps nothing that a taker uses
+/// after unlocking: the waker is moved out (N1).
+pub(crate) struct Seat<V> {
+    node: UnsafeCell<Node>,
+    slot: UnsafeCell<Option<V>>,
+    taken: bool,
+    _pinned: PhantomPinned,
+}
+
+// SAFETY: node and slot are used under the list's lock, or while the seat is not taken; values pass between threads.
+unsafe impl<V: Send> Send for Seat<V> {}
+// SAFETY: a shared seat can do nothing.
+unsafe impl<V: Send> Sync for Seat<V> {}
+
+impl<V> Seat<V> {
+    pub(crate) const fn new() -> Self {
+        Seat {
+            node: UnsafeCell::new(Node::new(ptr::null_mut())),
+            slot: UnsafeCell::new(None),
+            taken: false,
+            _pinned: PhantomPinned,
+        }
+    }
+
+    /// Whether the future is in a list, or was and has not been told of its end.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.taken
+    }
+
+    /// Takes a seat in list `number` of a locked primitive.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: the seat is pinned, not taken, and `leave` is called before it goes.
+    pub(crate) unsafe fn take<C, S>(
+        &mut self,
+        mut guard: LockGuard<'_, S>,
+        manner: &Manner<C, S, V>,
+        number: u8,
+        value: Option<V>,
+        waker: std::task::Waker,
+    ) {
+        debug_assert!(!self.taken);
+        self.taken = true;
+        *self.slot.get_mut() = value;
+        let mut node = Node::new(self.slot.get().cast());
+        node.waker = Waker::Task(waker);
+        let place = self.node.get();
+        // SAFETY: in no list.
+        unsafe { place.write(node) };
+        let list = (manner.list)(&mut guard, number & !FRONT);
+        // SAFETY: C1.
+        unsafe {
+            if number & FRONT == 0 {
+                list.push(place, number);
+            } else {
+                list.push_front(place, number & !FRONT);
+            }
+        }
+    }
+
+    /// How the wait has ended, with what is in the slot; the seat is free then.
+    pub(crate) fn poll<S>(
+        &mut self,
+        lock: &Lock<S>,
+        context: &mut Context<'_>,
+    ) -> Poll<(Verdict, Option<V>)> {
+        // Wakers are somebody else's code: cloned before the lock, dropped after it.
+        let waker = Waker::Task(context.waker().clone());
+        let guard = lock.lock();
+        let node = self.node.get();
+        // SAFETY: under the lock.
+        if unsafe { (*node).is_linked() } {
+            // SAFETY: under the lock.
+            let old = unsafe { mem::replace(&mut (*node).waker, waker) };
+            drop(guard);
+            drop(old);
+            return Poll::Pending;
+        }
+        drop(guard);
+        self.taken = false;
+        // SAFETY: taken by somebody, who is done with it (N1).
+        Poll::Ready(unsafe { ((*node).verdict, (*self.slot.get()).take()) })
+    }
+
+    /// The future is dropped: gives the seat up, as an unwound wait does.
+    pub(crate) fn leave<C, S>(&mut self, primitive: &C, lock: &Lock<S>, manner: &Manner<C, S, V>) {
+        if mem::take(&mut self.taken) {
+            drop(Unwound { primitive, lock, manner, node: self.node.get() });
+        }
     }
 }

@@ -20,8 +20,10 @@ const HELD: u32 = 1;
 const CONTENDED: u32 = 2;
 
 /// Looks at a held lock so often before sleeping: sections are some ten nanoseconds long.
-const SPINS: u32 = 100;
+const SPIN_ROUNDS: u32 = 7;
 
+/// The word first: what a primitive touches most should begin its value.
+#[repr(C)]
 pub(crate) struct Lock<T> {
     word: AtomicU32,
     value: UnsafeCell<T>,
@@ -49,13 +51,14 @@ impl<T> Lock<T> {
 
     #[cold]
     fn lock_slow(&self) {
-        for _ in 0..SPINS {
+        for round in 0..SPIN_ROUNDS {
+            // Growing pauses: meanwhile the holder's core, which has the line, gets several operations done.
+            (0..1 << round).for_each(|_| spin_loop());
             if self.word.load(Relaxed) == FREE
                 && self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok()
             {
                 return;
             }
-            spin_loop();
         }
         // ORDERING O1: as in `lock`.
         while self.word.swap(CONTENDED, Acquire) != FREE {

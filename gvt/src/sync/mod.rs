@@ -22,6 +22,8 @@
 pub(crate) mod shim;
 
 #[cfg(not(loom))]
+pub(crate) mod alarm;
+#[cfg(not(loom))]
 mod host;
 pub(crate) mod list;
 #[cfg(not(loom))]
@@ -38,6 +40,8 @@ mod barrier;
 #[cfg(not(loom))]
 mod condvar;
 #[cfg(not(loom))]
+mod futures;
+#[cfg(not(loom))]
 mod mutex;
 #[cfg(not(loom))]
 mod once;
@@ -49,6 +53,9 @@ mod rwlock;
 mod sched_mutex;
 
 #[cfg(loom)]
+#[path = "model/alarm.rs"]
+pub(crate) mod alarm;
+#[cfg(loom)]
 #[path = "model/host.rs"]
 mod host;
 #[cfg(loom)]
@@ -59,6 +66,7 @@ mod lock;
 mod api {
     pub use super::barrier::{Barrier, BarrierWaitResult};
     pub use super::condvar::{Condvar, WaitTimeoutResult};
+    pub use super::futures::{AcquireFuture, LockFuture, SchedLockFuture, SendMutexGuard};
     pub use super::mutex::{Mutex, MutexGuard};
     pub use super::once::{LazyLock, Once, OnceLock, OnceState};
     pub use super::rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};

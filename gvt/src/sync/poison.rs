@@ -39,6 +39,11 @@ impl Poison {
         }
     }
 
+    /// On releasing it, perhaps on another thread.
+    pub(super) fn leave_moved(&self) {
+        self.leave(Before(false));
+    }
+
     /// `value`, or an error around it.
     #[inline]
     pub(super) fn wrap<T>(&self, value: T) -> LockResult<T> {

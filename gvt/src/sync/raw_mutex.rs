@@ -1,16 +1,17 @@
 //! What `Mutex` and `SchedMutex` lock with.
 //!
-//! **Protocol.** One word: free, held, held and perhaps waited for. Locking is one compare-exchange, and so is
-//! unlocking. **U1** A waiter, under the list's lock, swaps CONTENDED in; if that replaced FREE it has the mutex, else it links
-//! itself and parks. **U2** Unlocking moves HELD to FREE; if the word is CONTENDED it takes the list's lock, swaps FREE in and
-//! wakes the first waiter. **U3** A woken waiter starts over with U1, so that the word says CONTENDED while others may wait.
-//! U1 and U2's second half happen under one lock: either the unlocker finds the waiter, or the waiter finds FREE.
+//! **Protocol.** One word: free, held, held and perhaps waited for. Locking is one compare-exchange, unlocking
+//! one swap. **U1** A waiter, under the list's lock, swaps CONTENDED in; if that replaced FREE it has the mutex,
+//! else it links itself and parks. **U2** Unlocking swaps FREE in; if that replaced CONTENDED it takes the first waiter and
+//! wakes it. **U3** A woken waiter starts over with U1, so that the word says CONTENDED while others may wait.
+//! The unlocker takes the list's lock after its swap, and U1's swap happens under it: either the swap of
+//! U1 comes first and U2 sees CONTENDED and finds the node, or U1 finds FREE.
 //!
 //! **Fairness.** Whoever comes first gets the mutex, a running thread before a woken one: handing it over would cost a
 //! switch a lock. But **U4** a waiter that has been passed over for a millisecond is *hungry*: it waits at the front, and the unlocker
-//! leaves the word as it is and hands the mutex over.
+//! takes the mutex back, if nobody was faster, and hands it over.
 //!
-//! **Evidence.** loom `models::mutex_*`; mutants `UncontendedMark` (U1 with HELD) and `UnlockBlind` (U2 frees without a look at the
+//! **Evidence.** loom `models::mutex_*`; mutants `UncontendedMark` (U1 with HELD) and `UnlockBlind` (U2 without a look at the
 //! list) fail.
 
 use gvt_traits::WaitReason;
@@ -36,7 +37,7 @@ pub(crate) struct RawMutex {
     waiters: Lock<List<bool>>,
 }
 
-const MANNER: Manner<RawMutex, List<bool>, bool> = Manner {
+pub(super) const MANNER: Manner<RawMutex, List<bool>, bool> = Manner {
     list: |list, _| list,
     reason: WaitReason::Mutex,
     abandon: |mutex, list, _, verdict, wakes, here| match verdict {
@@ -51,11 +52,37 @@ const MANNER: Manner<RawMutex, List<bool>, bool> = Manner {
     },
 };
 
+/// How long a waiter has been passed over (U4).
+pub(super) struct Patience {
+    begin_ns: Option<u64>,
+}
+
+impl Patience {
+    pub(super) const fn new() -> Self {
+        Patience { begin_ns: None }
+    }
+
+    /// Where in the list it goes now, and whether it is hungry.
+    pub(super) fn next(&mut self) -> (u8, bool) {
+        match self.begin_ns {
+            None => {
+                self.begin_ns = Some(host::coarse_ns());
+                (0, false)
+            }
+            Some(begin) => (FRONT, host::coarse_ns().saturating_sub(begin) >= HUNGRY_NS),
+        }
+    }
+}
+
 impl RawMutex {
     const_fn! {
         pub(crate) const fn new() -> Self {
             RawMutex { word: AtomicU32::new(FREE), waiters: Lock::new(List::new()) }
         }
+    }
+
+    pub(super) fn waiters(&self) -> &Lock<List<bool>> {
+        &self.waiters
     }
 
     #[inline]
@@ -79,22 +106,14 @@ impl RawMutex {
             }
             host::spin();
         }
-        let mut begin = None;
+        let mut patience = Patience::new();
         loop {
             let guard = self.waiters.lock();
             if self.take_or_mark(&guard) {
                 return;
             }
-            let mut slot = Some(false);
-            let mut number = 0;
-            match begin {
-                None => begin = Some(host::coarse_ns()),
-                Some(begin) => {
-                    number = FRONT;
-                    slot = Some(host::coarse_ns().saturating_sub(begin) >= HUNGRY_NS);
-                }
-            }
-            if wait(self, guard, &MANNER, number, &mut slot, None) == Verdict::Served {
+            let (number, hungry) = patience.next();
+            if wait(self, guard, &MANNER, number, &mut Some(hungry), None) == Verdict::Served {
                 return;
             }
         }
@@ -120,7 +139,7 @@ impl RawMutex {
     #[inline]
     pub(crate) fn unlock(&self) {
         // U2. ORDERING O1: Release pairs with the Acquire in `try_lock` and `take_or_mark`.
-        if self.word.compare_exchange(HELD, FREE, Release, Relaxed).is_err() {
+        if self.word.swap(FREE, Release) == CONTENDED {
             self.unlock_slow();
         }
     }
@@ -128,23 +147,22 @@ impl RawMutex {
     #[cold]
     fn unlock_slow(&self) {
         if mutant(Mutant::UnlockBlind) {
-            self.word.store(FREE, SeqCst);
             return;
         }
         let mut list = self.waiters.lock();
         let here = list.here();
-        if let Some(mut waiter) = list.take() {
-            let hungry = waiter.slot().is_some_and(|slot| *slot == Some(true));
-            let verdict = if hungry { Verdict::Served } else { Verdict::Again };
-            if !hungry {
-                // ORDERING O1: Release, as in `unlock`.
-                self.word.store(FREE, Release);
+        let mut verdict = Verdict::Again;
+        if list.first_slot() == Some(&true) {
+            // U4. ORDERING O1: Acquire on behalf of the waiter.
+            if self.word.swap(CONTENDED, Acquire) != FREE {
+                // Somebody was faster; when that one unlocks it will come here.
+                return;
             }
+            verdict = Verdict::Served;
+        }
+        if let Some(waiter) = list.take() {
             let wake = waiter.end(verdict, here);
             list.wake(wake);
-        } else {
-            // ORDERING O1: as above.
-            self.word.store(FREE, Release);
         }
     }
 

@@ -26,7 +26,7 @@ use super::raw_mutex::RawMutex;
 /// # });
 /// ```
 pub struct SchedMutex<T: ?Sized> {
-    raw: RawMutex,
+    pub(super) raw: RawMutex,
     value: UnsafeCell<T>,
 }
 
@@ -75,7 +75,7 @@ impl<T: ?Sized> SchedMutex<T> {
 /// Holds a [`SchedMutex`]; dropping it unlocks. May be held over a yield, and moved to another thread.
 #[must_use = "a mutex is unlocked when its guard is dropped"]
 pub struct SchedMutexGuard<'a, T: ?Sized> {
-    mutex: &'a SchedMutex<T>,
+    pub(super) mutex: &'a SchedMutex<T>,
 }
 
 // SAFETY: a shared guard gives out `&T` only.

@@ -260,7 +260,7 @@ impl Semaphore {
 }
 
 #[track_caller]
-fn check(permits: usize) {
+pub(super) fn check(permits: usize) {
     assert!(permits <= Semaphore::MAX_PERMITS, "{permits} permits are more than a semaphore can have");
 }
 
