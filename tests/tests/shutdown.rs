@@ -346,10 +346,12 @@ fn dropped_on_its_own_green_thread() {
             let went_on = Arc::new(AtomicBool::new(false));
             let seen = went_on.clone();
             let thread = handle.spawn(move |_| {
-                if shut_down {
-                    runtime.shutdown()
+                let end = || if shut_down { runtime.shutdown() } else { drop(runtime) };
+                // Inside, it has no worker, yet is a green thread of the runtime that it ends.
+                if blocking {
+                    gvt::blocking(end)
                 } else {
-                    drop(runtime)
+                    end()
                 }
                 spawn(|_| yield_now()).join().unwrap();
                 gvt::sleep_us(10);
