@@ -233,7 +233,7 @@ impl ReadyQueue for GoQueues {
         self.global.len_hint()
             + self.low.as_ref().map_or(0, Global::len_hint)
             + self.team.iter().map(Peer::len_hint).sum::<usize>()
-            + self.solo_len.0.load(Relaxed) // Relaxed: for people.
+            + self.solo_len.0.load(Relaxed) // Relaxed: a gauge (Q8).
     }
 }
 

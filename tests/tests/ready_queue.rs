@@ -45,7 +45,7 @@ laws! {
     q4_two_wakers q4_yielders q4_outside_beside_yielders q4_own_beside_flood q4_beside_spawners
     q4_stuck_worker q4_urgent_first q4_arrival_within_level q4_critical_next q4_levels_below
     q5_low_workers q5_low_threads_elsewhere q5_under_theft
-    q7_hints
+    q7_hints q8_len_hint
     agrees_with_model
 }
 
@@ -144,6 +144,23 @@ fn q5_can_fail() {
 #[case(Defect::UpcomingInvents)]
 fn q7_can_fail(#[case] defect: Defect) {
     rejected("Q7", laws::q7_hints(&fair(defect)));
+}
+
+#[rstest]
+#[case(Defect::HintsNothing)]
+#[case(Defect::HintsAlways)]
+#[case(Defect::HintForgetsOutside)]
+#[case(Defect::HintForgetsLow)]
+fn q8_can_fail(#[case] defect: Defect) {
+    rejected("Q8", laws::q8_len_hint(&fair(defect)));
+    rejected("Q8", laws::agrees_with_model(&fair(defect)));
+}
+
+#[rstest]
+#[case(Defect::HintsNothing)]
+#[case(Defect::HintsAlways)]
+fn q8_under_theft_can_fail(#[case] defect: Defect) {
+    rejected("Q8", laws::q1_under_theft(&fair(defect)));
 }
 
 #[test]
