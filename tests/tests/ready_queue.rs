@@ -6,7 +6,7 @@ use gvt_conformance::laws::ready_queue as laws;
 use gvt_conformance::wrong::ready_queue::{AgeingPriority, Defect, Fair, Faulty, StrictPriority};
 use gvt_conformance::{Verdict, Violation};
 use gvt_queue_go::GoQueue;
-use gvt_queue_priority::{Ageing, PriorityQueue, StrictPriorityQueue};
+use gvt_queue_priority::{PriorityQueue, StrictPriorityQueue};
 use gvt_traits::{Factory, ReadyQueue};
 use rstest::rstest;
 use rstest_reuse::{apply, template};
@@ -17,8 +17,8 @@ use rstest_reuse::{apply, template};
 #[case::strict_reference(Faulty::<StrictPriority>::sound())]
 #[case::ageing_reference(Faulty::<AgeingPriority>::sound())]
 #[case::go(GoQueue)]
-#[case::priority(PriorityQueue::<Ageing>::new())]
-#[case::strict_priority(StrictPriorityQueue::new())]
+#[case::priority(PriorityQueue::default())]
+#[case::strict_priority(StrictPriorityQueue)]
 fn every_queue(#[case] factory: impl Factory<Output: ReadyQueue>) {}
 
 fn kept(verdict: Verdict) {

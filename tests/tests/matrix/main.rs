@@ -14,7 +14,7 @@ use std::sync::{PoisonError, RwLock};
 
 use gvt::{Cooperative, GoQueue, HeapTimer, NoPreempt, Sigurg};
 use gvt_conformance::process::Watchdog;
-use gvt_queue_priority::{Ageing, PriorityQueue, StrictPriorityQueue};
+use gvt_queue_priority::{PriorityQueue, StrictPriorityQueue};
 use gvt_timer_timerfd::TimerFd;
 use gvt_timer_wheel::Wheel;
 use rstest::rstest;
@@ -26,12 +26,7 @@ use stack::{Parts, Preempt, Queue, Stack, Timer};
 #[template]
 #[rstest]
 fn every_stack(
-    #[values(
-        GoQueue,
-        PriorityQueue::<Ageing>::new(),
-        StrictPriorityQueue::new(),
-    )]
-    queue: impl Queue,
+    #[values(GoQueue, PriorityQueue::default(), StrictPriorityQueue)] queue: impl Queue,
     #[values(
         HeapTimer,
         Wheel::default(),
