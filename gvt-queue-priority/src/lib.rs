@@ -48,7 +48,7 @@ pub struct PriorityQueue<P = Ageing>(PhantomData<P>);
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct StrictPriorityQueue;
 
-impl<P: Policy> PriorityQueue<P> {
+impl<P> PriorityQueue<P> {
     /// The queue.
     pub const fn new() -> Self {
         PriorityQueue(PhantomData)

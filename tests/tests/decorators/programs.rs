@@ -155,3 +155,16 @@ fn a_day_in_virtual_time(
     // Far below the four days that have passed; far above what a loaded machine needs.
     assert!(begin.elapsed() < Duration::from_secs(100));
 }
+
+/// Parts that do not go together although their types fit: the builder says so in a sentence.
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let refused = |error: Option<gvt::SchedError>| error.expect("this cannot be built").to_string();
+    let kernel = Runtime::builder().timer(TimerFd::over(VirtualTime(HeapTimer))).build().err();
+    let sentence = refused(kernel);
+    assert!(sentence.contains("`timer`: a timerfd cannot wait in the virtual time"), "{sentence}");
+    let checked =
+        Runtime::builder().workers(2).num_low_priority_workers(2).queue(Checked(GoQueue)).build().err();
+    let sentence = refused(checked);
+    assert!(sentence.contains("`num_low_priority_workers`"), "{sentence}");
+}
