@@ -184,6 +184,14 @@ impl<Q: ReadyQueue> Rig<Q> {
         })
     }
 
+    /// Asks how many are queued and checks the answer as far as it must be exact: whether any is (Q8).
+    pub(super) fn len_hint(&self) -> Verdict {
+        let hint = self.queue.len_hint();
+        demand((hint > 0) == (self.count > 0), "Q8", || {
+            format!("`len_hint` was {hint} while {} threads were queued", self.count)
+        })
+    }
+
     pub(super) fn upcoming(&self, worker: usize, distance: usize) -> Option<NonNull<Metadata>> {
         self.queue.upcoming(&self.locals[worker], distance)
     }
