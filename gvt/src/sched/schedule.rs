@@ -42,9 +42,8 @@ use super::{held, lifecycle, local, root};
 /// Rounds (timers, debts) are made at every this-many-th decision. Safepoints count as so many decisions, so
 /// that they do not disturb the rhythm.
 pub(crate) const ROUNDS: u32 = 64;
-/// Places ahead in the queue whose record is prefetched, and whose stack is.
-const RECORD_AHEAD: usize = 8;
-const STACK_AHEAD: usize = 4;
+/// Stacks and records are prefetched for so many threads at once, at every this-many-th decision.
+const GROUP: u32 = 8;
 
 impl<P: Parts> Core<P> {
     pub(crate) const VTABLE: Vtable = Vtable {
@@ -103,12 +102,8 @@ pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record>
     // SAFETY: C1.
     let local = unsafe { worker.queue() };
     let task = queue.pop(local);
-    if let Some(record) = queue.upcoming(local, RECORD_AHEAD) {
-        prefetch_record(record.cast());
-        if let Some(record) = queue.upcoming(local, STACK_AHEAD) {
-            // SAFETY: records are mapped as long as the core; a stale one costs a useless prefetch.
-            unsafe { P::Context::prefetch(record.cast::<Record>().as_ref().registers()) };
-        }
+    if activity.is_multiple_of(GROUP) {
+        look_ahead::<P>(queue, local);
     }
     let task = task?;
     if base.searching.get() {
@@ -116,6 +111,26 @@ pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record>
         unsafe { found(worker) };
     }
     Some(task.into_raw().cast().as_ptr())
+}
+
+/// Prefetches the stacks of the next [`GROUP`] threads, and the records of those behind them.
+///
+/// In groups, since most of what a thread costs that has not run for long is the walk through the page tables to its
+/// stack, under virtualisation half a microsecond, and a prefetch does not retire before its walk is over. Walks that begin
+/// together go on together: prefetching one thread a decision, four ahead, left 57 % of the time of 20,000 sleepers in
+/// that one instruction.
+#[inline(always)]
+fn look_ahead<P: Parts>(queue: &P::Queue, local: &<P::Queue as ReadyQueue>::Local) {
+    const AHEAD: usize = GROUP as usize;
+    for distance in 1..=AHEAD {
+        let Some(record) = queue.upcoming(local, distance) else { return };
+        // SAFETY: records are mapped as long as the core; a stale one costs a useless prefetch.
+        unsafe { P::Context::prefetch(record.cast::<Record>().as_ref().registers()) };
+    }
+    for distance in AHEAD + 1..=2 * AHEAD {
+        let Some(record) = queue.upcoming(local, distance) else { return };
+        prefetch_record(record.cast());
+    }
 }
 
 #[inline]
