@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::*};
 use std::time::Duration;
 
-use gvt::{Runtime, SchedMutex, SchedulerConfig, spawn, yield_now};
-use gvt_conformance::process::{Child, becomes, cpu_time, sleeps_of};
+use gvt::{HeapTimer, MmapSlots, Runtime, SchedMutex, SchedulerConfig, spawn, yield_now};
+use gvt_conformance::process::{Child, becomes, cpu_time, os_threads, sleeps_of};
+use gvt_timer_timerfd::TimerFd;
+use gvt_timer_wheel::Wheel;
+use gvt_traits::{Factory, TimerBackend};
 use rstest::rstest;
 
 /// What goes on while nothing happens.
@@ -21,6 +24,18 @@ enum Scene {
     Crowd,
     /// Sleepers due in an hour, and a handful of earlier ones that were cancelled or have run out.
     Leftovers,
+}
+
+/// Wake-ups so far, and OS threads of runtimes, when a while has gone by in which nobody woke.
+fn settled() -> (u64, usize) {
+    let mut before = sleeps_of("gvt");
+    let settled = becomes(|| {
+        std::thread::sleep(Duration::from_millis(250));
+        let now = sleeps_of("gvt");
+        std::mem::replace(&mut before, now) == now
+    });
+    assert!(settled, "something wakes again and again: {before:?}");
+    before
 }
 
 fn quiet(name: &'static str, scene: Scene, workers: usize) {
@@ -76,15 +91,8 @@ fn quiet(name: &'static str, scene: Scene, workers: usize) {
             });
         }
         assert!(becomes(|| parked.load(SeqCst) == expected), "{}", parked.load(SeqCst));
-        // Settled when a while has gone by in which nobody woke.
-        let mut before = sleeps_of("gvt");
+        let before = settled();
         assert!(before.1 > workers, "the workers and the monitor have names");
-        let settled = becomes(|| {
-            std::thread::sleep(Duration::from_millis(250));
-            let now = sleeps_of("gvt");
-            std::mem::replace(&mut before, now) == now
-        });
-        assert!(settled, "something wakes again and again: {before:?}");
         let cpu = cpu_time();
         std::thread::sleep(Duration::from_millis(1_500));
         let cpu = cpu_time() - cpu;
@@ -122,5 +130,71 @@ fn a_lone_sleeper_wakes_only_itself() {
         let sleeps = sleeps_of("gvt").0 - before;
         assert!(sleeps < 100, "{sleeps} wake-ups for five sleeps");
     });
+    ended.succeeded();
+}
+
+/// Sleepers at once: a million, but fewer where nothing is optimised or memory is short.
+fn crowd() -> usize {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available =
+        meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"));
+    let kib: usize = available.and_then(|number| number.parse().ok()).unwrap_or(0);
+    // A sleeper keeps a page of stack, and half as much besides.
+    let most = if cfg!(debug_assertions) { 30_000 } else { 1_000_000 };
+    most.min(kib / 16).max(1_000)
+}
+
+/// With a million sleepers and nothing due for two seconds no OS thread wakes, whichever backend holds the
+/// deadlines; all of them claim that.
+#[rstest]
+#[case::heap("a_million_sleepers::case_1_heap", HeapTimer)]
+#[case::wheel("a_million_sleepers::case_2_wheel", Wheel::default())]
+#[case::timerfd_over_wheel("a_million_sleepers::case_3_timerfd_over_wheel", TimerFd::<Wheel>::default())]
+#[case::timerfd_over_heap("a_million_sleepers::case_4_timerfd_over_heap", TimerFd::over(HeapTimer))]
+fn a_million_sleepers(#[case] name: &'static str, #[case] timer: impl Factory<Output: TimerBackend>) {
+    // One after the other: they take some gigabytes each.
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let ended = Child::of(name).run(|| {
+        let count = crowd();
+        let runtime = Runtime::builder()
+            .workers(2)
+            .timer(timer)
+            .slots(MmapSlots::default().slot_size(64 << 10))
+            .build()
+            .unwrap();
+        let asleep = Arc::new(AtomicUsize::new(0));
+        let here = asleep.clone();
+        runtime.block_on(move || {
+            for n in 0..count as u64 {
+                let asleep = here.clone();
+                drop(spawn(move |_| {
+                    asleep.fetch_add(1, Relaxed);
+                    // From one hour on, no two alike.
+                    gvt::sleep(Duration::from_secs(3_600) + Duration::from_micros(n * 7_919 % 1_000_003));
+                }));
+            }
+        });
+        assert!(becomes(|| asleep.load(Relaxed) == count));
+        // A spare OS thread that nobody has needed for ten seconds ends: then once more.
+        let (before, after, cpu, all) = loop {
+            let before = settled();
+            let (cpu, all) = (cpu_time(), os_threads());
+            std::thread::sleep(Duration::from_secs(2));
+            let (cpu, after) = (cpu_time() - cpu, sleeps_of("gvt"));
+            if after.1 == before.1 {
+                break (before, after, cpu, all);
+            }
+        };
+        println!(
+            "{count} sleepers, {} OS threads, {} wake-ups, {cpu:?} of processor time",
+            after.1,
+            after.0 - before.0
+        );
+        assert_eq!(after, before, "somebody woke");
+        assert_eq!(os_threads(), all);
+        std::process::exit(0);
+    });
+    println!("{}", ended.stdout);
     ended.succeeded();
 }

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::ops::Op;
@@ -9,21 +10,20 @@ use crate::ops::Op;
 /// Repetitions of the short run.
 const FEW: u64 = 1_000;
 
-/// Instructions of one operation. With `keep`, callgrind's file of the long run stays.
-pub fn per_operation(op: &Op, keep: bool) -> Result<f64, String> {
-    let few = total(op, FEW, false)?;
-    let many = total(op, FEW + op.times, keep)?;
+/// Instructions of one operation, as `exe` does it. With `keep`, callgrind's file of the long run stays.
+pub fn per_operation(exe: &Path, op: &Op, keep: bool) -> Result<f64, String> {
+    let few = total(exe, op, FEW, false)?;
+    let many = total(exe, op, FEW + op.times, keep)?;
     Ok((many as f64 - few as f64) / op.times as f64)
 }
 
 /// Instructions of a whole run.
-fn total(op: &Op, times: u64, keep: bool) -> Result<u64, String> {
-    let me = env::current_exe().map_err(|e| e.to_string())?;
+fn total(exe: &Path, op: &Op, times: u64, keep: bool) -> Result<u64, String> {
     let file = env::temp_dir().join(format!("callgrind.gvt-guards.{}.{}", op.name, std::process::id()));
     let ran = Command::new("valgrind")
         .args(["--tool=callgrind", "--max-stackframe=4294967296"])
         .arg(format!("--callgrind-out-file={}", file.display()))
-        .arg(&me)
+        .arg(exe)
         .args(["run", op.name, &times.to_string()])
         .output()
         .map_err(|e| format!("valgrind: {e}; is it installed?"))?;

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod count;
+mod fused;
 mod ops;
 
 use std::process::ExitCode;
@@ -14,11 +15,12 @@ fn main() -> ExitCode {
     let done = match words[..] {
         // What runs under valgrind.
         ["run", name, times] => ops::run(name, times.parse().unwrap_or(0)).map(|()| true),
+        ["fused"] => fused::check(),
         ["--write"] => check("", true, false),
         ["--keep", part] => check(part, false, true),
         [part] => check(part, false, false),
         [] => check("", false, false),
-        _ => Err("usage: gvt-guards [--write | --keep NAME | NAME]".into()),
+        _ => Err("usage: gvt-guards [fused | --write | --keep NAME | NAME]".into()),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -34,9 +36,10 @@ fn main() -> ExitCode {
 fn check(part: &str, write: bool, keep: bool) -> Result<bool, String> {
     let mut budgets = if write { Budgets::default() } else { Budgets::read()? };
     let mut good = true;
+    let me = std::env::current_exe().map_err(|error| error.to_string())?;
     println!("{:<22} {:>12} {:>8}", "operation", "instructions", "budget");
     for op in ops::ALL.iter().filter(|op| op.name.contains(part)) {
-        let counted = count::per_operation(op, keep)?;
+        let counted = count::per_operation(&me, op, keep)?;
         let verdict = match budgets.of(op.name) {
             _ if write => {
                 budgets.set(op.name, counted);

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use gvt::{HeapTimer, MmapSlots, NoPreempt, Runtime, SchedMutex, channel, spawn, yield_now};
+use gvt::{HeapTimer, MmapSlots, Runtime, SchedMutex, channel, spawn, yield_now};
 use gvt_timer_wheel::Wheel;
 use gvt_traits::{Factory, GvtId, Plan, TimerBackend, TimerEntry, TimerType, WakeTicket, WorkerId};
 
@@ -45,14 +45,14 @@ pub fn run(name: &str, times: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs `body` on one worker of a runtime in which nothing else happens.
+/// Runs `body` on one worker of a runtime of the default parts in which nothing else happens: nobody is
+/// preempted within an hour.
 fn inside(body: impl FnOnce() + Send + 'static) {
     let hour = Duration::from_secs(3600);
     let runtime = Runtime::builder()
         .workers(1)
         .max_gvthreads(4096)
         .slots(MmapSlots::default().slot_size(64 << 10))
-        .preemptor(NoPreempt)
         .time_slice(hour)
         .timer_interval(hour)
         .build()
