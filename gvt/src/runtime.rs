@@ -21,6 +21,7 @@ use crate::config::SchedulerConfig;
 use crate::join_handle::JoinHandle;
 use crate::os::EventFd;
 use crate::overflow;
+use crate::park;
 use crate::sched::core::{Core, CoreBase, Parts, Worker, WorkerBase};
 use crate::sched::held;
 use crate::sched::idle::IdleSet;
@@ -252,7 +253,8 @@ where
         F: FnOnce() -> R + Send,
         R: Send,
     {
-        if !local::worker().is_null() {
+        // Whether or not it has a worker at this moment.
+        if park::current().is_some() {
             return Err(SchedError::NestedBlockOn);
         }
         // SAFETY: C1: joined below, before anything that `f` borrows can end. C2: no worker here. C3: the core
@@ -348,8 +350,7 @@ where
             // Release pairs with the Acquire in `CancellationToken::is_cancelled`.
             base.cancelled.store(true, Release);
         }
-        // SAFETY: a carried worker is alive.
-        if unsafe { local::worker().as_ref() }.is_some_and(|worker| std::ptr::eq(worker.core, base)) {
+        if park::current().is_some_and(|me| std::ptr::eq(me.core(), base)) {
             eprintln!(
                 "gvt: a runtime was dropped or shut down on one of its own green threads, which it cannot wait \
                  for; it is left running. Drop it on the thread that built it."

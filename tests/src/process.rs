@@ -8,8 +8,8 @@ use std::fs;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Tells a test binary which test's body it is to run, and nothing else.
@@ -179,6 +179,22 @@ pub fn cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// Gives the process's allocator room that it keeps, so that a limit on address space set after it meets
+/// those who map memory, not the next small allocation, at whose failure Rust aborts.
+///
+/// All OS threads started later share this room: a new thread gets no arena of its own.
+pub fn stock_up_on_heap() {
+    const ROOM: usize = 8 << 20;
+    // SAFETY: parameters of glibc's allocator, within their ranges.
+    unsafe {
+        assert_eq!(libc::mallopt(libc::M_ARENA_MAX, 1), 1);
+        assert_eq!(libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX), 1);
+    }
+    // In pieces that are too small to be mapped one by one.
+    let pieces: Vec<Vec<u8>> = (0..ROOM >> 16).map(|_| Vec::with_capacity(1 << 16)).collect();
+    drop(pieces);
+}
+
 /// From here on no OS thread of this process can start another: `clone` and `clone3` answer `EAGAIN`, as they
 /// do at the limit of `ulimit -u` (which does not bind root) or of a cgroup's `pids.max`.
 ///
@@ -249,7 +265,11 @@ impl Watchdog {
         let place = std::panic::Location::caller();
         let done = Arc::new(AtomicBool::new(false));
         let seen = done.clone();
+        // It has started before anything else happens: under a limit on address space it might not start at all.
+        let started = Arc::new(Barrier::new(2));
+        let starts = started.clone();
         let watch = move || {
+            starts.wait();
             let begin = Instant::now();
             while !seen.load(Acquire) {
                 let Some(left) = patience.checked_sub(begin.elapsed()) else {
@@ -261,6 +281,7 @@ impl Watchdog {
         };
         let handle = std::thread::Builder::new().name("watchdog".into()).spawn(watch);
         let thread = handle.expect("an OS thread for the watchdog").thread().clone();
+        started.wait();
         Watchdog { done, thread }
     }
 }

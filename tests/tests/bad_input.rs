@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gvt::{MemoryError, MmapSlots, Runtime, SchedError, SchedulerConfig, WorkerError, spawn, yield_now};
 use gvt_conformance::process::{
-    Child, Watchdog, becomes, deny_new_os_threads, descriptors, os_threads, status,
+    Child, Watchdog, becomes, deny_new_os_threads, descriptors, os_threads, status, stock_up_on_heap,
 };
 use gvt_traits::{Factory, MemoryUse, Plan, Slot, SlotAllocator, StackBounds, WorkerId};
 use rstest::rstest;
@@ -201,6 +201,7 @@ fn limit_address_space(bytes: u64) {
 #[test]
 fn address_space() {
     let ended = Child::of("address_space").run(|| {
+        stock_up_on_heap();
         let (threads, files) = (os_threads(), descriptors());
         let mut refusals = 0;
         let mut built = 0;
@@ -247,6 +248,7 @@ fn address_space() {
 #[test]
 fn address_space_for_one_more_thread() {
     let ended = Child::of("address_space_for_one_more_thread").run(|| {
+        stock_up_on_heap();
         let runtime = Runtime::builder().workers(2).build().unwrap();
         runtime.block_on(|| spawn(|_| yield_now()).join().unwrap());
         limit_address_space((status("VmSize") << 10) + (9_000 << 20));

@@ -10,8 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::*};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use gvt::{Builder, CancellationToken, Handle, JoinHandle, MmapSlots, Priority, Runtime, SchedMutex, spawn};
+use gvt::{
+    Builder, CancellationToken, Handle, JoinHandle, MmapSlots, Priority, Runtime, SchedMutex,
+    SchedulerConfig, spawn,
+};
 use gvt_conformance::process::{Child, Random, Watchdog, becomes, descriptors, os_threads, status};
+use rstest::rstest;
 
 /// Actors that act on their own.
 const ACTORS: u64 = 48;
@@ -302,17 +306,41 @@ fn round(runtime: &Runtime, random: &Random) {
     outsider.join().unwrap();
 }
 
-fn stress(name: &'static str, one_runtime: bool, small_slots: bool) {
+/// What a stress runs on.
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    OneRuntime,
+    SmallSlots,
+    /// A new runtime each round.
+    Mortal,
+    /// Threads are taken off by force all the time.
+    Hurried,
+    /// Never by force, and as few workers as can be.
+    OneWorker,
+}
+
+fn build(stage: Stage) -> Runtime {
+    let slot_size = if stage == Stage::OneRuntime { 16 << 20 } else { 128 << 10 };
+    let slots = MmapSlots::default().slot_size(slot_size);
+    let config = SchedulerConfig::default().num_workers(16);
+    let config = match stage {
+        Stage::Hurried => {
+            let blink = Duration::from_micros(100);
+            config.time_slice(blink).timer_interval(blink).grace_period(blink).wake_wait(blink).min_run(blink)
+        }
+        Stage::OneWorker => config.num_workers(1).enable_forced_preempt(false),
+        _ => config,
+    };
+    Runtime::builder().config(config).slots(slots).build().unwrap()
+}
+
+fn stress(name: &'static str, stage: Stage) {
     let ended = Child::of(name).run(|| {
         let seconds = std::env::var("GVT_STRESS_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
         let time = Duration::from_millis(seconds.map_or(2_000, |seconds: u64| seconds * 1_000));
-        let build = || {
-            let slots = MmapSlots::default().slot_size(if small_slots { 128 << 10 } else { 16 << 20 });
-            Runtime::builder().workers(16).slots(slots).build().unwrap()
-        };
         let mut random = Random::from_environment(name);
         let threads_before = os_threads();
-        let mut runtime = build();
+        let mut runtime = build(stage);
         let mut warm: Option<(u64, usize)> = None;
         let begin = Instant::now();
         for count in 0.. {
@@ -323,12 +351,12 @@ fn stress(name: &'static str, one_runtime: bool, small_slots: bool) {
             println!("round {count}: GVT_SEED={}", seed.seed());
             let _watchdog = Watchdog::noting(format!("GVT_SEED={}", seed.seed()));
             round(&runtime, &seed);
-            if one_runtime {
+            if stage != Stage::Mortal {
                 let settled = becomes(|| runtime.memory_use().slots_in_use == 0);
                 assert!(settled, "slots in use: {:?}", runtime.memory_use());
             } else {
                 drop(runtime);
-                runtime = build();
+                runtime = build(stage);
             }
             // Flat from a third of the time on.
             let now = (status("VmRSS"), descriptors());
@@ -341,7 +369,8 @@ fn stress(name: &'static str, one_runtime: bool, small_slots: bool) {
                         "memory grows: {rss} KiB, then {} KiB",
                         now.0
                     );
-                    assert_eq!(now.1, files, "descriptors");
+                    // The monitor opens one for a moment now and then.
+                    assert!(becomes(|| descriptors() == files), "descriptors: {files}, then {}", now.1);
                 }
             }
         }
@@ -351,17 +380,12 @@ fn stress(name: &'static str, one_runtime: bool, small_slots: bool) {
     ended.succeeded();
 }
 
-#[test]
-fn one_runtime_for_all_rounds() {
-    stress("one_runtime_for_all_rounds", true, false);
-}
-
-#[test]
-fn one_runtime_with_small_slots() {
-    stress("one_runtime_with_small_slots", true, true);
-}
-
-#[test]
-fn a_runtime_a_round() {
-    stress("a_runtime_a_round", false, true);
+#[rstest]
+#[case::one_runtime("nothing_is_lost::case_1_one_runtime", Stage::OneRuntime)]
+#[case::small_slots("nothing_is_lost::case_2_small_slots", Stage::SmallSlots)]
+#[case::a_runtime_a_round("nothing_is_lost::case_3_a_runtime_a_round", Stage::Mortal)]
+#[case::hurried("nothing_is_lost::case_4_hurried", Stage::Hurried)]
+#[case::one_worker("nothing_is_lost::case_5_one_worker", Stage::OneWorker)]
+fn nothing_is_lost(#[case] name: &'static str, #[case] stage: Stage) {
+    stress(name, stage);
 }

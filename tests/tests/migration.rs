@@ -1,6 +1,6 @@
 //! Threads move between workers and OS threads: work spreads, and what a thread has moves with it.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use gvt::{Builder, Priority, Runtime, SchedMutex, SchedulerConfig, spawn, yield_now};
 use gvt_conformance::process::{Random, Watchdog};
+use gvt_traits::{Factory, Order, Plan, PushKind, ReadyQueue, Runnable, SchedError, WorkerId};
 use rstest::rstest;
 
 fn runtime(workers: usize) -> Runtime {
@@ -254,4 +255,138 @@ fn low_priority_workers(#[case] workers: usize, #[case] low: usize) {
     }
     drop(runtime);
     assert_eq!(normal_on_low.load(Relaxed), 0);
+}
+
+/// A thread that computes without an end gives way to whoever waits for its worker, however that came to be queued.
+#[rstest]
+fn somebody_waits_for_the_worker(
+    #[values(1, 2)] workers: usize,
+    #[values("spawned", "woken", "yielded", "from outside")] how: &str,
+) {
+    let _watchdog = Watchdog::new();
+    let runtime = runtime(workers);
+    for _ in 0..3 {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stops = |stop: &Arc<AtomicBool>| {
+            let stop = stop.clone();
+            move |_: &gvt::CancellationToken| stop.store(true, SeqCst)
+        };
+        let spin = |stop: &AtomicBool| {
+            while !stop.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+        };
+        // The other workers are taken.
+        let taken: Vec<_> = (1..workers)
+            .map(|_| {
+                let stop = stop.clone();
+                runtime.handle().spawn(move |_| spin(&stop))
+            })
+            .collect();
+        let from_outside = (how == "from outside").then(|| {
+            let (handle, stop) = (runtime.handle(), stops(&stop));
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(5));
+                handle.spawn(stop)
+            })
+        });
+        runtime.block_on(|| match how {
+            "spawned" => {
+                drop(spawn(stops(&stop)));
+                spin(&stop);
+            }
+            "woken" => {
+                let mutex = Arc::new(SchedMutex::new(()));
+                let guard = mutex.lock();
+                let (waits, stops) = (mutex.clone(), stops(&stop));
+                let waiting = Arc::new(AtomicBool::new(false));
+                let seen = waiting.clone();
+                drop(spawn(move |token| {
+                    seen.store(true, SeqCst);
+                    drop(waits.lock());
+                    stops(token);
+                }));
+                while !waiting.load(SeqCst) {
+                    gvt::sleep_us(100);
+                }
+                gvt::sleep_ms(1);
+                drop(guard);
+                spin(&stop);
+            }
+            "yielded" => {
+                let stops = stops(&stop);
+                drop(spawn(move |token| {
+                    (0..100).for_each(|_| yield_now());
+                    stops(token);
+                }));
+                (0..20).for_each(|_| yield_now());
+                spin(&stop);
+            }
+            _ => spin(&stop),
+        });
+        taken.into_iter().for_each(|thread| thread.join().unwrap());
+        if let Some(from_outside) = from_outside {
+            from_outside.join().unwrap().join().unwrap();
+        }
+    }
+}
+
+/// The queue of `ReadyQueue`'s documentation: first in, first out, and not a word more than it must.
+#[derive(Clone, Default)]
+struct Taciturn;
+
+#[derive(Default)]
+struct Fifo(std::sync::Mutex<VecDeque<Runnable>>);
+
+impl Factory for Taciturn {
+    type Output = Fifo;
+    fn build(&self, _plan: &Plan) -> Result<Fifo, SchedError> {
+        Ok(Fifo::default())
+    }
+}
+
+impl ReadyQueue for Fifo {
+    type Local = ();
+    const ORDER: Order = Order::Fair;
+    fn local(&self, _worker: WorkerId) {}
+    fn inject(&self, task: Runnable) {
+        self.0.lock().unwrap().push_back(task)
+    }
+    fn push(&self, _local: &mut (), task: Runnable, _kind: PushKind) {
+        self.inject(task)
+    }
+    fn pop(&self, _local: &mut ()) -> Option<Runnable> {
+        self.0.lock().unwrap().pop_front()
+    }
+    fn has_work(&self, _local: &()) -> bool {
+        !self.0.lock().unwrap().is_empty()
+    }
+}
+
+/// With a queue that does not say how many it holds, an idle worker still comes to hear of what waits.
+#[test]
+fn a_taciturn_queue() {
+    let _watchdog = Watchdog::new();
+    let runtime = Runtime::builder().workers(2).queue(Taciturn).build().unwrap();
+    runtime.block_on(|| {
+        for _ in 0..5 {
+            let (stop, mutex) = (Arc::new(AtomicBool::new(false)), Arc::new(SchedMutex::new(())));
+            let guard = mutex.lock();
+            let woken = {
+                let (stop, mutex) = (stop.clone(), mutex.clone());
+                spawn(move |_| {
+                    drop(mutex.lock());
+                    stop.store(true, SeqCst);
+                })
+            };
+            gvt::sleep_ms(2);
+            drop(guard);
+            while !stop.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+            woken.join().unwrap();
+        }
+        let threads: Vec<_> = (0..200).map(|n| spawn(move |_| gvt::sleep_us(n))).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
 }

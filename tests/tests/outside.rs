@@ -133,6 +133,13 @@ fn nested_block_on_is_an_error() {
         assert_eq!(other.try_block_on(|| 1), Err(SchedError::NestedBlockOn));
         let text = sentence(std::panic::AssertUnwindSafe(|| outer.block_on(|| ())));
         assert!(text.contains("cannot `block_on` inside a green thread"), "{text}");
+        // Nor when its worker has been handed on.
+        assert_eq!(gvt::blocking(|| outer.try_block_on(|| 1)), Err(SchedError::NestedBlockOn));
+        let after_a_nap = gvt::blocking(|| {
+            std::thread::sleep(Duration::from_millis(30));
+            other.try_block_on(|| 1)
+        });
+        assert_eq!(after_a_nap, Err(SchedError::NestedBlockOn));
         // An OS thread started there is an OS thread like any other.
         let value = std::thread::scope(|s| s.spawn(|| other.block_on(|| 5)).join().unwrap());
         assert_eq!(value, 5);

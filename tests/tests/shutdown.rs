@@ -139,6 +139,77 @@ fn cooperative_threads_end_by_themselves(#[values(1, 2)] workers: usize) {
     }
 }
 
+/// How a thread comes back that others wait for.
+#[derive(Clone, Copy, Debug)]
+enum Return {
+    FromASleep,
+    FromABlockingCall,
+    FromTheKernel,
+}
+
+/// Who will be woken by a thread that comes back soon is not unwound.
+#[rstest]
+fn who_will_be_woken_is_left_alone(
+    #[values(1, 2)] workers: usize,
+    #[values(Return::FromASleep, Return::FromABlockingCall, Return::FromTheKernel)] how: Return,
+) {
+    let _watchdog = Watchdog::new();
+    let runtime = runtime(workers);
+    let mutex = Arc::new(SchedMutex::new(()));
+    let locked = Arc::new(AtomicBool::new(false));
+    let (sender, receiver) = gvt::channel(1);
+    let away = {
+        let (mutex, locked) = (mutex.clone(), locked.clone());
+        runtime.handle().spawn(move |_| {
+            let guard = mutex.lock();
+            locked.store(true, SeqCst);
+            let time = Duration::from_millis(150);
+            match how {
+                Return::FromASleep => gvt::sleep(time),
+                Return::FromABlockingCall => gvt::blocking(|| std::thread::sleep(time)),
+                Return::FromTheKernel => std::thread::sleep(time),
+            }
+            drop(guard);
+            sender.send(17).unwrap();
+        })
+    };
+    assert!(becomes(|| locked.load(SeqCst)));
+    let locks = runtime.handle().spawn(move |_| drop(mutex.lock()));
+    let receives = runtime.handle().spawn(move |_| receiver.recv());
+    std::thread::sleep(Duration::from_millis(30));
+    runtime.shutdown();
+    away.join().unwrap();
+    locks.join().unwrap();
+    assert_eq!(receives.join().unwrap(), Ok(17));
+}
+
+/// But not for ever: a thread that sleeps again and again without looking at its token is not waited for.
+#[test]
+fn a_restless_sleeper_does_not_keep_others_from_unwinding() {
+    let _watchdog = Watchdog::new();
+    let runtime = runtime(2);
+    let (stop, drops) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let stopped = stop.clone();
+    runtime.handle().spawn(move |_| {
+        while !stopped.load(SeqCst) {
+            gvt::sleep_ms(5);
+        }
+    });
+    let counts = Counts(drops.clone());
+    runtime.handle().spawn(move |_| {
+        let _counts = counts;
+        gvt::sleep(FOR_EVER);
+    });
+    let seen = drops.clone();
+    let watch = std::thread::spawn(move || {
+        let unwound = becomes(|| seen.load(SeqCst) == 1);
+        stop.store(true, SeqCst);
+        unwound
+    });
+    runtime.shutdown();
+    assert!(watch.join().unwrap(), "not unwound");
+}
+
 /// Destructors of unwound threads wait too.
 #[rstest]
 fn destructors_wait_while_unwound(#[values(1, 2)] workers: usize) {
@@ -269,16 +340,18 @@ fn a_short_wait_is_not_worth_a_word() {
 #[test]
 fn dropped_on_its_own_green_thread() {
     let ended = Child::of("dropped_on_its_own_green_thread").run(|| {
-        for shut_down in [false, true] {
+        for (shut_down, blocking) in [(false, false), (true, false), (false, true), (true, true)] {
             let runtime = runtime(2);
             let handle = runtime.handle();
             let went_on = Arc::new(AtomicBool::new(false));
             let seen = went_on.clone();
             let thread = handle.spawn(move |_| {
-                if shut_down {
-                    runtime.shutdown()
+                let end = || if shut_down { runtime.shutdown() } else { drop(runtime) };
+                // Inside, it has no worker, yet is a green thread of the runtime that it ends.
+                if blocking {
+                    gvt::blocking(end)
                 } else {
-                    drop(runtime)
+                    end()
                 }
                 spawn(|_| yield_now()).join().unwrap();
                 gvt::sleep_us(10);

@@ -269,6 +269,7 @@ pub(crate) fn take_from_blocked<P: Parts>(core: &Core<P>, base: &WorkerBase, os_
     };
     let taken = os_thread.detach(base, |record| {
         record.meta.wait_reason.store(WaitReason::BlockingCall as u8, Relaxed);
+        record.meta.blocked_since_ns.store(base.coarse_ns.load(Relaxed), Relaxed);
         record.set_state(GvtState::Blocked);
         keep(os_thread, record);
     });

@@ -104,7 +104,8 @@ pub(crate) enum Closed {
 
 /// How long a closer waits before it names on stderr what it waits for.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// At shutdown a thread whose wait ends by itself within this time is left to it.
+/// At shutdown a thread whose wait ends by itself within this time is left to it, and so are, for so long, those that it
+/// may wake.
 const SOON_NS: u64 = 1_000_000_000;
 
 /// Waits until no thread is left. With `unwind`, threads that nothing can wake any more are unwound.
@@ -131,7 +132,9 @@ pub(crate) fn close(core: &CoreBase, unwind: bool, limit: Option<Duration>) -> C
         if unwind {
             if is_quiet(core) {
                 drop(guard);
-                unwind_waiters(core);
+                // Whoever is away for a short while may wake others when it comes back; but it is not waited for
+                // again and again.
+                unwind_waiters(core, begin.elapsed().as_nanos() < SOON_NS.into());
                 guard = lifecycle.closer.lock().unwrap();
             }
             // A look now and then for threads whose long sleep turned up meanwhile.
@@ -151,9 +154,20 @@ fn is_quiet(core: &CoreBase) -> bool {
     core.idle.sleepers().count_ones() as usize == core.worker_count
 }
 
-/// Ends the waits of threads that nothing else is going to wake, asking them to unwind.
-fn unwind_waiters(core: &CoreBase) {
-    let soon = core.now_ns() + SOON_NS;
+/// Ends the waits of threads that nothing else is going to wake, asking them to unwind. With `patience`, only if no thread is
+/// about to come back by itself: from a short sleep, or from where it keeps its OS thread.
+fn unwind_waiters(core: &CoreBase, patience: bool) {
+    let now = core.now_ns();
+    let soon = now + SOON_NS;
+    let comes_back = |record: &Record| {
+        let due = record.meta.wake_time_ns.load(Relaxed);
+        let away = !record.meta.suspended.load(Relaxed).is_null()
+            && now < record.meta.blocked_since_ns.load(Relaxed) + SOON_NS;
+        is_alive(record) && (away || (due != 0 && due <= soon))
+    };
+    if patience && core.table.used().any(comes_back) {
+        return;
+    }
     for record in core.table.used() {
         if record.meta.references.load(Relaxed) == 0 || !wait::is_parked(&record.meta.wait) {
             continue;
