@@ -87,6 +87,93 @@ fn a_oneshot_future_may_be_dropped() {
     assert_eq!(Arc::strong_count(&dropped), 1);
 }
 
+#[test]
+fn a_oneshot_sender_learns_that_nobody_listens() {
+    let runtime = runtime();
+    let (mut sender, mut receiver) = oneshot::channel::<u8>();
+    receiver.close();
+    sender.closed();
+    assert_eq!(sender.send(1), Err(1));
+    assert_eq!(receiver.try_recv(), Err(TryRecvError::Disconnected));
+    let (sender, mut receiver) = oneshot::channel();
+    sender.send(2).unwrap();
+    receiver.close();
+    assert_eq!(receiver.recv(), Ok(2), "sent before");
+    for future in [false, true] {
+        let (mut sender, receiver) = oneshot::channel::<u8>();
+        let waits = runtime.handle().spawn(move |_| match future {
+            false => sender.closed(),
+            true => block_on(sender.closed_async()),
+        });
+        std::thread::sleep(ms(2));
+        drop(receiver);
+        waits.join().unwrap();
+    }
+    let (mut sender, receiver) = oneshot::channel::<u8>();
+    {
+        let mut future = pin!(sender.closed_async());
+        assert!(poll(future.as_mut()).is_pending());
+    }
+    drop(receiver);
+    assert!(sender.is_closed());
+}
+
+/// Against a naive model: what each receiver sees, what is kept, and that each message is dropped once nobody needs it.
+#[test]
+fn a_broadcast_keeps_what_somebody_needs() {
+    use std::collections::VecDeque;
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut random = move |n: u64| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) % n
+    };
+    for capacity in [1, 2, 5] {
+        let (sender, first) = broadcast::channel::<Arc<u64>>(capacity);
+        // Of each receiver: what it has yet to see, and how many it has lost.
+        let mut receivers = vec![(first, VecDeque::new(), 0_u64)];
+        let mut messages = Vec::new();
+        for step in 0..4000 {
+            let chosen = random(receivers.len().max(1) as u64) as usize;
+            match random(10) {
+                0 => receivers.push((sender.subscribe(), VecDeque::new(), 0)),
+                1 if !receivers.is_empty() => {
+                    let (receiver, expected, lost) = &receivers[chosen];
+                    let clone = (receiver.clone(), expected.clone(), *lost);
+                    receivers.push(clone);
+                }
+                2 if !receivers.is_empty() => drop(receivers.swap_remove(chosen)),
+                3..6 => {
+                    let message = Arc::new(step);
+                    messages.push(Arc::downgrade(&message));
+                    assert_eq!(sender.send(message).is_ok(), !receivers.is_empty());
+                    for (_, expected, lost) in &mut receivers {
+                        expected.push_back(step);
+                        if expected.len() > capacity {
+                            expected.pop_front();
+                            *lost += 1;
+                        }
+                    }
+                }
+                _ if !receivers.is_empty() => {
+                    let (receiver, expected, lost) = &mut receivers[chosen];
+                    let seen = receiver.try_recv().map(|message| *message);
+                    let right = match std::mem::take(lost) {
+                        0 => expected.pop_front().ok_or(broadcast::TryRecvError::Empty),
+                        lost => Err(broadcast::TryRecvError::Lagged(lost)),
+                    };
+                    assert_eq!(seen, right);
+                    assert_eq!(receiver.len(), expected.len());
+                }
+                _ => {}
+            }
+            let needed = receivers.iter().map(|(_, expected, _)| expected.len()).max().unwrap_or(0);
+            assert_eq!(sender.len(), needed);
+            messages.retain(|message| message.strong_count() > 0);
+            assert_eq!(messages.len(), needed, "a message lives as long as somebody needs it");
+        }
+    }
+}
+
 #[rstest]
 fn every_receiver_gets_every_message(#[values(1, 3, 64)] capacity: usize) {
     const MESSAGES: u64 = 500;
@@ -96,7 +183,7 @@ fn every_receiver_gets_every_message(#[values(1, 3, 64)] capacity: usize) {
     let receivers: Vec<_> = (0..4)
         .map(|n| {
             let (mut receiver, lost) = (receiver.clone(), lost.clone());
-            let receive = move || {
+            let mut receive = move || {
                 let mut next = 0;
                 loop {
                     let message = match n % 2 {
@@ -179,9 +266,48 @@ fn a_watch_shows_the_latest() {
     drop(sender);
     assert_eq!(receiver.changed(), Ok(()));
     assert_eq!((receiver.changed(), receiver.has_changed()), (Err(watch::RecvError), Err(watch::RecvError)));
-    let (sender, receiver) = watch::channel(0);
+    let (sender, mut receiver) = watch::channel(0);
+    receiver.mark_changed();
+    assert_eq!(receiver.has_changed(), Ok(true));
+    receiver.mark_unchanged();
+    assert_eq!(receiver.has_changed(), Ok(false));
     drop(receiver);
+    assert!(sender.is_closed());
+    sender.closed();
     assert_eq!(sender.send(1), Err(watch::SendError(1)));
+    assert_eq!(*sender.borrow(), 0, "refused");
+}
+
+#[test]
+fn a_watch_outlives_a_change_that_panics() {
+    let (sender, receiver) = watch::channel(0);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        sender.send_modify(|value| {
+            *value = 1;
+            panic!("meant");
+        });
+    }));
+    assert!(panicked.is_err());
+    assert_eq!((receiver.has_changed(), *receiver.borrow()), (Ok(false), 1));
+    sender.send(2).unwrap();
+    assert_eq!(*receiver.borrow(), 2);
+}
+
+/// All that wait on these channels when their runtime shuts down are unwound, and what they had is let go of.
+#[test]
+fn a_shutdown_unwinds_their_waiters() {
+    let runtime = runtime();
+    let (one_sender, one) = oneshot::channel::<u8>();
+    let (many_sender, mut many) = broadcast::channel::<u8>(1);
+    let (watch_sender, mut watch) = watch::channel(0);
+    let handle = runtime.handle();
+    handle.spawn(move |_| one.recv());
+    handle.spawn(move |_| many.recv());
+    handle.spawn(move |_| watch.changed());
+    std::thread::sleep(ms(5));
+    runtime.shutdown();
+    assert!(one_sender.is_closed());
+    assert_eq!((many_sender.receiver_count(), watch_sender.receiver_count()), (0, 0));
 }
 
 #[rstest]
@@ -203,7 +329,7 @@ fn a_watch_wakes_all_that_wait(#[values(true, false)] green: bool) {
     };
     let green_threads: Vec<_> = (0..4)
         .map(|n| {
-            let wait = wait(n);
+            let mut wait = wait(n);
             runtime.handle().spawn(move |_| wait())
         })
         .collect();

@@ -16,8 +16,12 @@
 //! # });
 //! ```
 
-// **Protocol.** Under one lock: messages with consecutive numbers, each receiver with the number of its next. A receiver that
-// has seen all waits; a send wakes all that wait, and each looks again.
+// **Protocol.** Under one lock: messages with consecutive numbers, each receiver with the number of its next. **B1** A receiver that
+// has seen all waits; a send wakes all that wait, and each looks again. **B2** A message counts those that have yet to receive it:
+// receivers whose next number is not above its own. So the counts never fall along the queue, and messages that nobody needs
+// any more are at its front; they go at once. The last of its receivers gets the message itself, the others a clone.
+//
+// A message is boxed, so that it is cloned, and dropped, without the lock: that is user code. One allocation a message.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -33,9 +37,14 @@ use gvt_traits::WaitReason;
 use crate::sync::list::{Seat, Wakes};
 use crate::sync::{List, Lock, Manner, Verdict, deadline_ns, has_passed, wait};
 
+struct Kept<T> {
+    message: Arc<T>,
+    /// B2.
+    awaited_by: usize,
+}
+
 struct State<T> {
-    /// Each shared, so that it is cloned without the lock.
-    messages: VecDeque<Arc<T>>,
+    messages: VecDeque<Kept<T>>,
     capacity: usize,
     /// The number of the first message in the queue.
     first: u64,
@@ -55,17 +64,32 @@ impl<T> State<T> {
         self.first + self.messages.len() as u64
     }
 
+    /// Messages that a receiver has yet to see.
+    fn awaited(&mut self, next: u64) -> impl Iterator<Item = &mut Kept<T>> {
+        let skip = next.saturating_sub(self.first) as usize;
+        self.messages.iter_mut().skip(skip)
+    }
+
     /// The next message for a receiver.
-    fn next(&self, next: &mut u64) -> Result<Arc<T>, TryRecvError> {
+    fn next(&mut self, next: &mut u64) -> Result<Arc<T>, TryRecvError> {
         if *next < self.first {
             let lost = self.first - *next;
             *next = self.first;
             return Err(TryRecvError::Lagged(lost));
         }
-        match self.messages.get((*next - self.first) as usize) {
-            Some(message) => {
+        let place = (*next - self.first) as usize;
+        match self.messages.get_mut(place) {
+            Some(kept) if kept.awaited_by > 1 => {
                 *next += 1;
-                Ok(message.clone())
+                kept.awaited_by -= 1;
+                Ok(kept.message.clone())
+            }
+            Some(_) => {
+                // B2: who is the last to receive it has nobody behind, so it is the first.
+                debug_assert_eq!(place, 0);
+                *next += 1;
+                self.first += 1;
+                Ok(self.messages.pop_front().expect("just seen").message)
             }
             None if self.senders == 0 => Err(TryRecvError::Closed),
             None => Err(TryRecvError::Empty),
@@ -87,7 +111,7 @@ fn wake_all<T>(mut state: crate::sync::LockGuard<'_, State<T>>) {
 ///
 /// # Panics
 ///
-/// If `capacity` is 0.
+/// If `capacity` is 0, or memory for so many messages cannot be had.
 #[track_caller]
 pub fn channel<T: Clone>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a broadcast channel keeps one message at least");
@@ -146,9 +170,14 @@ impl<T> Sender<T> {
     ///
     /// The message, if there is no receiver.
     pub fn send(&self, message: T) -> Result<usize, SendError<T>> {
+        if self.receiver_count() == 0 {
+            return Err(SendError(message));
+        }
+        let message = Arc::new(message);
         let mut state = self.shared.lock();
         if state.receivers == 0 {
             drop(state);
+            let message = Arc::into_inner(message).expect("nobody else has it");
             return Err(SendError(message));
         }
         let receivers = state.receivers;
@@ -158,7 +187,7 @@ impl<T> Sender<T> {
         } else {
             None
         };
-        state.messages.push_back(Arc::new(message));
+        state.messages.push_back(Kept { message, awaited_by: receivers });
         wake_all(state);
         drop(oldest);
         Ok(receivers)
@@ -176,6 +205,21 @@ impl<T> Sender<T> {
     /// How many receivers there are.
     pub fn receiver_count(&self) -> usize {
         self.shared.lock().receivers
+    }
+
+    /// How many messages are kept: those that some receiver has yet to receive.
+    pub fn len(&self) -> usize {
+        self.shared.lock().messages.len()
+    }
+
+    /// Whether every receiver has received every message.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether both send to the same channel.
+    pub fn same_channel(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 }
 
@@ -219,9 +263,39 @@ impl<T: Clone> Receiver<T> {
         Ok(unwrap(message))
     }
 
+    /// A receiver for the messages from now on; a clone goes on from this one's place.
+    pub fn resubscribe(&self) -> Self {
+        let mut state = self.shared.lock();
+        state.receivers += 1;
+        let next = state.end();
+        drop(state);
+        Receiver { shared: self.shared.clone(), next }
+    }
+
+    /// How many messages wait for this receiver, those that it has lost not counted.
+    pub fn len(&self) -> usize {
+        let state = self.shared.lock();
+        (state.end() - self.next.max(state.first)) as usize
+    }
+
+    /// Whether no message waits for this receiver.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether no sender is left.
+    pub fn is_closed(&self) -> bool {
+        self.shared.lock().senders == 0
+    }
+
+    /// Whether both receive from the same channel.
+    pub fn same_channel(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     fn recv_until(&mut self, deadline: Option<Instant>) -> Result<T, TryRecvError> {
         loop {
-            let state = self.shared.lock();
+            let mut state = self.shared.lock();
             match state.next(&mut self.next) {
                 Ok(message) => {
                     drop(state);
@@ -265,7 +339,7 @@ impl<T: Clone> Future for RecvFuture<'_, T> {
             ready!(this.seat.poll(&this.receiver.shared, context));
         }
         let waker = context.waker().clone();
-        let state = this.receiver.shared.lock();
+        let mut state = this.receiver.shared.lock();
         match state.next(&mut this.receiver.next) {
             Ok(message) => {
                 drop(state);
@@ -307,7 +381,10 @@ impl<T> Drop for Sender<T> {
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
-        self.shared.lock().receivers += 1;
+        let mut state = self.shared.lock();
+        state.receivers += 1;
+        state.awaited(self.next).for_each(|kept| kept.awaited_by += 1);
+        drop(state);
         Receiver { shared: self.shared.clone(), next: self.next }
     }
 }
@@ -316,13 +393,13 @@ impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.receivers -= 1;
-        let mut messages = VecDeque::new();
-        if state.receivers == 0 {
-            state.first = state.end();
-            messages.append(&mut state.messages);
-        }
+        state.awaited(self.next).for_each(|kept| kept.awaited_by -= 1);
+        // B2: they are at the front.
+        let unneeded = state.messages.iter().take_while(|kept| kept.awaited_by == 0).count();
+        state.first += unneeded as u64;
+        let unneeded: Vec<_> = state.messages.drain(..unneeded).collect();
         drop(state);
-        drop(messages);
+        drop(unneeded);
     }
 }
 

@@ -11,6 +11,10 @@
 // **Protocol.** Under one lock: **T1** the sender hands its message to the receiver that waits, or leaves it; **T2** an end
 // that goes says so, and wakes the other. **T3** A message that was handed over and not seen (its receiver was unwound, or its
 // future dropped) goes with the receiver.
+//
+// A list each: the two ends may wait at once, the sender for the receiver to go.
+//
+// **Evidence.** loom `models::oneshot_*`; mutant `CloseSilently` (T2 wakes nobody) fails.
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -24,7 +28,7 @@ use gvt_traits::WaitReason;
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::sync::list::Seat;
 use crate::sync::shim::{Mutant, is_failing, mutant};
-use crate::sync::{List, Lock, Manner, Verdict, deadline_ns, wait};
+use crate::sync::{List, Lock, LockGuard, Manner, Verdict, deadline_ns, wait};
 
 /// Sends the one message.
 pub struct Sender<T> {
@@ -42,6 +46,8 @@ struct State<T> {
     /// The other end is gone, or has nothing more to say.
     closed: bool,
     receiver: List<T>,
+    /// Waits for the receiver to go.
+    sender: List<()>,
 }
 
 impl<T> State<T> {
@@ -51,11 +57,32 @@ impl<T> State<T> {
         // T3: what is in the slot goes with its owner.
         abandon: |_, _, _, _, _, _| {},
     };
+
+    const CLOSING: Manner<(), State<T>, ()> = Manner {
+        list: |state, _| &mut state.sender,
+        reason: WaitReason::ChannelSend,
+        abandon: |_, _, _, _, _, _| {},
+    };
+}
+
+/// T2 for the receiver's end.
+fn close<T>(mut state: LockGuard<'_, State<T>>) {
+    state.closed = true;
+    let here = state.here();
+    if let Some(waiter) = state.sender.take() {
+        let wake = waiter.end(Verdict::Closed, here);
+        state.wake(wake);
+    }
 }
 
 /// Makes the two ends.
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let shared = Arc::new(Lock::new(State { message: None, closed: false, receiver: List::new() }));
+    let shared = Arc::new(Lock::new(State {
+        message: None,
+        closed: false,
+        receiver: List::new(),
+        sender: List::new(),
+    }));
     (Sender { shared: shared.clone(), sent: false }, Receiver { shared })
 }
 
@@ -97,6 +124,24 @@ impl<T> Sender<T> {
     /// Context: anywhere.
     pub fn is_closed(&self) -> bool {
         self.shared.lock().closed
+    }
+
+    /// Waits until the receiver is gone or closed: nobody wants the message any more.
+    ///
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
+    /// ever.
+    pub fn closed(&mut self) {
+        let state = self.shared.lock();
+        if !state.closed {
+            wait(&(), state, &State::CLOSING, 0, &mut None, None);
+        }
+    }
+
+    /// [`closed`](Self::closed) as a future.
+    ///
+    /// Context: any executor, on any thread.
+    pub fn closed_async(&mut self) -> ClosedFuture<'_, T> {
+        ClosedFuture { sender: self, seat: Seat::new() }
     }
 }
 
@@ -159,6 +204,13 @@ impl<T> Receiver<T> {
         }
     }
 
+    /// Refuses a message from now on. One that was sent before can still be received.
+    ///
+    /// Context: anywhere.
+    pub fn close(&mut self) {
+        close(self.shared.lock());
+    }
+
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         let mut state = self.shared.lock();
         if let Some(message) = state.message.take() {
@@ -183,9 +235,8 @@ impl<T> Drop for Receiver<T> {
             return;
         }
         let mut state = self.shared.lock();
-        state.closed = true;
         let message = state.message.take();
-        drop(state);
+        close(state);
         drop(message);
     }
 }
@@ -233,6 +284,45 @@ impl<T> Future for RecvFuture<T> {
 impl<T> Drop for RecvFuture<T> {
     fn drop(&mut self) {
         self.seat.leave(&(), &*self.receiver.shared, &State::MANNER);
+    }
+}
+
+/// Waits until the receiver is gone; see [`Sender::closed_async`].
+#[must_use = "a future does nothing unless it is polled"]
+pub struct ClosedFuture<'a, T> {
+    sender: &'a mut Sender<T>,
+    seat: Seat<()>,
+}
+
+impl<T> Future for ClosedFuture<'_, T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: nothing is moved out of the seat's place.
+        let this = unsafe { self.get_unchecked_mut() };
+        if this.seat.is_taken() {
+            return this.seat.poll(&this.sender.shared, context).map(|_| ());
+        }
+        let waker = context.waker().clone();
+        let state = this.sender.shared.lock();
+        if state.closed {
+            return Poll::Ready(());
+        }
+        // SAFETY: C1: the future is pinned, and leaves when it is dropped.
+        unsafe { this.seat.take(state, &State::CLOSING, 0, None, waker) };
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for ClosedFuture<'_, T> {
+    fn drop(&mut self) {
+        self.seat.leave(&(), &*self.sender.shared, &State::CLOSING);
+    }
+}
+
+impl<T> fmt::Debug for ClosedFuture<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("ClosedFuture { .. }")
     }
 }
 

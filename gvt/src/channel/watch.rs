@@ -13,9 +13,9 @@
 //! # });
 //! ```
 
-// **Protocol.** The value lies behind an `RwLock`; its version and those that wait behind one short lock. A change writes the value,
-// then raises the version and wakes all. A receiver that has seen the version waits; one that borrows and marks reads the version
-// first, so that a change in between counts as not seen.
+// **Protocol.** The value lies behind an `RwLock`; its version and those that wait behind one short lock. **W1** A change writes the
+// value and raises the version under the `RwLock`, then wakes all after it. **W2** A receiver that has seen the version
+// waits. **W3** One that borrows and marks reads the version with the value locked, so that the two belong together.
 
 use std::error::Error;
 use std::fmt;
@@ -29,7 +29,9 @@ use std::time::{Duration, Instant};
 use gvt_traits::WaitReason;
 
 use crate::sync::list::{Seat, Wakes};
-use crate::sync::{List, Lock, Manner, RwLock, RwLockReadGuard, Verdict, deadline_ns, has_passed, wait};
+use crate::sync::{
+    List, Lock, LockGuard, Manner, RwLock, RwLockReadGuard, Verdict, deadline_ns, has_passed, wait,
+};
 
 struct Shared<T> {
     value: RwLock<T>,
@@ -40,17 +42,22 @@ struct State {
     version: u64,
     senders: usize,
     receivers: usize,
-    waiters: List<()>,
+    /// For a change, and for the last receiver to go.
+    waiters: [List<()>; 2],
 }
 
+/// Numbers of lists.
+const CHANGE: u8 = 0;
+const CLOSED: u8 = 1;
+
 const MANNER: Manner<(), State, ()> = Manner {
-    list: |state, _| &mut state.waiters,
+    list: |state, number| &mut state.waiters[usize::from(number)],
     reason: WaitReason::ChannelRecv,
     abandon: |_, _, _, _, _, _| {},
 };
 
 impl<T> Shared<T> {
-    /// Lets `f` change the value; if it says that it has, all are told.
+    /// Lets `f` change the value; if it says that it has, all are told (W1). If it panics nobody is.
     fn change(&self, f: impl FnOnce(&mut T) -> bool) -> bool {
         let mut value = self.value.write().unwrap_or_else(PoisonError::into_inner);
         if !f(&mut value) {
@@ -58,24 +65,56 @@ impl<T> Shared<T> {
         }
         let mut state = self.state.lock();
         state.version += 1;
-        wake_all(state);
+        let wakes = take_all(&mut state, CHANGE);
+        drop(state);
+        drop(value);
+        wakes.fire();
         true
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.value.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// W2; whether there was a change in time.
+    fn wait_changed(&self, seen: &mut u64, deadline: Option<Instant>) -> Result<bool, RecvError> {
+        loop {
+            let state = self.state.lock();
+            if state.version != *seen {
+                *seen = state.version;
+                return Ok(true);
+            }
+            if state.senders == 0 {
+                return Err(RecvError);
+            }
+            if deadline.is_some_and(has_passed) {
+                return Ok(false);
+            }
+            wait(&(), state, &MANNER, CHANGE, &mut None, deadline.map(deadline_ns));
+        }
+    }
+
+    /// W3.
+    fn see(&self, seen: &mut u64) -> RwLockReadGuard<'_, T> {
+        let guard = self.read();
+        *seen = self.state.lock().version;
+        guard
     }
 }
 
-fn wake_all(mut state: crate::sync::LockGuard<'_, State>) {
+/// Takes all that wait in a list out of it; they are to be woken without the lock.
+fn take_all(state: &mut LockGuard<'_, State>, number: u8) -> Wakes {
     let here = state.here();
     let mut wakes = Wakes::new();
-    while let Some(waiter) = state.waiters.take() {
+    while let Some(waiter) = (MANNER.list)(state, number).take() {
         wakes.push(waiter.end(Verdict::Again, here));
     }
-    drop(state);
-    wakes.fire();
+    wakes
 }
 
 /// Makes a watched value, with one receiver, which has seen it.
 pub fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
-    let state = State { version: 0, senders: 1, receivers: 1, waiters: List::new() };
+    let state = State { version: 0, senders: 1, receivers: 1, waiters: [List::new(), List::new()] };
     let shared = Arc::new(Shared { value: RwLock::new(value), state: Lock::new(state) });
     (Sender { shared: shared.clone() }, Receiver { shared, seen: 0 })
 }
@@ -150,7 +189,7 @@ impl<T> Sender<T> {
     ///
     /// Context: a green thread or an OS thread; waits while it is being changed.
     pub fn borrow(&self) -> Ref<'_, T> {
-        Ref { guard: self.shared.value.read().unwrap_or_else(PoisonError::into_inner) }
+        Ref { guard: self.shared.read() }
     }
 
     /// A receiver that has seen the present value.
@@ -166,6 +205,30 @@ impl<T> Sender<T> {
     pub fn receiver_count(&self) -> usize {
         self.shared.state.lock().receivers
     }
+
+    /// Whether there is no receiver.
+    pub fn is_closed(&self) -> bool {
+        self.receiver_count() == 0
+    }
+
+    /// Waits until there is no receiver.
+    ///
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
+    /// ever.
+    pub fn closed(&self) {
+        loop {
+            let state = self.shared.state.lock();
+            if state.receivers == 0 {
+                return;
+            }
+            wait(&(), state, &MANNER, CLOSED, &mut None, None);
+        }
+    }
+
+    /// Whether both change the same value.
+    pub fn same_channel(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
 }
 
 impl<T> Receiver<T> {
@@ -173,15 +236,14 @@ impl<T> Receiver<T> {
     ///
     /// Context: as [`Sender::borrow`].
     pub fn borrow(&self) -> Ref<'_, T> {
-        Ref { guard: self.shared.value.read().unwrap_or_else(PoisonError::into_inner) }
+        Ref { guard: self.shared.read() }
     }
 
     /// The value; counts as seen.
     ///
     /// Context: as [`Sender::borrow`].
     pub fn borrow_and_update(&mut self) -> Ref<'_, T> {
-        self.seen = self.shared.state.lock().version;
-        self.borrow()
+        Ref { guard: self.shared.see(&mut self.seen) }
     }
 
     /// Whether there is a value that has not been seen.
@@ -206,7 +268,7 @@ impl<T> Receiver<T> {
     ///
     /// If there is none and no sender is left.
     pub fn changed(&mut self) -> Result<(), RecvError> {
-        self.changed_until(None).map(|_| ())
+        self.shared.wait_changed(&mut self.seen, None).map(|_| ())
     }
 
     /// [`changed`](Self::changed) that waits for `timeout` at the longest; whether there was a change.
@@ -217,24 +279,7 @@ impl<T> Receiver<T> {
     ///
     /// As [`changed`](Self::changed).
     pub fn changed_timeout(&mut self, timeout: Duration) -> Result<bool, RecvError> {
-        self.changed_until(Instant::now().checked_add(timeout))
-    }
-
-    fn changed_until(&mut self, deadline: Option<Instant>) -> Result<bool, RecvError> {
-        loop {
-            let state = self.shared.state.lock();
-            if state.version != self.seen {
-                self.seen = state.version;
-                return Ok(true);
-            }
-            if state.senders == 0 {
-                return Err(RecvError);
-            }
-            if deadline.is_some_and(has_passed) {
-                return Ok(false);
-            }
-            wait(&(), state, &MANNER, 0, &mut None, deadline.map(deadline_ns));
-        }
+        self.shared.wait_changed(&mut self.seen, Instant::now().checked_add(timeout))
     }
 
     /// Waits until the value fulfils a condition, and returns it; it then counts as seen.
@@ -245,17 +290,30 @@ impl<T> Receiver<T> {
     ///
     /// If it does not and no sender is left.
     pub fn wait_for(&mut self, mut condition: impl FnMut(&T) -> bool) -> Result<Ref<'_, T>, RecvError> {
-        // SAFETY: `self` keeps the `Arc`, so what it points to, for as long as the result lives.
-        let shared = unsafe { &*Arc::as_ptr(&self.shared) };
+        let shared = &self.shared;
         loop {
-            self.seen = shared.state.lock().version;
-            let guard = shared.value.read().unwrap_or_else(PoisonError::into_inner);
+            let guard = shared.see(&mut self.seen);
             if condition(&guard) {
                 return Ok(Ref { guard });
             }
             drop(guard);
-            self.changed_until(None)?;
+            shared.wait_changed(&mut self.seen, None)?;
         }
+    }
+
+    /// Lets the present value count as not seen.
+    pub fn mark_changed(&mut self) {
+        self.seen = self.shared.state.lock().version.wrapping_sub(1);
+    }
+
+    /// Lets the present value count as seen.
+    pub fn mark_unchanged(&mut self) {
+        self.seen = self.shared.state.lock().version;
+    }
+
+    /// Whether both see the same value.
+    pub fn same_channel(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// [`changed`](Self::changed) as a future.
@@ -293,7 +351,7 @@ impl<T> Future for ChangedFuture<'_, T> {
             return Poll::Ready(Err(RecvError));
         }
         // SAFETY: C1: the future is pinned, and leaves when it is dropped.
-        unsafe { this.seat.take(state, &MANNER, 0, None, waker) };
+        unsafe { this.seat.take(state, &MANNER, CHANGE, None, waker) };
         Poll::Pending
     }
 }
@@ -316,7 +374,9 @@ impl<T> Drop for Sender<T> {
         let mut state = self.shared.state.lock();
         state.senders -= 1;
         if state.senders == 0 {
-            wake_all(state);
+            let wakes = take_all(&mut state, CHANGE);
+            drop(state);
+            wakes.fire();
         }
     }
 }
@@ -330,7 +390,13 @@ impl<T> Clone for Receiver<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        self.shared.state.lock().receivers -= 1;
+        let mut state = self.shared.state.lock();
+        state.receivers -= 1;
+        if state.receivers == 0 {
+            let wakes = take_all(&mut state, CLOSED);
+            drop(state);
+            wakes.fire();
+        }
     }
 }
 
