@@ -347,8 +347,7 @@ where
         self.handle.shut();
         let base = self.base();
         if unwind {
-            // Release pairs with the Acquire in `CancellationToken::is_cancelled`.
-            base.cancelled.store(true, Release);
+            crate::token::cancel_root(base);
         }
         if park::current().is_some_and(|me| std::ptr::eq(me.core(), base)) {
             eprintln!(
