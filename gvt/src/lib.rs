@@ -18,6 +18,8 @@ mod join_handle;
 #[cfg(not(loom))]
 mod locals;
 #[cfg(not(loom))]
+mod macros;
+#[cfg(not(loom))]
 mod os;
 #[cfg(not(loom))]
 mod overflow;
@@ -50,6 +52,7 @@ mod api {
     pub use crate::join_handle::{JoinFuture, JoinHandle, join_all};
     pub use crate::locals::{AccessError, LocalKey};
     pub use crate::runtime::{Handle, Runtime, RuntimeCounters, StillRunning};
+    pub use crate::sched::report::{DeadlockReport, ThreadInfo};
     pub use crate::scope::{Scope, ScopedJoinHandle, scope};
     pub use crate::sync::{SchedMutex, SchedMutexGuard};
     pub use crate::task_set::{TaskError, TaskSet};
@@ -63,6 +66,9 @@ mod api {
     pub use crate::timeout::{TimedOut, timeout, timeout_at};
     pub use crate::token::{CancelReason, CancellationToken, Cancelled};
 
+    #[doc(inline)]
+    pub use gvt_macros::{main, test};
+
     pub use gvt_arch_x86_64::X86_64;
     pub use gvt_mem_mmap::MmapSlots;
     pub use gvt_preempt_sigurg::{Cooperative, NoPreempt, Sigurg};
@@ -75,6 +81,13 @@ mod api {
 
 #[cfg(not(loom))]
 pub use api::*;
+
+/// What the attributes expand to.
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::macros::{run, run_with_limit};
+}
 
 /// A channel for `capacity` messages: [`channel::bounded`] by another name.
 ///
