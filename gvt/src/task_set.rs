@@ -54,17 +54,20 @@ pub enum TaskError<E> {
 /// For threads that borrow from their spawner there is [`scope`](crate::scope()).
 pub struct TaskSet<T, E> {
     token: CancellationToken,
-    reports: Receiver<(usize, Result<T, TaskError<E>>)>,
-    reporter: Sender<(usize, Result<T, TaskError<E>>)>,
+    reports: Receiver<Outcome<T, E>>,
+    reporter: Sender<Outcome<T, E>>,
     /// By number; taken when the thread has reported.
     handles: Vec<Option<JoinHandle<()>>>,
     running: usize,
 }
 
+/// A thread's number, and how it came out.
+type Outcome<T, E> = (usize, Result<T, TaskError<E>>);
+
 /// Sends one thread's outcome.
 struct Report<T, E> {
     number: usize,
-    reporter: Option<Sender<(usize, Result<T, TaskError<E>>)>>,
+    reporter: Option<Sender<Outcome<T, E>>>,
     token: CancellationToken,
 }
 

@@ -104,7 +104,7 @@ fn a_main_runs_and_reports() {
 #[test]
 fn go_is_spawn() {
     gvt::Runtime::new(Default::default()).block_on(|| {
-        let list = vec![1, 2, 3];
+        let list = [1, 2, 3];
         let sum = gvt::go!(list.iter().sum::<i32>());
         assert_eq!(sum.join().unwrap(), 6);
         let told = gvt::go!(|token| token.cancelled().wait_timeout(Duration::from_secs(60)));

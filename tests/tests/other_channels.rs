@@ -322,8 +322,7 @@ fn a_watch_wakes_all_that_wait(#[values(true, false)] green: bool) {
                 while *receiver.borrow_and_update() < 100 {
                     block_on(receiver.changed_async()).unwrap();
                 }
-                let value = *receiver.borrow();
-                value
+                *receiver.borrow_and_update()
             }
         }
     };

@@ -179,6 +179,7 @@ pub(crate) fn sleep<P: Parts>(core: &Core<P>, word: &AtomicU32, reported: &mut R
         monotonic_ns().saturating_add(after)
     });
     futex_wait_until(word, monitor::ASLEEP, limit);
+    // ORDERING: SeqCst as all of the monitor's word; a wake-up that comes later ends the second sleep.
     if limit.is_some_and(|limit| word.load(SeqCst) == monitor::ASLEEP && monotonic_ns() >= limit) {
         look(core, reported);
         // Returns at once if it was woken meanwhile.
