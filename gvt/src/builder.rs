@@ -151,6 +151,12 @@ impl<Q, T, P, C, S> RuntimeBuilder<Q, T, P, C, S> {
         self
     }
 
+    /// [`SchedulerConfig::deadlock_report`].
+    pub fn deadlock_report(mut self, after: Duration) -> Self {
+        self.config = self.config.deadlock_report(after);
+        self
+    }
+
     /// [`SchedulerConfig::debug_logging`].
     pub fn debug_logging(mut self, enable: bool) -> Self {
         self.config = self.config.debug_logging(enable);

@@ -27,6 +27,7 @@ pub struct SchedulerConfig {
     pub(crate) min_run: Duration,
     pub(crate) enable_forced_preempt: bool,
     pub(crate) debug_logging: bool,
+    pub(crate) deadlock_report: Option<Duration>,
 }
 
 impl Default for SchedulerConfig {
@@ -45,6 +46,7 @@ impl Default for SchedulerConfig {
             min_run: Duration::from_millis(1),
             enable_forced_preempt: true,
             debug_logging: false,
+            deadlock_report: None,
         }
     }
 }
@@ -110,6 +112,40 @@ impl SchedulerConfig {
     /// Whether the runtime tells on stderr what it does: start, end, OS threads.
     pub fn debug_logging(mut self, enable: bool) -> Self {
         self.debug_logging = enable;
+        self
+    }
+
+    /// Has a report written to stderr when for so long nothing has run, every green thread waits, and no timer is pending: each
+    /// thread's name, id, what it waits for and since when. Off by default.
+    ///
+    /// That is a deadlock unless an OS thread, or another runtime, is going to wake one of them, which the runtime cannot know;
+    /// so it reports and does nothing else. The same threads in the same waits are reported once. While it is on, the runtime
+    /// wakes up once for it whenever everything has gone to sleep.
+    ///
+    /// ```
+    /// use std::{sync::mpsc, time::Duration};
+    /// use gvt::{Runtime, SchedulerConfig, channel, spawn};
+    /// let config = SchedulerConfig::default().deadlock_report(Duration::from_millis(10));
+    /// let runtime = Runtime::new(config);
+    /// let (report, reports) = mpsc::channel();
+    /// runtime.on_deadlock(move |deadlock| report.send(deadlock.to_string()).unwrap());
+    /// runtime.handle().spawn(|_| {
+    ///     let (to_me, mine) = channel::<()>(0);
+    ///     let (to_other, other) = channel::<()>(0);
+    ///     let thread = spawn(move |_| {
+    ///         let _ = other.recv();
+    ///         let _ = to_me.send(());
+    ///     });
+    ///     // Each waits for the other to begin.
+    ///     let _ = mine.recv();
+    ///     let _ = to_other.send(());
+    ///     let _ = thread.join();
+    /// });
+    /// assert!(reports.recv().unwrap().contains("blocked on channel receive"));
+    /// runtime.shutdown();
+    /// ```
+    pub fn deadlock_report(mut self, after: Duration) -> Self {
+        self.deadlock_report = Some(after);
         self
     }
 

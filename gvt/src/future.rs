@@ -1,15 +1,17 @@
 //! Futures and green threads: running the ones on the others.
 
 use std::future::{Future, IntoFuture};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gvt_traits::WaitReason;
 
+use crate::sync::alarm::Alarm;
 use crate::sync::list::{List, Manner, wait};
-use crate::sync::{Lock, Verdict, deadline_ns};
+use crate::sync::{Lock, Verdict, deadline_ns, has_passed};
+use crate::timeout::TimedOut;
 
 /// Runs a future on the calling thread, which parks while the future waits.
 ///
@@ -83,5 +85,83 @@ impl Wake for Parker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.notify();
+    }
+}
+
+/// Ends when its time has come; made by [`sleep`] and [`sleep_until`].
+#[must_use = "a future does nothing unless it is polled"]
+#[derive(Debug)]
+pub struct Sleep {
+    /// `None`: never.
+    deadline: Option<Instant>,
+    alarm: Option<Alarm>,
+}
+
+/// A future that ends after `duration`.
+///
+/// Context: any executor, on any thread.
+pub fn sleep(duration: Duration) -> Sleep {
+    Sleep { deadline: Instant::now().checked_add(duration), alarm: None }
+}
+
+/// A future that ends when `deadline` has come.
+///
+/// Context: any executor, on any thread.
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep { deadline: Some(deadline), alarm: None }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        if has_passed(deadline) {
+            return Poll::Ready(());
+        }
+        if !self.alarm.as_ref().is_some_and(|alarm| alarm.renew(context.waker())) {
+            self.alarm = Some(Alarm::set(deadline, context.waker()));
+        }
+        Poll::Pending
+    }
+}
+
+/// A future with a limit; made by [`timeout`].
+#[must_use = "a future does nothing unless it is polled"]
+#[derive(Debug)]
+pub struct Timeout<F> {
+    future: F,
+    sleep: Sleep,
+}
+
+/// Lets a future take `limit` at the longest.
+///
+/// ```
+/// use std::time::Duration;
+/// use gvt::future::{block_on, timeout};
+/// let (sender, receiver) = gvt::channel(1);
+/// let received = block_on(timeout(Duration::from_millis(2), receiver.recv_async()));
+/// assert_eq!(received, Err(gvt::TimedOut));
+/// sender.send("late").unwrap();
+/// ```
+///
+/// Context: any executor, on any thread.
+pub fn timeout<F: IntoFuture>(limit: Duration, future: F) -> Timeout<F::IntoFuture> {
+    Timeout { future: future.into_future(), sleep: sleep(limit) }
+}
+
+impl<F: Future> Future for Timeout<F> {
+    type Output = Result<F::Output, TimedOut>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: `future` is pinned with `self` and never moved; `Sleep` may be moved.
+        let (future, sleep) = unsafe {
+            let this = self.get_unchecked_mut();
+            (Pin::new_unchecked(&mut this.future), Pin::new(&mut this.sleep))
+        };
+        if let Poll::Ready(output) = future.poll(context) {
+            return Poll::Ready(Ok(output));
+        }
+        sleep.poll(context).map(|()| Err(TimedOut))
     }
 }

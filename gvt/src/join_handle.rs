@@ -140,12 +140,37 @@ impl<T> JoinHandle<T> {
         self.record().name()
     }
 
+    /// The thread, as it names itself.
+    ///
+    /// Context: anywhere.
+    pub fn thread(&self) -> crate::Thread {
+        crate::Thread::of(self.record())
+    }
+
     /// The thread's token, to cancel it by.
     ///
     /// Context: anywhere.
     pub fn token(&self) -> CancellationToken {
         CancellationToken::of(self.record())
     }
+}
+
+/// Joins all threads; their results in the order of the handles.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// let squares = gvt::join_all((0..4).map(|i| gvt::spawn(move |_| i * i)));
+/// assert_eq!(squares.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [0, 1, 4, 9]);
+/// # });
+/// ```
+///
+/// All handles are taken before the first is joined, so a lazy iterator spawns all its threads first. A thread that
+/// panicked keeps nobody from waiting for the others.
+///
+/// Context: as [`JoinHandle::join`].
+pub fn join_all<T>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> Vec<Result<T, Box<dyn Any + Send>>> {
+    let handles: Vec<_> = handles.into_iter().collect();
+    handles.into_iter().map(JoinHandle::join).collect()
 }
 
 /// A waker that is to be called at a thread's end.

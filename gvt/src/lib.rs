@@ -8,9 +8,17 @@ pub mod channel;
 #[cfg(not(loom))]
 mod config;
 #[cfg(not(loom))]
+mod current;
+#[cfg(not(loom))]
 pub mod future;
 #[cfg(not(loom))]
+mod interval;
+#[cfg(not(loom))]
 mod join_handle;
+#[cfg(not(loom))]
+mod locals;
+#[cfg(not(loom))]
+mod macros;
 #[cfg(not(loom))]
 mod os;
 #[cfg(not(loom))]
@@ -24,9 +32,13 @@ mod sched;
 mod scope;
 pub mod sync;
 #[cfg(not(loom))]
+mod task_set;
+#[cfg(not(loom))]
 mod thread;
 #[cfg(not(loom))]
 mod time;
+#[cfg(not(loom))]
+mod timeout;
 #[cfg(not(loom))]
 mod token;
 
@@ -35,10 +47,15 @@ mod api {
     pub use crate::builder::RuntimeBuilder;
     pub use crate::channel::{Receiver, Sender};
     pub use crate::config::SchedulerConfig;
-    pub use crate::join_handle::{JoinFuture, JoinHandle};
+    pub use crate::current::{Thread, current};
+    pub use crate::interval::{Interval, MissedTicks, interval, interval_at};
+    pub use crate::join_handle::{JoinFuture, JoinHandle, join_all};
+    pub use crate::locals::{AccessError, LocalKey};
     pub use crate::runtime::{Handle, Runtime, RuntimeCounters, StillRunning};
+    pub use crate::sched::report::{DeadlockReport, ThreadInfo};
     pub use crate::scope::{Scope, ScopedJoinHandle, scope};
     pub use crate::sync::{SchedMutex, SchedMutexGuard};
+    pub use crate::task_set::{TaskError, TaskSet};
     #[doc(hidden)]
     pub use crate::thread::__safepoint;
     pub use crate::thread::{
@@ -46,7 +63,11 @@ mod api {
         current_worker, is_in_gvthread, spawn, spawn_with_priority, try_spawn, yield_now,
     };
     pub use crate::time::{coarse_now_ns, now_ns, sleep, sleep_ms, sleep_until, sleep_us};
-    pub use crate::token::CancellationToken;
+    pub use crate::timeout::{TimedOut, timeout, timeout_at};
+    pub use crate::token::{CancelReason, CancellationToken, Cancelled};
+
+    #[doc(inline)]
+    pub use gvt_macros::{main, test};
 
     pub use gvt_arch_x86_64::X86_64;
     pub use gvt_mem_mmap::MmapSlots;
@@ -60,6 +81,13 @@ mod api {
 
 #[cfg(not(loom))]
 pub use api::*;
+
+/// What the attributes expand to.
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::macros::{run, run_with_limit};
+}
 
 /// A channel for `capacity` messages: [`channel::bounded`] by another name.
 ///

@@ -28,6 +28,7 @@ use crate::sched::idle::IdleSet;
 use crate::sched::lifecycle::{self, Closed, Lifecycle};
 use crate::sched::monitor::{self, MonitorState, Periods};
 use crate::sched::pool::Pool;
+use crate::sched::report::{self, DeadlockReport, ThreadInfo};
 use crate::sched::table::RecordTable;
 use crate::sched::{lifecycle::start_os_thread, local};
 use crate::thread::{self, Refused};
@@ -159,6 +160,7 @@ where
                 pool: Pool::new(workers + SPARE_OS_THREADS),
                 keeps_spare: false,
                 monitor: MonitorState::new(),
+                deadlock: report::Watch::new(config.deadlock_report),
                 counters: Default::default(),
                 lifecycle: Lifecycle::new(),
                 cancelled: AtomicBool::new(false),
@@ -283,6 +285,43 @@ where
         self.base().live() as usize
     }
 
+    /// The green threads that are alive, and what each does or waits for.
+    ///
+    /// A gauge: what is read of a thread that runs meanwhile may not fit together.
+    ///
+    /// ```
+    /// use gvt::{Builder, Runtime, WaitReason};
+    /// let runtime = Runtime::new(Default::default());
+    /// let (sender, receiver) = gvt::channel::<()>(0);
+    /// runtime.handle().spawn_builder(Builder::new().name("server"), move |_| receiver.recv())?;
+    /// # std::thread::sleep(std::time::Duration::from_millis(20));
+    /// let threads = runtime.threads();
+    /// assert_eq!(threads[0].name.as_deref(), Some("server"));
+    /// assert_eq!(threads[0].reason, Some(WaitReason::ChannelRecv));
+    /// # Ok::<(), gvt::SchedError>(())
+    /// ```
+    ///
+    /// Context: anywhere; allocates. Looks at each place for a thread that was ever used.
+    pub fn threads(&self) -> Vec<ThreadInfo> {
+        report::threads(self.base())
+    }
+
+    /// [`threads`](Self::threads) as text, a line each, the first says how many there are.
+    ///
+    /// Context: as [`threads`](Self::threads).
+    pub fn dump(&self) -> String {
+        let threads = self.threads();
+        format!("gvt: {} green threads{}", threads.len(), report::lines(&threads, usize::MAX))
+    }
+
+    /// Has `hook` called with reports of deadlocks, instead of printing them to stderr.
+    ///
+    /// It is called by an OS thread of the runtime, which looks after preemption and timers meanwhile not: it had better be
+    /// brief. See [`SchedulerConfig::deadlock_report`], without which there are no reports.
+    pub fn on_deadlock(&self, hook: impl Fn(&DeadlockReport) + Send + Sync + 'static) {
+        self.base().deadlock.set_hook(Box::new(hook));
+    }
+
     /// OS threads that the runtime has started, the monitor not counted.
     pub fn os_threads(&self) -> usize {
         self.base().pool.running()
@@ -347,8 +386,7 @@ where
         self.handle.shut();
         let base = self.base();
         if unwind {
-            // Release pairs with the Acquire in `CancellationToken::is_cancelled`.
-            base.cancelled.store(true, Release);
+            crate::token::cancel_root(base);
         }
         if park::current().is_some_and(|me| std::ptr::eq(me.core(), base)) {
             eprintln!(

@@ -48,6 +48,7 @@ pub(crate) struct Options {
     pub(crate) name: Option<Box<str>>,
     pub(crate) priority: Priority,
     pub(crate) affinity: Option<usize>,
+    pub(crate) token: Option<CancellationToken>,
 }
 
 /// Spawns a green thread.
@@ -148,6 +149,22 @@ impl Builder {
     /// Names the worker that it should rather run on. A wish: an idle worker may take it all the same.
     pub fn affinity(mut self, worker: usize) -> Self {
         self.options.affinity = Some(worker);
+        self
+    }
+
+    /// Spawns it under `token`: the thread's own token is a child of that one, and not of the spawning thread's. (For both,
+    /// let `token` be a child of the spawning thread's.) A shutdown of the runtime cancels it all the same.
+    ///
+    /// ```
+    /// # gvt::Runtime::new(Default::default()).block_on(|| {
+    /// let group = gvt::CancellationToken::new();
+    /// let thread = gvt::Builder::new().token(&group).spawn(|token| token.cancelled().wait())?;
+    /// group.cancel();
+    /// thread.join().unwrap();
+    /// # Ok::<(), gvt::SchedError>(()) }).unwrap();
+    /// ```
+    pub fn token(mut self, token: &CancellationToken) -> Self {
+        self.options.token = Some(token.clone());
         self
     }
 
@@ -294,8 +311,11 @@ fn apply(record: &Record, options: Options) {
         record.meta.affinity.store(worker as u8, Relaxed);
         record.meta.worker_id.store(worker as u32, Relaxed);
     }
-    if options.name.is_some() {
-        record.set_cold(Box::new(Cold { name: options.name }));
+    if options.token.is_some() {
+        token::adopt(record);
+    }
+    if options.name.is_some() || options.token.is_some() {
+        record.set_cold(Box::new(Cold { name: options.name, token: options.token, ..Cold::default() }));
     }
 }
 
@@ -331,11 +351,13 @@ where
             let token = unsafe { Borrowed::new(record) };
             match catch_unwind(AssertUnwindSafe(|| f(token.get()))) {
                 Ok(value) => {
+                    crate::locals::end_of(record);
                     // SAFETY: the closure was taken out, so the storage is free.
                     unsafe { record.put(&record.meta.result_ptr, value) };
                     record.set_outcome(Outcome::Value);
                 }
                 Err(payload) => {
+                    crate::locals::end_of(record);
                     let payload =
                         if payload.is::<ShutdownUnwind>() { Box::new(SchedError::ShutDown) } else { payload };
                     // SAFETY: as above.

@@ -5,6 +5,10 @@
 //! nothing for it: the node's parent is the spawning thread's record, which the child keeps by a
 //! reference. The root is the runtime.
 //!
+//! A thread that was spawned *under* a token ([`Builder::token`](crate::Builder::token)) has that as its parent: it lies in the
+//! cold part of its record, and [`ADOPTED`] in the flag says so. It has no other beside the runtime: with two parents a thread
+//! would have as many ways up as there are paths in the graph, twice as many each generation.
+//!
 //! **Cost.** A thread is born with [`CREDIT`] references to its own record, which it hands to its
 //! children without a read-modify-write; children give theirs back in batches (`sched::root`).
 //! `is_cancelled` reads one flag a generation.
@@ -23,14 +27,24 @@
 //! are `SeqCst` exchanges, C2's and C5's loads come behind them: one side sees the other.
 //!
 //! **Limits.** A thread whose token is held by somebody when it first spawns keeps its parent's record until the thread's own
-//! goes.
+//! goes. Freeing the last of a nest of threads, each spawned under a token of the one before, recurses once a level.
+
+mod reason;
+mod watch;
 
 use std::fmt;
-use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU8, Ordering::*};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use gvt_traits::{GvtId, GvtState};
+
+pub use self::reason::CancelReason;
+pub use self::watch::Cancelled;
+
+use self::reason::Code;
+use crate::sched::core::CoreBase;
 
 use crate::sched::local;
 use crate::sched::record::{Record, SKIPPING};
@@ -38,6 +52,8 @@ use crate::sched::root;
 
 /// References to its own record that a thread is born with, for its children.
 pub(crate) const CREDIT: u32 = 64;
+/// In `Metadata::cancelled`: the parent of the thread's token is not its spawner's. The rest of the byte is a [`Code`].
+const ADOPTED: u8 = 0x80;
 /// More than a record can have by other means than forgetting tokens.
 const MOST_REFERENCES: u32 = u32::MAX / 2;
 
@@ -72,8 +88,31 @@ enum Node {
 }
 
 struct OwnNode {
-    cancelled: AtomicBool,
+    code: AtomicU8,
+    /// Why, in words; set before `code` says so.
+    words: OnceLock<Arc<str>>,
+    deadline: Option<Instant>,
     parent: Option<CancellationToken>,
+}
+
+impl OwnNode {
+    fn code(&self) -> Code {
+        // Acquire pairs with the Release in `set`.
+        let code = Code(self.code.load(Acquire));
+        match self.deadline {
+            Some(deadline) if !code.is_set() && Instant::now() >= deadline => {
+                set(&self.code, Code::DEADLINE);
+                Code(self.code.load(Acquire))
+            }
+            _ => code,
+        }
+    }
+}
+
+/// Cancels a node unless it is; the first to do so says why. What else is in the byte stays.
+fn set(flag: &AtomicU8, code: Code) {
+    // Release pairs with the Acquire of those that look: what was done before is seen by who sees the cancellation.
+    let _ = flag.fetch_update(Release, Relaxed, |seen| (seen & !ADOPTED == 0).then_some(seen | code.0));
 }
 
 impl Drop for OwnNode {
@@ -97,51 +136,224 @@ unsafe impl Sync for CancellationToken {}
 impl CancellationToken {
     /// A token without a parent.
     pub fn new() -> Self {
-        Self::own(None)
+        Self::own(None, None)
     }
 
-    fn own(parent: Option<CancellationToken>) -> Self {
-        CancellationToken { node: Node::Own(Arc::new(OwnNode { cancelled: AtomicBool::new(false), parent })) }
+    fn own(parent: Option<CancellationToken>, deadline: Option<Instant>) -> Self {
+        let node = OwnNode { code: AtomicU8::new(0), words: OnceLock::new(), deadline, parent };
+        CancellationToken { node: Node::Own(Arc::new(node)) }
     }
 
     /// A token that is cancelled with this one, or alone.
     pub fn child(&self) -> Self {
-        Self::own(Some(self.clone()))
+        Self::own(Some(self.clone()), None)
+    }
+
+    /// A [`child`](Self::child) that is also cancelled when `deadline` has come.
+    ///
+    /// ```
+    /// # gvt::Runtime::new(Default::default()).block_on(|| {
+    /// use std::time::Duration;
+    /// use gvt::CancelReason;
+    /// let token = gvt::current_token().unwrap().with_timeout(Duration::from_millis(2));
+    /// assert_eq!(token.check(), Ok(()));
+    /// token.cancelled().wait();
+    /// assert_eq!(token.check(), Err(CancelReason::DeadlinePassed));
+    /// # });
+    /// ```
+    ///
+    /// Context: anywhere. Costs no timer until somebody waits for it.
+    pub fn with_deadline(&self, deadline: Instant) -> Self {
+        Self::own(Some(self.clone()), Some(deadline))
+    }
+
+    /// [`with_deadline`](Self::with_deadline), so long from now.
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self::own(Some(self.clone()), Instant::now().checked_add(timeout))
+    }
+
+    /// When it will be cancelled at the latest: the earliest deadline that it or an ancestor has.
+    ///
+    /// Context: anywhere.
+    pub fn deadline(&self) -> Option<Instant> {
+        let mut earliest = None;
+        self.each_ancestor(&mut |step| {
+            earliest = earliest.into_iter().chain(step.deadline()).min();
+            true
+        });
+        earliest
     }
 
     /// Cancels this token and all its descendants: children, and threads spawned by its thread.
     ///
     /// Context: anywhere but in a signal handler; does not block.
     pub fn cancel(&self) {
-        // Release pairs with the Acquire in `is_cancelled`: what was done before is seen by who sees
-        // the cancellation.
+        self.cancel_as(Code::REQUESTED);
+    }
+
+    /// [`cancel`](Self::cancel), and says why: [`reason`](Self::reason) of it and its descendants returns the words.
+    ///
+    /// Context: anywhere but in a signal handler; allocates.
+    pub fn cancel_because(&self, words: impl Into<Arc<str>>) {
+        let place = match &self.node {
+            // SAFETY: kept by the token.
+            Node::Thread(record) => &unsafe { record.as_ref() }.cold().words,
+            Node::Own(node) => &node.words,
+        };
+        // Of two at once one's words stay; whichever then cancels first.
+        let _ = place.set(words.into());
+        self.cancel_as(Code::BECAUSE);
+    }
+
+    fn cancel_as(&self, code: Code) {
         match &self.node {
             // SAFETY: kept by the token.
-            Node::Thread(record) => unsafe { record.as_ref() }.meta.cancelled.store(1, Release),
-            Node::Own(node) => node.cancelled.store(true, Release),
+            Node::Thread(record) => set(&unsafe { record.as_ref() }.meta.cancelled, code),
+            Node::Own(node) => set(&node.code, code),
+        }
+        watch::tell(self.address());
+    }
+
+    /// Where its node is, as a name for it.
+    fn address(&self) -> usize {
+        match &self.node {
+            Node::Thread(record) => record.as_ptr() as usize,
+            Node::Own(node) => Arc::as_ptr(node) as usize,
         }
     }
 
     /// Whether this token or an ancestor was cancelled. A thread's first ancestor is its runtime,
     /// which is cancelled by [`Runtime::shutdown`](crate::Runtime::shutdown).
     ///
-    /// Context: anywhere; reads one flag a generation.
+    /// Context: anywhere; reads one flag a generation, and the clock for each that has a deadline.
     pub fn is_cancelled(&self) -> bool {
-        let mut token = self;
+        let mut node = &self.node;
         loop {
-            match &token.node {
+            let parent = match node {
                 // SAFETY: kept by the token.
-                Node::Thread(record) => return is_thread_cancelled(unsafe { record.as_ref() }),
-                Node::Own(node) => {
-                    if node.cancelled.load(Acquire) {
-                        return true;
-                    }
-                    match &node.parent {
-                        Some(parent) => token = parent,
-                        None => return false,
+                Node::Thread(record) => match look_up(unsafe { record.as_ref() }) {
+                    Up::Adopted(token) => Some(token),
+                    Up::Cancelled => return true,
+                    Up::Root => None,
+                },
+                Node::Own(own) if own.code().is_set() => return true,
+                Node::Own(own) => own.parent.as_ref(),
+            };
+            match parent {
+                Some(token) => node = &token.node,
+                None => return false,
+            }
+        }
+    }
+
+    /// Why it is cancelled; `None` if it is not. Of several causes the nearest: its own before its parent's.
+    ///
+    /// ```
+    /// use gvt::{CancelReason, CancellationToken};
+    /// let token = CancellationToken::new();
+    /// let child = token.child();
+    /// assert_eq!(child.reason(), None);
+    /// token.cancel_because("the client is gone");
+    /// assert_eq!(child.reason(), Some(CancelReason::Because("the client is gone".into())));
+    /// ```
+    ///
+    /// Context: anywhere.
+    pub fn reason(&self) -> Option<CancelReason> {
+        let mut reason = None;
+        self.each_ancestor(&mut |step| {
+            reason = match step {
+                Step::Own(own) => own.code().reason(|| own.words.get().cloned()),
+                Step::Thread(record) => {
+                    let code = Code(record.meta.cancelled.load(Acquire) & !ADOPTED);
+                    code.reason(|| record.cold().words.get().cloned())
+                }
+                Step::Root(core) => core.cancelled.load(Acquire).then_some(CancelReason::ShutDown),
+            };
+            reason.is_none()
+        });
+        reason
+    }
+
+    /// `Err` with the reason if it is cancelled: for `?` where a computation can stop.
+    ///
+    /// # Errors
+    ///
+    /// As [`reason`](Self::reason).
+    ///
+    /// Context: anywhere.
+    pub fn check(&self) -> Result<(), CancelReason> {
+        if !self.is_cancelled() {
+            return Ok(());
+        }
+        Err(self.reason().unwrap_or(CancelReason::Requested))
+    }
+
+    /// The cancellation as something to wait for: in [`select!`](crate::select), by
+    /// [`wait`](Cancelled::wait), or as a future, with any executor.
+    ///
+    /// ```
+    /// # gvt::Runtime::new(Default::default()).block_on(|| {
+    /// let (requests, incoming) = gvt::channel::<u32>(1);
+    /// let server = gvt::spawn(move |token| {
+    ///     let (cancelled, mut served) = (token.cancelled(), 0);
+    ///     loop {
+    ///         gvt::select! {
+    ///             recv(incoming) -> _request => served += 1,
+    ///             recv(cancelled) -> _ => return served,
+    ///         }
+    ///     }
+    /// });
+    /// requests.send(1).unwrap();
+    /// # gvt::sleep_ms(1);
+    /// server.token().cancel();
+    /// assert_eq!(server.join().unwrap(), 1);
+    /// # });
+    /// ```
+    ///
+    /// Making one costs a look-up a generation and two allocations: make it once, before the loop.
+    ///
+    /// Context: anywhere but in a signal handler.
+    pub fn cancelled(&self) -> Cancelled {
+        Cancelled::new(self)
+    }
+
+    /// Calls `f` with each node whose cancellation is this token's, from itself up, until it answers `false`.
+    fn each_ancestor<'a>(&'a self, f: &mut dyn FnMut(Step<'a>) -> bool) {
+        let mut node = &self.node;
+        loop {
+            let parent = match node {
+                Node::Own(own) if !f(Step::Own(own)) => return,
+                Node::Own(own) => own.parent.as_ref(),
+                Node::Thread(record) => {
+                    // SAFETY: kept by the token.
+                    let mut record = unsafe { record.as_ref() };
+                    loop {
+                        if !f(Step::Thread(record)) {
+                            return;
+                        }
+                        let adopted = adopted_parent(record);
+                        let above = parent_of(record).filter(|_| adopted.is_none());
+                        match above {
+                            Some(parent) => record = parent,
+                            None if !f(Step::Root(record.core())) => return,
+                            None => break adopted,
+                        }
                     }
                 }
+            };
+            match parent {
+                Some(token) => node = &token.node,
+                None => return,
             }
+        }
+    }
+
+    /// The record, if this is a thread's.
+    pub(crate) fn record(&self) -> Option<&Record> {
+        match &self.node {
+            // SAFETY: kept by the token.
+            Node::Thread(record) => Some(unsafe { record.as_ref() }),
+            Node::Own(_) => None,
         }
     }
 
@@ -160,19 +372,88 @@ impl CancellationToken {
     }
 }
 
-fn is_thread_cancelled(record: &Record) -> bool {
-    let table = &record.core().table;
+/// A node on the way up.
+enum Step<'a> {
+    Own(&'a Arc<OwnNode>),
+    Thread(&'a Record),
+    Root(&'a CoreBase),
+}
+
+impl Step<'_> {
+    /// A name for it.
+    fn address(&self) -> usize {
+        match self {
+            Step::Own(own) => Arc::as_ptr(own) as usize,
+            Step::Thread(record) => ptr::from_ref::<Record>(record) as usize,
+            Step::Root(core) => core_address(core),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Step::Own(own) => own.deadline,
+            _ => None,
+        }
+    }
+}
+
+/// What is above a line of threads.
+enum Up<'a> {
+    /// One of them is cancelled, or the runtime is.
+    Cancelled,
+    /// The first was spawned under this.
+    Adopted(&'a CancellationToken),
+    /// The runtime, and that is not cancelled.
+    Root,
+}
+
+#[inline]
+fn look_up(record: &Record) -> Up<'_> {
     let mut record = record;
     loop {
-        if record.meta.cancelled.load(Acquire) != 0 {
-            return true;
+        // Acquire pairs with the Release in `set`.
+        let flag = record.meta.cancelled.load(Acquire);
+        if flag != 0 {
+            if flag != ADOPTED || record.core().cancelled.load(Acquire) {
+                return Up::Cancelled;
+            }
+            return adopted_parent(record).map_or(Up::Root, Up::Adopted);
         }
-        let parent = GvtId::new(record.meta.parent_id.load(Relaxed));
-        if !parent.is_some() {
-            return record.core().cancelled.load(Acquire);
+        match parent_of(record) {
+            Some(parent) => record = parent,
+            None if record.core().cancelled.load(Acquire) => return Up::Cancelled,
+            None => return Up::Root,
         }
-        record = table.get(parent);
     }
+}
+
+#[inline]
+fn parent_of(record: &Record) -> Option<&Record> {
+    let parent = GvtId::new(record.meta.parent_id.load(Relaxed));
+    parent.is_some().then(|| record.core().table.get(parent))
+}
+
+/// What a thread was spawned under, if that is not its spawner's token.
+fn adopted_parent(record: &Record) -> Option<&CancellationToken> {
+    let adopted = record.meta.cancelled.load(Acquire) & ADOPTED != 0;
+    adopted.then(|| record.cold().token.as_ref()).flatten()
+}
+
+/// Notes that a thread which is about to be spawned has its token's parent in its cold part.
+pub(crate) fn adopt(record: &Record) {
+    record.meta.cancelled.store(ADOPTED, Relaxed);
+}
+
+/// The name of a runtime's root token.
+fn core_address(core: &CoreBase) -> usize {
+    ptr::from_ref(core) as usize
+}
+
+/// Cancels a runtime's root token.
+pub(crate) fn cancel_root(core: &CoreBase) {
+    // Release pairs with the Acquire in `look_up`.
+    core.cancelled.store(true, Release);
+    watch::tell(core_address(core));
 }
 
 impl Default for CancellationToken {
@@ -266,6 +547,8 @@ fn is_done(record: &Record) -> bool {
     // they did is seen, the end of the thread included.
     record.meta.references.load(Acquire) == 1
         && matches!(record.state(), GvtState::Finished | GvtState::Cancelled)
+        // Whoever has the token that it was spawned under may cancel that.
+        && record.meta.cancelled.load(Relaxed) & ADOPTED == 0
 }
 
 /// Passes over ancestors that have ended and that nobody else refers to.
@@ -285,9 +568,15 @@ unsafe fn skip_ended_ancestors(thread: &Record) {
             break;
         }
         let parent = table.get(link);
-        if parent.meta.cancelled.load(Acquire) != 0 {
+        let code = parent.meta.cancelled.load(Acquire);
+        if code != 0 && adopted_parent(thread).is_none() {
             // For ever, and with it this thread.
-            thread.meta.cancelled.store(1, Release);
+            if Code(code) == Code::BECAUSE
+                && let Some(words) = parent.cold().words.get()
+            {
+                let _ = thread.cold().words.set(words.clone());
+            }
+            set(&thread.meta.cancelled, Code(code));
         }
         // The thread takes its parent's reference over.
         thread.meta.parent_id.store(parent.meta.parent_id.swap(u32::MAX, Relaxed), Relaxed);

@@ -1,5 +1,6 @@
 //! The table of `docs/SOUNDNESS.md` section 9: which public types are `Send` and `Sync`, and which are not.
 
+use core::prelude::v1::test;
 use std::cell::Cell;
 use std::rc::Rc;
 

@@ -148,6 +148,66 @@ fn locking_twice_panics() {
     assert!(RUNTIME.handle().spawn(move |_| lock_twice()).join().is_err());
 }
 
+#[cfg(debug_assertions)]
+#[test]
+fn locking_a_rwlock_twice_panics() {
+    fn twice(read: bool) {
+        let lock = RwLock::new(());
+        let _once = lock.write().unwrap();
+        match read {
+            true => drop(lock.read()),
+            false => drop(lock.write()),
+        }
+    }
+    for read in [false, true] {
+        assert!(catch_unwind(|| twice(read)).is_err());
+        let joined = RUNTIME.handle().spawn(move |_| twice(read)).join();
+        let words = *joined.unwrap_err().downcast::<&str>().unwrap();
+        assert!(words.contains("locking it once more would wait for ever"), "{words}");
+    }
+    // Another thread's turn, and this one's again: none of it is refused.
+    let lock = Arc::new(RwLock::new(0));
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let lock = lock.clone();
+            RUNTIME.handle().spawn(move |_| {
+                for _ in 0..100 {
+                    let mut guard = lock.write().unwrap();
+                    *guard += 1;
+                    gvt::yield_now();
+                    let guard = gvt::sync::RwLockWriteGuard::downgrade(guard);
+                    gvt::yield_now();
+                    drop(guard);
+                    assert!(*lock.read().unwrap() > 0);
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(*lock.read().unwrap(), 400);
+}
+
+/// A guard may be on its way to another thread, so this is no panic.
+#[cfg(debug_assertions)]
+#[test]
+fn locking_a_sched_mutex_twice_is_said() {
+    use gvt_conformance::process::Child;
+    let child = Child::of("locking_a_sched_mutex_twice_is_said");
+    let ended = child.run(|| {
+        let mutex: &'static _ = Box::leak(Box::new(gvt::SchedMutex::new(0)));
+        let guard = mutex.lock();
+        let thread = std::thread::spawn(move || {
+            let mut guard = guard;
+            std::thread::sleep(Duration::from_millis(20));
+            *guard += 1;
+        });
+        *mutex.lock() += 1;
+        thread.join().unwrap();
+        assert_eq!(*mutex.lock(), 2);
+    });
+    ended.complained("locks a `SchedMutex` that it has locked already").succeeded();
+}
+
 /// One thread takes the mutex again and again and waits in between only while it has it.
 #[apply(worlds)]
 fn nobody_is_passed_over_for_ever(world: World) {

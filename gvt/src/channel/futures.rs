@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use super::error::*;
 use super::queue::{Channel, Look, Passed};
@@ -12,7 +11,7 @@ use super::receiver::Source;
 use super::state::{PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SENDERS};
 use super::{Receiver, Sender};
 use crate::sync::Verdict;
-use crate::sync::alarm;
+use crate::sync::alarm::Alarm;
 use crate::sync::list::Seat;
 
 /// Receives a message; see [`Receiver::recv_async`].
@@ -21,7 +20,7 @@ pub struct RecvFuture<'a, T> {
     receiver: &'a Receiver<T>,
     seat: Seat<T>,
     /// When it has asked to be polled.
-    alarm: Option<Instant>,
+    alarm: Option<Alarm>,
 }
 
 /// Sends a message; see [`Sender::send_async`].
@@ -81,11 +80,12 @@ impl<T> Future for RecvFuture<'_, T> {
                     return Poll::Ready(Ok(message(instant)));
                 }
                 let next = instants.next();
-                if let Some(next) = next
-                    && this.alarm != Some(next)
-                {
-                    alarm::set(next, context.waker().clone());
-                    this.alarm = Some(next);
+                let renewed = this
+                    .alarm
+                    .as_ref()
+                    .is_some_and(|alarm| next == Some(alarm.when()) && alarm.renew(context.waker()));
+                if !renewed {
+                    this.alarm = next.map(|next| Alarm::set(next, context.waker()));
                 }
                 Poll::Pending
             }

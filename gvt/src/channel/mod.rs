@@ -19,9 +19,14 @@
 //! A channel is disconnected when the last of its senders, or of its receivers, is dropped. Messages that are in it
 //! then can still be received.
 //!
+//! Beside these: [`oneshot`] for one message, [`broadcast`] for messages that every receiver gets, [`watch`] for a value
+//! of which only the latest counts.
+//!
 //! A green thread that waits in a channel when its runtime shuts down is unwound; a message that had been handed to
 //! it, but that it has not seen, goes to another receiver.
 
+#[cfg(not(loom))]
+pub mod broadcast;
 mod ends;
 mod error;
 mod futures;
@@ -29,6 +34,7 @@ mod instants;
 mod iter;
 #[cfg(all(test, loom))]
 mod models;
+pub mod oneshot;
 mod queue;
 mod receiver;
 mod select;
@@ -37,6 +43,8 @@ mod select_macro;
 mod selected;
 mod sender;
 mod state;
+#[cfg(not(loom))]
+pub mod watch;
 
 use std::time::{Duration, Instant};
 

@@ -133,6 +133,34 @@ fn picked_is_kept() {
     });
 }
 
+/// The one message arrives, or the sender's end is noticed.
+fn oneshot_meets() {
+    explore(|| {
+        let (sender, receiver) = oneshot::channel();
+        let thread = thread::spawn(move || sender.send(7));
+        assert_eq!(receiver.recv(), Ok(7));
+        assert_eq!(thread.join().unwrap(), Ok(()));
+        let (sender, receiver) = oneshot::channel::<()>();
+        let thread = thread::spawn(move || drop(sender));
+        assert_eq!(receiver.recv(), Err(RecvError));
+        thread.join().unwrap();
+    });
+}
+
+/// The receiver gives up while the sender sends: the message is with exactly one of them.
+fn oneshot_gives_up() {
+    explore(|| {
+        let (sender, mut receiver) = oneshot::channel();
+        let thread = thread::spawn(move || sender.send(Box::new(7)).is_ok());
+        let received = receiver.recv_timeout(Duration::from_secs(1)).is_ok();
+        let left = receiver.try_recv().is_ok();
+        drop(receiver);
+        let sent = thread.join().unwrap();
+        assert!(!(received && left));
+        assert!(sent || !(received || left));
+    });
+}
+
 macro_rules! models {
     ($($model:ident $(/ $name:ident: $mutant:ident)*;)+) => {
         $(
@@ -164,5 +192,7 @@ models! {
     select_is_woken / mutant_enlist_blind: EnlistBlind;
     selects_meet;
     promise_is_kept;
+    oneshot_meets / mutant_close_silently: CloseSilently;
+    oneshot_gives_up;
     picked_is_kept / mutant_pick_uncounted: PickUncounted;
 }

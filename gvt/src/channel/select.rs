@@ -16,6 +16,7 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use gvt_traits::WaitReason;
@@ -252,8 +253,7 @@ fn random_below(n: usize) -> usize {
     STATE.with(|state| {
         let mut x = state.get();
         if x == 0 {
-            // Different on each OS thread; odd, so never 0.
-            x = (&raw const *state as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+            x = next_seed();
         }
         // xorshift64* (Marsaglia; Vigna).
         x ^= x >> 12;
@@ -263,4 +263,17 @@ fn random_below(n: usize) -> usize {
         let high = x.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32;
         ((high * n as u64) >> 32) as usize
     })
+}
+
+/// A seed that no other OS thread gets: one that ends and the next that begins often have the same addresses.
+#[cold]
+fn next_seed() -> u64 {
+    static SEEDS: AtomicU64 = AtomicU64::new(0);
+    // Relaxed: only that they differ matters.
+    let count = SEEDS.fetch_add(1, Relaxed);
+    // SplitMix64 (Steele, Lea, Flood), begun where this process happens to lie; odd, so never 0.
+    let mut x = (&raw const SEEDS as u64) ^ count.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ x >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    (x ^ x >> 31) | 1
 }

@@ -26,6 +26,7 @@ use super::os_thread::OsThread;
 use super::parker::Parker;
 use super::pool::Pool;
 use super::record::Record;
+use super::report;
 use super::table::{RecordCache, RecordTable};
 use crate::os::EventFd;
 
@@ -78,6 +79,7 @@ pub(crate) struct CoreBase {
     /// Whether a spare OS thread is kept at the ready for forced preemption.
     pub(crate) keeps_spare: bool,
     pub(crate) monitor: MonitorState,
+    pub(crate) deadlock: report::Watch,
     pub(crate) counters: Counters,
     pub(crate) lifecycle: Lifecycle,
     /// The root token.

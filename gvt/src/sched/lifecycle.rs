@@ -22,6 +22,7 @@ use gvt_traits::{PushKind, WorkerError};
 use super::core::{Core, CoreBase, Parts};
 use super::os_thread::{OsThread, Received};
 use super::record::{Record, UNWIND};
+use super::report::{self, is_alive};
 use super::{join, local, schedule, wait};
 
 pub(crate) struct Lifecycle {
@@ -184,48 +185,14 @@ fn unwind_waiters(core: &CoreBase, patience: bool) {
 }
 
 fn report_remaining(core: &CoreBase, waited: Duration) {
-    let _names = core.lifecycle.names.lock().unwrap();
-    let now = core.now_ns();
-    let mut lines = String::new();
-    let mut count = 0;
-    for record in core.table.used().filter(|record| is_alive(record)) {
-        count += 1;
-        if count <= 10 {
-            lines.push_str(&format!("\n  {}", describe(record, now)));
-        }
-    }
-    if count > 10 {
-        lines.push_str(&format!("\n  … and {} more", count - 10));
-    }
+    let threads = report::threads(core);
+    let count = threads.len();
     eprintln!(
-        "gvt: the runtime has been waiting for {} s for {count} green thread{} to end:{lines}",
+        "gvt: the runtime has been waiting for {} s for {count} green thread{} to end:{}",
         waited.as_secs(),
         if count == 1 { "" } else { "s" },
+        report::lines(&threads, 10),
     );
-}
-
-fn is_alive(record: &Record) -> bool {
-    use gvt_traits::GvtState::*;
-    record.meta.references.load(Relaxed) != 0 && !matches!(record.state(), Finished | Cancelled)
-}
-
-/// One line about a thread, for people. The caller holds the lock on names.
-pub(crate) fn describe(record: &Record, now_ns: u64) -> String {
-    use gvt_traits::{GvtState, WaitReason};
-    let id = record.meta.unique_id.load(Relaxed);
-    let name = record.name().unwrap_or("unnamed");
-    let state = record.state();
-    if state != GvtState::Blocked {
-        return format!("green thread {id} '{name}': {}", state.name());
-    }
-    let reason = WaitReason::from_u8(record.meta.wait_reason.load(Relaxed));
-    let since = now_ns.saturating_sub(record.meta.blocked_since_ns.load(Relaxed));
-    format!(
-        "green thread {id} '{name}': blocked on {} for about {}.{} s",
-        reason.name(),
-        since / 1_000_000_000,
-        since / 100_000_000 % 10
-    )
 }
 
 /// Ends the workers of a runtime in which no thread is left, then the core, unless somebody still refers

@@ -10,7 +10,7 @@
 //! | `idle`, `parker`, `sleep` | who sleeps; where; when |
 //! | `held` | threads that keep their OS thread: preempted, blocked, unwinding |
 //! | `monitor`, `counters` | looking after busy workers; what was done |
-//! | `lifecycle` | beginning and end of a runtime |
+//! | `lifecycle`, `report` | beginning and end of a runtime; what its threads do |
 //!
 //! `wait`, `join`, `idle` and `parker` are protocols on words of their own and compile with loom's
 //! atomics too; under `--cfg loom` nothing else of the crate does.
@@ -39,6 +39,8 @@ pub(crate) mod os_thread;
 pub(crate) mod pool;
 #[cfg(not(loom))]
 pub(crate) mod record;
+#[cfg(not(loom))]
+pub(crate) mod report;
 #[cfg(not(loom))]
 pub(crate) mod root;
 #[cfg(not(loom))]

@@ -21,7 +21,7 @@
 //!
 //! It also tells them the time, roughly (`coarse_ns`), so that they need not read the clock for the sake of reports.
 //!
-//! While all workers sleep the monitor sleeps too, without a time limit.
+//! While all workers sleep the monitor sleeps too, without a time limit, unless it is to report deadlocks (`report`).
 //!
 //! **Hazard.** The monitor falls asleep while a worker becomes busy.
 //! **Protocol.** Monitor: **G1** `asleep` = 1, **G2** fence, **G3** looks at the sleepers again, sleeps only if all
@@ -41,11 +41,12 @@ use super::counters::Counters;
 use super::held;
 use super::idle::Class;
 use super::os_thread::OsThread;
+use super::report::{self, Reported};
 use super::schedule::ROUNDS;
 use crate::os::{futex_wait_until, futex_wake, is_asleep_in_kernel, monotonic_ns};
 
 const AWAKE: u32 = 0;
-const ASLEEP: u32 = 1;
+pub(crate) const ASLEEP: u32 = 1;
 const STOP: u32 = 2;
 
 /// Looks with every worker asleep before the monitor sleeps too.
@@ -128,6 +129,7 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
     let mut monitor =
         Monitor { core, periods, seen: [Seen::default(); MAX_WORKERS], next_ns: 0, queued_looks: 0 };
     let mut quiet = 0;
+    let mut reported = Reported::default();
     while word.load(SeqCst) != STOP {
         let now = monotonic_ns();
         monitor.next_ns = now + periods.timer_interval_ns;
@@ -142,7 +144,7 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
             if word.compare_exchange(AWAKE, ASLEEP, SeqCst, SeqCst).is_ok() {
                 fence(SeqCst);
                 if base.idle.sleepers() == everyone {
-                    futex_wait_until(word, ASLEEP, None);
+                    report::sleep(core, word, &mut reported);
                 }
                 let _ = word.compare_exchange(ASLEEP, AWAKE, SeqCst, SeqCst);
             }

@@ -20,10 +20,13 @@ use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::*;
+use std::sync::{Arc, OnceLock};
 
 use gvt_traits::{GvtId, GvtState, Metadata, Registers, Runnable};
 
 use super::core::CoreBase;
+use crate::locals::Locals;
+use crate::token::CancellationToken;
 
 /// Bytes of closure or result that fit without a box.
 pub(crate) const INLINE_BYTES: usize = 64;
@@ -58,8 +61,15 @@ const _: () = assert!(size_of::<Record>() == 256);
 unsafe impl Sync for Record {}
 
 /// What few threads have.
+#[derive(Default)]
 pub(crate) struct Cold {
     pub(crate) name: Option<Box<str>>,
+    /// The parent of its token, if that is not its spawner's.
+    pub(crate) token: Option<CancellationToken>,
+    /// Why it was cancelled.
+    pub(crate) words: OnceLock<Arc<str>>,
+    /// The thread's own.
+    pub(crate) locals: Locals,
 }
 
 /// What the entry function is asked to do.
@@ -207,27 +217,53 @@ impl Record {
 
     /// The thread's name, if it was given one. The caller holds a reference or runs the thread.
     pub(crate) fn name(&self) -> Option<&str> {
-        // ORDERING O1: Acquire pairs with the Release in `set_cold`.
-        let cold = self.meta.cold.load(Acquire) as *const Cold;
-        // SAFETY: freed only when the last reference goes.
-        unsafe { cold.as_ref() }.and_then(|cold| cold.name.as_deref())
+        self.cold_if_any().and_then(|cold| cold.name.as_deref())
     }
 
+    /// What few threads have, if this one has it. The caller holds a reference or runs the thread.
+    #[inline]
+    pub(crate) fn cold_if_any(&self) -> Option<&Cold> {
+        // ORDERING O1: Acquire pairs with the Release in `set_cold` and `cold`.
+        let cold = self.meta.cold.load(Acquire) as *const Cold;
+        // SAFETY: freed only when the last reference goes.
+        unsafe { cold.as_ref() }
+    }
+
+    /// What few threads have; makes it if need be. The caller holds a reference or runs the thread.
+    ///
+    /// Context: may allocate.
+    pub(crate) fn cold(&self) -> &Cold {
+        if let Some(cold) = self.cold_if_any() {
+            return cold;
+        }
+        let fresh = Box::into_raw(Box::<Cold>::default());
+        // ORDERING O1: Release publishes it; Acquire on failure sees another's.
+        match self.meta.cold.compare_exchange(std::ptr::null_mut(), fresh.cast(), Release, Acquire) {
+            // SAFETY: freed only when the last reference goes.
+            Ok(_) => unsafe { &*fresh },
+            Err(there) => {
+                // SAFETY: it was never published.
+                drop(unsafe { Box::from_raw(fresh) });
+                // SAFETY: as above.
+                unsafe { &*(there as *const Cold) }
+            }
+        }
+    }
+
+    /// Before the thread is first pushed.
     pub(crate) fn set_cold(&self, cold: Box<Cold>) {
-        // ORDERING O1: Release pairs with the Acquire in `name`.
+        // ORDERING O1: Release pairs with the Acquire in `cold_if_any`.
         self.meta.cold.store(Box::into_raw(cold).cast(), Release);
     }
 
-    /// Frees what `set_cold` set.
+    /// Takes what `set_cold` or `cold` made.
     ///
     /// # Safety
     ///
     /// **C1**: nobody else refers to the record.
-    pub(crate) unsafe fn drop_cold(&self) {
+    pub(crate) unsafe fn take_cold(&self) -> Option<Box<Cold>> {
         let cold = self.meta.cold.swap(std::ptr::null_mut(), Relaxed) as *mut Cold;
-        if !cold.is_null() {
-            // SAFETY: C1; it came from `Box::into_raw`.
-            drop(unsafe { Box::from_raw(cold) });
-        }
+        // SAFETY: C1; it came from `Box::into_raw`.
+        (!cold.is_null()).then(|| unsafe { Box::from_raw(cold) })
     }
 }

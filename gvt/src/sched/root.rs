@@ -222,9 +222,12 @@ unsafe fn free_one<'a>(record: &Record, worker: Option<&'a WorkerBase>) -> Optio
     let core: &'a CoreBase = unsafe { &*ptr::from_ref(record.core()) };
     record.meta.references.store(0, Relaxed);
     if !record.meta.cold.load(Relaxed).is_null() {
-        let _dumps = core.lifecycle.names.lock().unwrap();
+        let dumps = core.lifecycle.names.lock().unwrap();
         // SAFETY: C1.
-        unsafe { record.drop_cold() };
+        let cold = unsafe { record.take_cold() };
+        drop(dumps);
+        // Without the lock: its token may be the last of other records.
+        drop(cold);
     }
     let parent = record.meta.parent_id.swap(u32::MAX, Relaxed);
     let parent = (parent != u32::MAX).then(|| core.table.get(gvt_traits::GvtId::new(parent)));

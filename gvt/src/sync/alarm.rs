@@ -3,72 +3,91 @@
 //! A future may be polled by any executor, on any thread, so its deadline cannot lie in a runtime's timers. One OS thread for the
 //! process, started when the first such deadline comes, sleeps until the next one.
 //!
-//! **Limits.** For futures only: green threads and OS threads wait for deadlines themselves.
+//! **Protocol.** An entry is a deadline, a number that tells it from others, and whom to wake. Whoever set it keeps an [`Alarm`];
+//! dropping that takes the entry back, so that deadlines which are not reached leave nothing behind.
+//!
+//! **Limits.** For futures and tokens only: green threads and OS threads wait for deadlines themselves.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
 use crate::sched::local::Section;
 
-struct Entry {
-    when: Instant,
-    waker: Waker,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.when == other.when
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.when.cmp(&other.when)
-    }
-}
+type Key = (Instant, u64);
 
 struct State {
-    entries: BinaryHeap<Reverse<Entry>>,
+    entries: BTreeMap<Key, Waker>,
+    next: u64,
     started: bool,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { entries: BinaryHeap::new(), started: false });
+static STATE: Mutex<State> = Mutex::new(State { entries: BTreeMap::new(), next: 0, started: false });
 static CHANGED: Condvar = Condvar::new();
 
 fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Wakes `waker` when `when` has come; perhaps once more than needed, if the future has gone or waits for something else.
-///
-/// # Panics
-///
-/// If the OS refuses a thread.
-pub(crate) fn set(when: Instant, waker: Waker) {
-    // Not to be taken off the worker with std's lock: the section ends after the lock.
-    let _section = Section::new();
-    let mut state = state();
-    let first = state.entries.peek().is_none_or(|Reverse(entry)| when < entry.when);
-    state.entries.push(Reverse(Entry { when, waker }));
-    if !state.started {
-        std::thread::Builder::new()
-            .name("gvt-alarm".into())
-            .spawn(run)
-            .expect("a thread that wakes futures at their deadlines");
-        state.started = true;
-    } else if first {
-        CHANGED.notify_one();
+/// An entry; dropping it takes it back.
+#[derive(Debug)]
+pub(crate) struct Alarm(Key);
+
+impl Alarm {
+    /// Wakes `waker` when `when` has come.
+    ///
+    /// # Panics
+    ///
+    /// If the OS refuses a thread.
+    pub(crate) fn set(when: Instant, waker: &Waker) -> Self {
+        let waker = waker.clone();
+        // Not to be taken off the worker with std's lock: the section ends after the lock.
+        let _section = Section::new();
+        let mut state = state();
+        let key = (when, state.next);
+        state.next += 1;
+        state.entries.insert(key, waker);
+        if !state.started {
+            std::thread::Builder::new()
+                .name("gvt-alarm".into())
+                .spawn(run)
+                .expect("a thread that wakes futures at their deadlines");
+            state.started = true;
+        } else if state.entries.first_key_value().is_some_and(|(first, _)| *first == key) {
+            CHANGED.notify_one();
+        }
+        Alarm(key)
+    }
+
+    /// When it wakes.
+    pub(crate) fn when(&self) -> Instant {
+        self.0.0
+    }
+
+    /// From now on wakes `waker` instead; `false`: it has woken somebody already, and wakes nobody any more.
+    pub(crate) fn renew(&self, waker: &Waker) -> bool {
+        let waker = waker.clone();
+        let section = Section::new();
+        let mut state = state();
+        let (old, renewed) = match state.entries.get_mut(&self.0) {
+            Some(place) => (std::mem::replace(place, waker), true),
+            None => (waker, false),
+        };
+        drop(state);
+        drop(section);
+        // Somebody else's code.
+        drop(old);
+        renewed
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let section = Section::new();
+        let entry = state().entries.remove(&self.0);
+        drop(section);
+        drop(entry);
     }
 }
 
@@ -77,12 +96,13 @@ fn run() {
     let mut state = state();
     loop {
         let now = Instant::now();
-        let next = state.entries.peek().map(|Reverse(entry)| entry.when);
+        let next = state.entries.first_key_value().map(|(key, _)| key.0);
         match next {
             Some(when) if when <= now => {
-                let entry = state.entries.pop().expect("just seen");
+                let (_, waker) = state.entries.pop_first().expect("just seen");
                 drop(state);
-                entry.0.waker.wake();
+                // Somebody else's code; there is nobody to panic to.
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
                 state = self::state();
             }
             Some(when) => {

@@ -168,7 +168,7 @@ impl<'a, T: ?Sized> Future for SchedLockFuture<'a, T> {
         // SAFETY: nothing is moved out of the seat's place.
         let this = unsafe { self.get_unchecked_mut() };
         ready!(this.raw.poll(context));
-        Poll::Ready(SchedMutexGuard { mutex: this.mutex })
+        Poll::Ready(this.mutex.locked())
     }
 }
 

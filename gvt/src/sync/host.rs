@@ -214,7 +214,7 @@ pub(crate) use crate::time::{deadline_ns, has_passed, now_ns};
 pub(crate) use crate::os::monotonic_coarse_ns as coarse_ns;
 pub(crate) use std::hint::spin_loop as spin;
 
-/// A number that no other thread has at the same time.
+/// A number that no other thread has at the same time, and never 0.
 #[cfg(debug_assertions)]
 pub(crate) fn me() -> u64 {
     match crate::park::current() {

@@ -16,7 +16,7 @@
 // | `list` | who waits, and how a waiter is taken |
 // | `host` | green threads and OS threads as waiters |
 // | `shim` | atomics, or loom's |
-// | `raw_mutex`, `raw_condvar`, `poison` | what the primitives with std's interface are made of |
+// | `raw_mutex`, `raw_condvar`, `poison`, `owner` | what the primitives with std's interface are made of |
 
 #[macro_use]
 pub(crate) mod shim;
@@ -45,6 +45,8 @@ mod futures;
 mod mutex;
 #[cfg(not(loom))]
 mod once;
+#[cfg(not(loom))]
+mod owner;
 #[cfg(not(loom))]
 mod poison;
 #[cfg(not(loom))]

@@ -7,9 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
 
-#[cfg(debug_assertions)]
-use std::sync::atomic::{AtomicU64, Ordering::*};
-
+use super::owner::Owner;
 use super::poison::{Before, Poison};
 use super::raw_mutex::RawMutex;
 
@@ -38,8 +36,7 @@ use super::raw_mutex::RawMutex;
 pub struct Mutex<T: ?Sized> {
     pub(super) raw: RawMutex,
     pub(super) poison: Poison,
-    #[cfg(debug_assertions)]
-    owner: AtomicU64,
+    owner: Owner,
     pub(super) value: UnsafeCell<T>,
 }
 
@@ -57,8 +54,7 @@ impl<T> Mutex<T> {
         Mutex {
             raw: RawMutex::new(),
             poison: Poison::new(),
-            #[cfg(debug_assertions)]
-            owner: AtomicU64::new(0),
+            owner: Owner::nobody(),
             value: UnsafeCell::new(value),
         }
     }
@@ -112,8 +108,7 @@ impl<T: ?Sized> Mutex<T> {
     /// The guard, once the lock is this thread's.
     #[inline]
     pub(super) fn locked(&self) -> LockResult<MutexGuard<'_, T>> {
-        #[cfg(debug_assertions)]
-        self.owner.store(super::host::me(), Relaxed);
+        self.owner.set_me();
         self.poison.wrap(MutexGuard { mutex: self, before: self.poison.enter(), stays: PhantomData })
     }
 
@@ -121,10 +116,8 @@ impl<T: ?Sized> Mutex<T> {
     #[inline]
     #[track_caller]
     fn refuse_twice(&self) {
-        // Relaxed: a thread sees its own store; whatever else it sees is not its own number.
-        #[cfg(debug_assertions)]
         assert!(
-            self.owner.load(Relaxed) != super::host::me(),
+            !self.owner.is_me(),
             "this thread has locked the mutex already; locking it once more would wait for ever"
         );
     }
@@ -132,8 +125,7 @@ impl<T: ?Sized> Mutex<T> {
     #[inline]
     pub(super) fn unlock(&self, before: Before) {
         self.poison.leave(before);
-        #[cfg(debug_assertions)]
-        self.owner.store(0, Relaxed);
+        self.owner.clear();
         self.raw.unlock();
     }
 

@@ -21,6 +21,7 @@ use gvt_traits::WaitReason;
 use super::host::Here;
 use super::list::{List, Manner, Verdict, Wakes, wait};
 use super::lock::Lock;
+use super::owner::Owner;
 use super::poison::{Before, Poison};
 use super::shim::{AtomicU32, Ordering::*};
 
@@ -153,20 +154,6 @@ impl RawRwLock {
     }
 
     #[inline]
-    fn read(&self) {
-        if !self.try_read() {
-            self.wait(Kind::Read);
-        }
-    }
-
-    #[inline]
-    fn write(&self) {
-        if !self.try_write() {
-            self.wait(Kind::Write);
-        }
-    }
-
-    #[inline]
     fn unlock(&self, kind: Kind) {
         if self.let_go(kind) {
             self.grant_outside();
@@ -184,7 +171,7 @@ impl RawRwLock {
 /// Many readers or one writer, with the interface of [`std::sync::RwLock`]; parks the green thread, not its worker.
 ///
 /// Its guards may be held over any wait. Threads that wait are served in order of arrival, readers that follow each other
-/// together.
+/// together. In builds with debug assertions, a thread that writes and locks once more panics instead of waiting for itself.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -200,6 +187,7 @@ impl RawRwLock {
 pub struct RwLock<T: ?Sized> {
     raw: RawRwLock,
     poison: Poison,
+    writer: Owner,
     value: UnsafeCell<T>,
 }
 
@@ -214,7 +202,12 @@ impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
 impl<T> RwLock<T> {
     /// A free lock around `value`.
     pub const fn new(value: T) -> Self {
-        RwLock { raw: RawRwLock::new(), poison: Poison::new(), value: UnsafeCell::new(value) }
+        RwLock {
+            raw: RawRwLock::new(),
+            poison: Poison::new(),
+            writer: Owner::nobody(),
+            value: UnsafeCell::new(value),
+        }
     }
 
     /// The value.
@@ -238,9 +231,17 @@ impl<T: ?Sized> RwLock<T> {
     /// # Errors
     ///
     /// If the lock is poisoned; the error holds the guard.
+    ///
+    /// # Panics
+    ///
+    /// In builds with debug assertions, if this thread writes already.
     #[inline]
+    #[track_caller]
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
-        self.raw.read();
+        if !self.raw.try_read() {
+            self.refuse_own();
+            self.raw.wait(Kind::Read);
+        }
         self.poison.wrap(RwLockReadGuard { lock: self, stays: PhantomData })
     }
 
@@ -265,10 +266,29 @@ impl<T: ?Sized> RwLock<T> {
     /// # Errors
     ///
     /// If the lock is poisoned; the error holds the guard.
+    ///
+    /// # Panics
+    ///
+    /// In builds with debug assertions, if this thread writes already.
     #[inline]
+    #[track_caller]
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
-        self.raw.write();
+        if !self.raw.try_write() {
+            self.refuse_own();
+            self.raw.wait(Kind::Write);
+        }
+        self.writer.set_me();
         self.poison.wrap(RwLockWriteGuard { lock: self, before: self.poison.enter(), stays: PhantomData })
+    }
+
+    /// Panics if this thread is the writer.
+    #[inline]
+    #[track_caller]
+    fn refuse_own(&self) {
+        assert!(
+            !self.writer.is_me(),
+            "this thread has locked the `RwLock` for writing already; locking it once more would wait for ever"
+        );
     }
 
     /// Takes the lock for writing if it is free.
@@ -282,6 +302,7 @@ impl<T: ?Sized> RwLock<T> {
         if !self.raw.try_write() {
             return Err(TryLockError::WouldBlock);
         }
+        self.writer.set_me();
         let guard = RwLockWriteGuard { lock: self, before: self.poison.enter(), stays: PhantomData };
         Ok(self.poison.wrap(guard)?)
     }
@@ -334,6 +355,7 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
     pub fn downgrade(this: Self) -> RwLockReadGuard<'a, T> {
         let this = ManuallyDrop::new(this);
         this.lock.poison.leave(this.before);
+        this.lock.writer.clear();
         this.lock.raw.downgrade();
         RwLockReadGuard { lock: this.lock, stays: PhantomData }
     }
@@ -373,6 +395,7 @@ impl<T: ?Sized> Drop for RwLockWriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.lock.poison.leave(self.before);
+        self.lock.writer.clear();
         self.lock.raw.unlock(Kind::Write);
     }
 }

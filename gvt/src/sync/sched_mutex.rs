@@ -4,12 +4,14 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
+use super::owner::Owner;
 use super::raw_mutex::RawMutex;
 
 /// A mutual exclusion that parks the green thread, not its worker. Without poisoning: a panic while it is held releases
 /// it. [`Mutex`](super::Mutex) is the one with std's interface.
 ///
-/// Its guard may be held over a yield or a sleep, and sent to another thread.
+/// Its guard may be held over a yield or a sleep, and sent to another thread. So a thread that locks twice may rightly wait for
+/// another to unlock; in builds with debug assertions it says so on stderr, if no other has used the guard meanwhile.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -27,6 +29,8 @@ use super::raw_mutex::RawMutex;
 /// ```
 pub struct SchedMutex<T: ?Sized> {
     pub(super) raw: RawMutex,
+    /// Who last used the guard.
+    owner: Owner,
     value: UnsafeCell<T>,
 }
 
@@ -38,7 +42,7 @@ unsafe impl<T: ?Sized + Send> Send for SchedMutex<T> {}
 impl<T> SchedMutex<T> {
     /// A free mutex around `value`.
     pub const fn new(value: T) -> Self {
-        SchedMutex { raw: RawMutex::new(), value: UnsafeCell::new(value) }
+        SchedMutex { raw: RawMutex::new(), owner: Owner::nobody(), value: UnsafeCell::new(value) }
     }
 
     /// The value.
@@ -53,9 +57,33 @@ impl<T: ?Sized> SchedMutex<T> {
     /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it
     /// would wait for ever.
     #[inline]
+    #[track_caller]
     pub fn lock(&self) -> SchedMutexGuard<'_, T> {
-        self.raw.lock();
+        if !self.raw.try_lock() {
+            self.warn_twice();
+            self.raw.lock();
+        }
+        self.locked()
+    }
+
+    /// The guard, once the lock is this thread's.
+    #[inline]
+    pub(super) fn locked(&self) -> SchedMutexGuard<'_, T> {
+        self.owner.set_me();
         SchedMutexGuard { mutex: self }
+    }
+
+    /// Says so if this thread was the last to use the guard.
+    #[inline]
+    #[track_caller]
+    fn warn_twice(&self) {
+        if self.owner.is_me() {
+            let place = std::panic::Location::caller();
+            eprintln!(
+                "gvt: at {place} a thread locks a `SchedMutex` that it has locked already; unless it has moved the guard \
+                 to another thread, it waits for itself, for ever"
+            );
+        }
     }
 
     /// Takes the mutex if it is free.
@@ -63,7 +91,7 @@ impl<T: ?Sized> SchedMutex<T> {
     /// Context: anywhere.
     #[inline]
     pub fn try_lock(&self) -> Option<SchedMutexGuard<'_, T>> {
-        self.raw.try_lock().then_some(()).map(|()| SchedMutexGuard { mutex: self })
+        self.raw.try_lock().then(|| self.locked())
     }
 
     /// The value, without locking: the borrow proves that nobody else has the mutex.
@@ -86,6 +114,7 @@ unsafe impl<T: ?Sized + Send> Send for SchedMutexGuard<'_, T> {}
 impl<T: ?Sized> Deref for SchedMutexGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
+        self.mutex.owner.set_me();
         // SAFETY: this guard's holder is the only one.
         unsafe { &*self.mutex.value.get() }
     }
@@ -93,6 +122,7 @@ impl<T: ?Sized> Deref for SchedMutexGuard<'_, T> {
 
 impl<T: ?Sized> DerefMut for SchedMutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
+        self.mutex.owner.set_me();
         // SAFETY: as above.
         unsafe { &mut *self.mutex.value.get() }
     }
@@ -101,6 +131,7 @@ impl<T: ?Sized> DerefMut for SchedMutexGuard<'_, T> {
 impl<T: ?Sized> Drop for SchedMutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        self.mutex.owner.clear();
         self.mutex.raw.unlock();
     }
 }

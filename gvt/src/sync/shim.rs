@@ -47,6 +47,8 @@ pub(crate) enum Mutant {
     ReleaseBlind = 11,
     /// `wait_group`: H2 looks before it has the lock.
     WaitBlind = 12,
+    /// `channel::oneshot`: T2 wakes nobody.
+    CloseSilently = 13,
 }
 
 /// Whether a model has failed and its world is no more: destructors then leave it alone. Never so outside a model.

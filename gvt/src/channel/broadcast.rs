@@ -1,0 +1,459 @@
+//! A channel whose every receiver gets every message.
+//!
+//! It keeps the last so many messages. A receiver that falls further behind loses the oldest and is told how many.
+//!
+//! ```
+//! # gvt::Runtime::new(Default::default()).block_on(|| {
+//! use gvt::channel::broadcast::{self, RecvError};
+//! let (sender, mut one) = broadcast::channel(2);
+//! let mut two = sender.subscribe();
+//! sender.send("a").unwrap();
+//! sender.send("b").unwrap();
+//! assert_eq!((one.recv(), one.recv()), (Ok("a"), Ok("b")));
+//! sender.send("c").unwrap();
+//! assert_eq!(two.recv(), Err(RecvError::Lagged(1)));
+//! assert_eq!((two.recv(), one.recv()), (Ok("b"), Ok("c")));
+//! # });
+//! ```
+
+// **Protocol.** Under one lock: messages with consecutive numbers, each receiver with the number of its next. **B1** A receiver that
+// has seen all waits; a send wakes all that wait, and each looks again. **B2** A message counts those that have yet to receive it:
+// receivers whose next number is not above its own. So the counts never fall along the queue, and messages that nobody needs
+// any more are at its front; they go at once. The last of its receivers gets the message itself, the others a clone.
+//
+// A message is boxed, so that it is cloned, and dropped, without the lock: that is user code. One allocation a message.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use gvt_traits::WaitReason;
+
+use crate::sync::list::{Seat, Wakes};
+use crate::sync::{List, Lock, Manner, Verdict, deadline_ns, has_passed, wait};
+
+struct Kept<T> {
+    message: Arc<T>,
+    /// B2.
+    awaited_by: usize,
+}
+
+struct State<T> {
+    messages: VecDeque<Kept<T>>,
+    capacity: usize,
+    /// The number of the first message in the queue.
+    first: u64,
+    senders: usize,
+    receivers: usize,
+    waiters: List<()>,
+}
+
+impl<T> State<T> {
+    const MANNER: Manner<(), State<T>, ()> = Manner {
+        list: |state, _| &mut state.waiters,
+        reason: WaitReason::ChannelRecv,
+        abandon: |_, _, _, _, _, _| {},
+    };
+
+    fn end(&self) -> u64 {
+        self.first + self.messages.len() as u64
+    }
+
+    /// Messages that a receiver has yet to see.
+    fn awaited(&mut self, next: u64) -> impl Iterator<Item = &mut Kept<T>> {
+        let skip = next.saturating_sub(self.first) as usize;
+        self.messages.iter_mut().skip(skip)
+    }
+
+    /// The next message for a receiver.
+    fn next(&mut self, next: &mut u64) -> Result<Arc<T>, TryRecvError> {
+        if *next < self.first {
+            let lost = self.first - *next;
+            *next = self.first;
+            return Err(TryRecvError::Lagged(lost));
+        }
+        let place = (*next - self.first) as usize;
+        match self.messages.get_mut(place) {
+            Some(kept) if kept.awaited_by > 1 => {
+                *next += 1;
+                kept.awaited_by -= 1;
+                Ok(kept.message.clone())
+            }
+            Some(_) => {
+                // B2: who is the last to receive it has nobody behind, so it is the first.
+                debug_assert_eq!(place, 0);
+                *next += 1;
+                self.first += 1;
+                Ok(self.messages.pop_front().expect("just seen").message)
+            }
+            None if self.senders == 0 => Err(TryRecvError::Closed),
+            None => Err(TryRecvError::Empty),
+        }
+    }
+}
+
+fn wake_all<T>(mut state: crate::sync::LockGuard<'_, State<T>>) {
+    let here = state.here();
+    let mut wakes = Wakes::new();
+    while let Some(waiter) = state.waiters.take() {
+        wakes.push(waiter.end(Verdict::Again, here));
+    }
+    drop(state);
+    wakes.fire();
+}
+
+/// Makes a channel that keeps the last `capacity` messages, with one receiver.
+///
+/// # Panics
+///
+/// If `capacity` is 0, or memory for so many messages cannot be had.
+#[track_caller]
+pub fn channel<T: Clone>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    assert!(capacity > 0, "a broadcast channel keeps one message at least");
+    let shared = Arc::new(Lock::new(State {
+        messages: VecDeque::with_capacity(capacity),
+        capacity,
+        first: 0,
+        senders: 1,
+        receivers: 1,
+        waiters: List::new(),
+    }));
+    (Sender { shared: shared.clone() }, Receiver { shared, next: 0 })
+}
+
+/// Sends to all receivers. Clones send to the same.
+pub struct Sender<T> {
+    shared: Arc<Lock<State<T>>>,
+}
+
+/// Receives every message that is sent after it came to be. A clone goes on from the same place.
+pub struct Receiver<T> {
+    shared: Arc<Lock<State<T>>>,
+    next: u64,
+}
+
+/// No receiver is there; holds the message.
+#[derive(PartialEq, Eq, Clone, Copy)]
+pub struct SendError<T>(pub T);
+
+/// Why a receiver got no message.
+#[derive(PartialEq, Eq, Clone, Copy, Debug)]
+pub enum RecvError {
+    /// No sender is left, and all messages have been received.
+    Closed,
+    /// So many messages were lost; the next is the oldest that is kept.
+    Lagged(u64),
+}
+
+/// Why a receiver got no message at once, or in time.
+#[derive(PartialEq, Eq, Clone, Copy, Debug)]
+pub enum TryRecvError {
+    /// All messages so far have been received.
+    Empty,
+    /// No sender is left, and all messages have been received.
+    Closed,
+    /// So many messages were lost; the next is the oldest that is kept.
+    Lagged(u64),
+}
+
+impl<T> Sender<T> {
+    /// Sends a message to all receivers; says how many there are. Does not wait.
+    ///
+    /// Context: anywhere but in a signal handler; allocates.
+    ///
+    /// # Errors
+    ///
+    /// The message, if there is no receiver.
+    pub fn send(&self, message: T) -> Result<usize, SendError<T>> {
+        if self.receiver_count() == 0 {
+            return Err(SendError(message));
+        }
+        let message = Arc::new(message);
+        let mut state = self.shared.lock();
+        if state.receivers == 0 {
+            drop(state);
+            let message = Arc::into_inner(message).expect("nobody else has it");
+            return Err(SendError(message));
+        }
+        let receivers = state.receivers;
+        let oldest = if state.messages.len() == state.capacity {
+            state.first += 1;
+            state.messages.pop_front()
+        } else {
+            None
+        };
+        state.messages.push_back(Kept { message, awaited_by: receivers });
+        wake_all(state);
+        drop(oldest);
+        Ok(receivers)
+    }
+
+    /// A receiver for the messages from now on.
+    pub fn subscribe(&self) -> Receiver<T> {
+        let mut state = self.shared.lock();
+        state.receivers += 1;
+        let next = state.end();
+        drop(state);
+        Receiver { shared: self.shared.clone(), next }
+    }
+
+    /// How many receivers there are.
+    pub fn receiver_count(&self) -> usize {
+        self.shared.lock().receivers
+    }
+
+    /// How many messages are kept: those that some receiver has yet to receive.
+    pub fn len(&self) -> usize {
+        self.shared.lock().messages.len()
+    }
+
+    /// Whether every receiver has received every message.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether both send to the same channel.
+    pub fn same_channel(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+}
+
+impl<T: Clone> Receiver<T> {
+    /// Waits for the next message.
+    ///
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
+    /// ever.
+    ///
+    /// # Errors
+    ///
+    /// If messages were lost, or no sender is left.
+    pub fn recv(&mut self) -> Result<T, RecvError> {
+        match self.recv_until(None) {
+            Ok(message) => Ok(message),
+            Err(TryRecvError::Lagged(lost)) => Err(RecvError::Lagged(lost)),
+            Err(_) => Err(RecvError::Closed),
+        }
+    }
+
+    /// [`recv`](Self::recv) that waits for `timeout` at the longest.
+    ///
+    /// Context: as [`recv`](Self::recv).
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv); `Empty` if time ran out.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, TryRecvError> {
+        self.recv_until(Instant::now().checked_add(timeout))
+    }
+
+    /// The next message, if it is there.
+    ///
+    /// Context: anywhere.
+    ///
+    /// # Errors
+    ///
+    /// If there is none yet, messages were lost, or no sender is left.
+    pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        let message = self.shared.lock().next(&mut self.next)?;
+        Ok(unwrap(message))
+    }
+
+    /// A receiver for the messages from now on; a clone goes on from this one's place.
+    pub fn resubscribe(&self) -> Self {
+        let mut state = self.shared.lock();
+        state.receivers += 1;
+        let next = state.end();
+        drop(state);
+        Receiver { shared: self.shared.clone(), next }
+    }
+
+    /// How many messages wait for this receiver, those that it has lost not counted.
+    pub fn len(&self) -> usize {
+        let state = self.shared.lock();
+        (state.end() - self.next.max(state.first)) as usize
+    }
+
+    /// Whether no message waits for this receiver.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether no sender is left.
+    pub fn is_closed(&self) -> bool {
+        self.shared.lock().senders == 0
+    }
+
+    /// Whether both receive from the same channel.
+    pub fn same_channel(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    fn recv_until(&mut self, deadline: Option<Instant>) -> Result<T, TryRecvError> {
+        loop {
+            let mut state = self.shared.lock();
+            match state.next(&mut self.next) {
+                Ok(message) => {
+                    drop(state);
+                    return Ok(unwrap(message));
+                }
+                Err(TryRecvError::Empty) if !deadline.is_some_and(has_passed) => {
+                    wait(&(), state, &State::MANNER, 0, &mut None, deadline.map(deadline_ns));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// [`recv`](Self::recv) as a future.
+    ///
+    /// Context: any executor, on any thread.
+    pub fn recv_async(&mut self) -> RecvFuture<'_, T> {
+        RecvFuture { receiver: self, seat: Seat::new() }
+    }
+}
+
+/// The message, cloned unless this was its last holder. Without the lock: cloning is user code.
+fn unwrap<T: Clone>(message: Arc<T>) -> T {
+    Arc::unwrap_or_clone(message)
+}
+
+/// Waits for the next message; see [`Receiver::recv_async`].
+#[must_use = "a future does nothing unless it is polled"]
+pub struct RecvFuture<'a, T> {
+    receiver: &'a mut Receiver<T>,
+    seat: Seat<()>,
+}
+
+impl<T: Clone> Future for RecvFuture<'_, T> {
+    type Output = Result<T, RecvError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: nothing is moved out of the seat's place.
+        let this = unsafe { self.get_unchecked_mut() };
+        if this.seat.is_taken() {
+            ready!(this.seat.poll(&this.receiver.shared, context));
+        }
+        let waker = context.waker().clone();
+        let mut state = this.receiver.shared.lock();
+        match state.next(&mut this.receiver.next) {
+            Ok(message) => {
+                drop(state);
+                Poll::Ready(Ok(unwrap(message)))
+            }
+            Err(TryRecvError::Empty) => {
+                // SAFETY: C1: the future is pinned, and leaves when it is dropped.
+                unsafe { this.seat.take(state, &State::MANNER, 0, None, waker) };
+                Poll::Pending
+            }
+            Err(TryRecvError::Lagged(lost)) => Poll::Ready(Err(RecvError::Lagged(lost))),
+            Err(TryRecvError::Closed) => Poll::Ready(Err(RecvError::Closed)),
+        }
+    }
+}
+
+impl<T> Drop for RecvFuture<'_, T> {
+    fn drop(&mut self) {
+        self.seat.leave(&(), &*self.receiver.shared, &State::MANNER);
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        self.shared.lock().senders += 1;
+        Sender { shared: self.shared.clone() }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.senders -= 1;
+        if state.senders == 0 {
+            wake_all(state);
+        }
+    }
+}
+
+impl<T> Clone for Receiver<T> {
+    fn clone(&self) -> Self {
+        let mut state = self.shared.lock();
+        state.receivers += 1;
+        state.awaited(self.next).for_each(|kept| kept.awaited_by += 1);
+        drop(state);
+        Receiver { shared: self.shared.clone(), next: self.next }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.receivers -= 1;
+        state.awaited(self.next).for_each(|kept| kept.awaited_by -= 1);
+        // B2: they are at the front.
+        let unneeded = state.messages.iter().take_while(|kept| kept.awaited_by == 0).count();
+        state.first += unneeded as u64;
+        let unneeded: Vec<_> = state.messages.drain(..unneeded).collect();
+        drop(state);
+        drop(unneeded);
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("Sender { .. }")
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("Receiver { .. }")
+    }
+}
+
+impl<T> fmt::Debug for RecvFuture<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("RecvFuture { .. }")
+    }
+}
+
+impl<T> fmt::Debug for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("SendError(..)")
+    }
+}
+
+impl<T> fmt::Display for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("the channel has no receiver")
+    }
+}
+
+impl<T> Error for SendError<T> {}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecvError::Closed => f.pad("the channel has no sender left"),
+            RecvError::Lagged(lost) => write!(f, "{lost} messages came too fast and are lost"),
+        }
+    }
+}
+
+impl Error for RecvError {}
+
+impl fmt::Display for TryRecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TryRecvError::Empty => f.pad("the channel holds no new message"),
+            TryRecvError::Closed => f.pad("the channel has no sender left"),
+            TryRecvError::Lagged(lost) => write!(f, "{lost} messages came too fast and are lost"),
+        }
+    }
+}
+
+impl Error for TryRecvError {}

@@ -1,0 +1,345 @@
+//! A channel for one message.
+//!
+//! ```
+//! # gvt::Runtime::new(Default::default()).block_on(|| {
+//! let (sender, receiver) = gvt::channel::oneshot::channel();
+//! gvt::spawn(move |_| sender.send(6 * 7));
+//! assert_eq!(receiver.recv(), Ok(42));
+//! # });
+//! ```
+
+// **Protocol.** Under one lock: **T1** the sender hands its message to the receiver that waits, or leaves it; **T2** an end
+// that goes says so, and wakes the other. **T3** A message that was handed over and not seen (its receiver was unwound, or its
+// future dropped) goes with the receiver.
+//
+// A list each: the two ends may wait at once, the sender for the receiver to go.
+//
+// **Evidence.** loom `models::oneshot_*`; mutant `CloseSilently` (T2 wakes nobody) fails.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use gvt_traits::WaitReason;
+
+use super::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::sync::list::Seat;
+use crate::sync::shim::{Mutant, is_failing, mutant};
+use crate::sync::{List, Lock, LockGuard, Manner, Verdict, deadline_ns, wait};
+
+/// Sends the one message.
+pub struct Sender<T> {
+    shared: Arc<Lock<State<T>>>,
+    sent: bool,
+}
+
+/// Receives the one message. As a future: `receiver.await`.
+pub struct Receiver<T> {
+    shared: Arc<Lock<State<T>>>,
+}
+
+struct State<T> {
+    message: Option<T>,
+    /// The other end is gone, or has nothing more to say.
+    closed: bool,
+    receiver: List<T>,
+    /// Waits for the receiver to go.
+    sender: List<()>,
+}
+
+impl<T> State<T> {
+    const MANNER: Manner<(), State<T>, T> = Manner {
+        list: |state, _| &mut state.receiver,
+        reason: WaitReason::ChannelRecv,
+        // T3: what is in the slot goes with its owner.
+        abandon: |_, _, _, _, _, _| {},
+    };
+
+    const CLOSING: Manner<(), State<T>, ()> = Manner {
+        list: |state, _| &mut state.sender,
+        reason: WaitReason::ChannelSend,
+        abandon: |_, _, _, _, _, _| {},
+    };
+}
+
+/// T2 for the receiver's end.
+fn close<T>(mut state: LockGuard<'_, State<T>>) {
+    state.closed = true;
+    let here = state.here();
+    if let Some(waiter) = state.sender.take() {
+        let wake = waiter.end(Verdict::Closed, here);
+        state.wake(wake);
+    }
+}
+
+/// Makes the two ends.
+pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
+    let shared = Arc::new(Lock::new(State {
+        message: None,
+        closed: false,
+        receiver: List::new(),
+        sender: List::new(),
+    }));
+    (Sender { shared: shared.clone(), sent: false }, Receiver { shared })
+}
+
+impl<T> Sender<T> {
+    /// Sends the message; does not wait.
+    ///
+    /// Context: anywhere but in a signal handler.
+    ///
+    /// # Errors
+    ///
+    /// The message, if the receiver is gone.
+    pub fn send(mut self, message: T) -> Result<(), T> {
+        let mut state = self.shared.lock();
+        if state.closed {
+            drop(state);
+            self.sent = true;
+            return Err(message);
+        }
+        // T1.
+        state.closed = true;
+        let here = state.here();
+        match state.receiver.take() {
+            Some(mut waiter) => {
+                *waiter.slot().expect("a receiver has a slot") = Some(message);
+                let wake = waiter.end(Verdict::Served, here);
+                state.wake(wake);
+            }
+            None => {
+                state.message = Some(message);
+                drop(state);
+            }
+        }
+        self.sent = true;
+        Ok(())
+    }
+
+    /// Whether the receiver is gone, so that a message would come back.
+    ///
+    /// Context: anywhere.
+    pub fn is_closed(&self) -> bool {
+        self.shared.lock().closed
+    }
+
+    /// Waits until the receiver is gone or closed: nobody wants the message any more.
+    ///
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
+    /// ever.
+    pub fn closed(&mut self) {
+        let state = self.shared.lock();
+        if !state.closed {
+            wait(&(), state, &State::CLOSING, 0, &mut None, None);
+        }
+    }
+
+    /// [`closed`](Self::closed) as a future.
+    ///
+    /// Context: any executor, on any thread.
+    pub fn closed_async(&mut self) -> ClosedFuture<'_, T> {
+        ClosedFuture { sender: self, seat: Seat::new() }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        if self.sent || is_failing() {
+            return;
+        }
+        // T2.
+        let mut state = self.shared.lock();
+        state.closed = true;
+        let here = state.here();
+        if mutant(Mutant::CloseSilently) {
+            return;
+        }
+        if let Some(waiter) = state.receiver.take() {
+            let wake = waiter.end(Verdict::Closed, here);
+            state.wake(wake);
+        }
+    }
+}
+
+impl<T> Receiver<T> {
+    /// Waits for the message.
+    ///
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
+    /// ever.
+    ///
+    /// # Errors
+    ///
+    /// If the sender is gone without having sent one.
+    pub fn recv(self) -> Result<T, RecvError> {
+        self.recv_until(None).map_err(|_| RecvError)
+    }
+
+    /// [`recv`](Self::recv) that waits for `timeout` at the longest.
+    ///
+    /// Context: as [`recv`](Self::recv).
+    ///
+    /// # Errors
+    ///
+    /// Whether time ran out, or the sender is gone.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        self.recv_until(Instant::now().checked_add(timeout))
+    }
+
+    /// The message, if it is there.
+    ///
+    /// Context: anywhere.
+    ///
+    /// # Errors
+    ///
+    /// Whether there is none yet, or the sender is gone.
+    pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        let mut state = self.shared.lock();
+        match state.message.take() {
+            Some(message) => Ok(message),
+            None if state.closed => Err(TryRecvError::Disconnected),
+            None => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// Refuses a message from now on. One that was sent before can still be received.
+    ///
+    /// Context: anywhere.
+    pub fn close(&mut self) {
+        close(self.shared.lock());
+    }
+
+    fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        let mut state = self.shared.lock();
+        if let Some(message) = state.message.take() {
+            return Ok(message);
+        }
+        if state.closed {
+            return Err(RecvTimeoutError::Disconnected);
+        }
+        let mut slot = None;
+        let verdict = wait(&(), state, &State::MANNER, 0, &mut slot, deadline.map(deadline_ns));
+        match (slot, verdict) {
+            (Some(message), _) => Ok(message),
+            (None, Verdict::TimedOut) => Err(RecvTimeoutError::Timeout),
+            (None, _) => Err(RecvTimeoutError::Disconnected),
+        }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        if is_failing() {
+            return;
+        }
+        let mut state = self.shared.lock();
+        let message = state.message.take();
+        close(state);
+        drop(message);
+    }
+}
+
+/// Waits for the message of a [`Receiver`].
+#[must_use = "a future does nothing unless it is polled"]
+pub struct RecvFuture<T> {
+    receiver: Receiver<T>,
+    seat: Seat<T>,
+}
+
+impl<T> IntoFuture for Receiver<T> {
+    type Output = Result<T, RecvError>;
+    type IntoFuture = RecvFuture<T>;
+
+    fn into_future(self) -> RecvFuture<T> {
+        RecvFuture { receiver: self, seat: Seat::new() }
+    }
+}
+
+impl<T> Future for RecvFuture<T> {
+    type Output = Result<T, RecvError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: nothing is moved out of the seat's place.
+        let this = unsafe { self.get_unchecked_mut() };
+        if this.seat.is_taken() {
+            let (_, message) = ready!(this.seat.poll(&this.receiver.shared, context));
+            return Poll::Ready(message.ok_or(RecvError));
+        }
+        let waker = context.waker().clone();
+        let mut state = this.receiver.shared.lock();
+        if let Some(message) = state.message.take() {
+            return Poll::Ready(Ok(message));
+        }
+        if state.closed {
+            return Poll::Ready(Err(RecvError));
+        }
+        // SAFETY: C1: the future is pinned, and leaves when it is dropped.
+        unsafe { this.seat.take(state, &State::MANNER, 0, None, waker) };
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for RecvFuture<T> {
+    fn drop(&mut self) {
+        self.seat.leave(&(), &*self.receiver.shared, &State::MANNER);
+    }
+}
+
+/// Waits until the receiver is gone; see [`Sender::closed_async`].
+#[must_use = "a future does nothing unless it is polled"]
+pub struct ClosedFuture<'a, T> {
+    sender: &'a mut Sender<T>,
+    seat: Seat<()>,
+}
+
+impl<T> Future for ClosedFuture<'_, T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: nothing is moved out of the seat's place.
+        let this = unsafe { self.get_unchecked_mut() };
+        if this.seat.is_taken() {
+            return this.seat.poll(&this.sender.shared, context).map(|_| ());
+        }
+        let waker = context.waker().clone();
+        let state = this.sender.shared.lock();
+        if state.closed {
+            return Poll::Ready(());
+        }
+        // SAFETY: C1: the future is pinned, and leaves when it is dropped.
+        unsafe { this.seat.take(state, &State::CLOSING, 0, None, waker) };
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for ClosedFuture<'_, T> {
+    fn drop(&mut self) {
+        self.seat.leave(&(), &*self.sender.shared, &State::CLOSING);
+    }
+}
+
+impl<T> fmt::Debug for ClosedFuture<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("ClosedFuture { .. }")
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("Sender { .. }")
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("Receiver { .. }")
+    }
+}
+
+impl<T> fmt::Debug for RecvFuture<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("RecvFuture { .. }")
+    }
+}

@@ -1,0 +1,202 @@
+//! Waiting for a cancellation.
+//!
+//! **Hazard.** A token is cancelled by a store to it or to any of its ancestors, of which the canceller knows one, and whoever
+//! waits must not look just before that store and sleep just after.
+//!
+//! **Protocol.** A [`Watch`] is one wait. **K1** It enters itself in a table under the address of its token's node and of each
+//! ancestor, and counts itself; **K2** fence; **K3** it looks. A canceller: **K4** stores the flag, **K5** fence, **K6**
+//! unless the count is zero, looks up the address of its node and lets everybody there look. The fences are totally ordered: K3 sees K4, or K6 sees
+//! K1. Whoever looks and finds its token cancelled disconnects its channel, which wakes all that wait there, and wakes its
+//! future.
+//!
+//! An address may be another node's by then (a thread passes over ancestors that have ended): looking costs nothing but time.
+//! Ancestors are only ever taken away, never added, so all of them have been entered.
+//!
+//! Deadlines among the ancestors need an alarm (`sync::alarm`), one for the earliest.
+//!
+//! **Cost.** Nothing for tokens that nobody waits for but K5 and a load in `cancel`. A wait is two allocations, and an entry an
+//! ancestor: depth times a look-up.
+//!
+//! **Rejected.** Lists of waiters in the nodes: a thread's record has no room for one. A waiter woken by polling: late, and
+//! never idle.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::*, fence};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use super::CancellationToken;
+use crate::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crate::sync::Lock;
+use crate::sync::alarm::Alarm;
+
+/// Waits in the process.
+static WATCHES: AtomicUsize = AtomicUsize::new(0);
+
+const SHARDS: usize = 32;
+
+type Table = BTreeMap<usize, Vec<Arc<Watch>>>;
+
+static TABLES: [Lock<Table>; SHARDS] = [const { Lock::new(BTreeMap::new()) }; SHARDS];
+
+fn table(address: usize) -> &'static Lock<Table> {
+    &TABLES[(address >> 6) % SHARDS]
+}
+
+/// K5 and K6: the node at `address` has been cancelled.
+pub(super) fn tell(address: usize) {
+    // ORDERING O1: the fence pairs with the one in `Cancelled::new`.
+    fence(SeqCst);
+    if WATCHES.load(Relaxed) != 0 {
+        tell_slow(address);
+    }
+}
+
+#[cold]
+fn tell_slow(address: usize) {
+    let watches = table(address).lock().get(&address).cloned().unwrap_or_default();
+    // Without the lock: they wake others, and the last to go lets go of its token.
+    for watch in watches {
+        watch.look();
+    }
+}
+
+struct Watch {
+    token: CancellationToken,
+    state: Lock<State>,
+}
+
+struct State {
+    /// Gone once the token is cancelled.
+    sender: Option<Sender<Infallible>>,
+    waker: Option<Waker>,
+}
+
+impl Watch {
+    /// Whether the token is cancelled; if so all that wait here are woken.
+    fn look(&self) -> bool {
+        if !self.token.is_cancelled() {
+            return false;
+        }
+        let mut state = self.state.lock();
+        let (sender, waker) = (state.sender.take(), state.waker.take());
+        drop(state);
+        drop(sender);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+}
+
+/// The deadline's alarm.
+impl Wake for Watch {
+    fn wake(self: Arc<Self>) {
+        self.look();
+    }
+}
+
+/// A token's cancellation, to be waited for; see [`CancellationToken::cancelled`].
+///
+/// It is a [`Receiver`] that never receives anything and is disconnected by the cancellation, and it is a future.
+pub struct Cancelled {
+    receiver: Receiver<Infallible>,
+    watch: Arc<Watch>,
+    addresses: Vec<usize>,
+    _alarm: Option<Alarm>,
+}
+
+impl Cancelled {
+    pub(super) fn new(token: &CancellationToken) -> Self {
+        let (sender, receiver) = bounded(0);
+        let state = Lock::new(State { sender: Some(sender), waker: None });
+        let watch = Arc::new(Watch { token: token.clone(), state });
+        let (mut addresses, mut deadline) = (Vec::new(), None::<Instant>);
+        token.each_ancestor(&mut |step| {
+            addresses.push(step.address());
+            deadline = deadline.into_iter().chain(step.deadline()).min();
+            true
+        });
+        // K1.
+        WATCHES.fetch_add(1, Relaxed);
+        for &address in &addresses {
+            table(address).lock().entry(address).or_default().push(watch.clone());
+        }
+        // K2. ORDERING O1: pairs with the fence in `tell`.
+        fence(SeqCst);
+        // K3.
+        let cancelled = watch.look();
+        let alarm = deadline.filter(|_| !cancelled).map(|due| Alarm::set(due, &watch.clone().into()));
+        Cancelled { receiver, watch, addresses, _alarm: alarm }
+    }
+
+    /// Waits for the cancellation.
+    ///
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it is that of
+    /// another runtime than the token's.
+    pub fn wait(&self) {
+        let _ = self.receiver.recv();
+    }
+
+    /// Waits for the cancellation, for `timeout` at the longest: a sleep that can be cancelled. Whether it was.
+    ///
+    /// Context: as [`wait`](Self::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        self.receiver.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout)
+    }
+}
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        for &address in &self.addresses {
+            let mut table = table(address).lock();
+            let mut removed = None;
+            if let Some(watches) = table.get_mut(&address) {
+                let place = watches.iter().position(|watch| Arc::ptr_eq(watch, &self.watch));
+                removed = place.map(|place| watches.swap_remove(place));
+                if watches.is_empty() {
+                    table.remove(&address);
+                }
+            }
+            drop(table);
+            drop(removed);
+        }
+        WATCHES.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Deref for Cancelled {
+    type Target = Receiver<Infallible>;
+
+    fn deref(&self) -> &Receiver<Infallible> {
+        &self.receiver
+    }
+}
+
+impl Future for Cancelled {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let waker = context.waker().clone();
+        let mut state = self.watch.state.lock();
+        if state.sender.is_none() {
+            return Poll::Ready(());
+        }
+        let old = state.waker.replace(waker);
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+}
+
+impl fmt::Debug for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cancelled").field("token", &self.watch.token).finish_non_exhaustive()
+    }
+}

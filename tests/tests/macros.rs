@@ -1,0 +1,114 @@
+//! `#[gvt::main]`, `#[gvt::test]`, `go!`, as a user has them.
+
+use std::time::Duration;
+
+use gvt_conformance::process::Child;
+
+mod renamed {
+    pub use gvt as inner;
+}
+
+#[gvt::test]
+fn a_test_runs_on_a_green_thread() {
+    assert!(gvt::is_in_gvthread());
+}
+
+#[gvt::test(workers = 3, time_slice = "2ms", forced_preempt = true, timeout = "1min", crate = crate::renamed::inner)]
+fn settings_are_taken() -> Result<(), Box<dyn std::error::Error>> {
+    let names = gvt::go! {
+        gvt::yield_now();
+        gvt::current_name()
+    };
+    assert_eq!(names.join().unwrap(), None);
+    assert_eq!(gvt::current_name().as_deref(), Some("settings_are_taken"));
+    "1".parse::<u8>()?;
+    Ok(())
+}
+
+#[gvt::test(timeout = "1min")]
+#[should_panic(expected = "meant")]
+fn panics_are_the_tests() {
+    let text = String::from("meant");
+    gvt::go!(|_token| assert!(text.is_empty(), "{text}")).join().unwrap_or_else(|payload| {
+        std::panic::resume_unwind(payload);
+    });
+}
+
+#[gvt::test]
+#[ignore = "to see that the attribute stays"]
+fn attributes_stay() {
+    panic!("not run");
+}
+
+/// Run by the tests below only.
+#[gvt::test(workers = 1, timeout = "50ms")]
+#[ignore = "fails, as it should"]
+fn hangs() {
+    let (_sender, receiver) = gvt::channel::<()>(0);
+    let _ = receiver.recv();
+}
+
+#[gvt::test(workers = 1, timeout = "50ms")]
+#[ignore = "fails, as it should"]
+fn leaves_a_thread() {
+    gvt::go!(gvt::channel::never::<()>().recv());
+}
+
+#[gvt::test]
+#[ignore = "fails, as it should"]
+fn fails() -> Result<(), String> {
+    Err("meant".into())
+}
+
+fn run_ignored(name: &str) -> String {
+    let program = std::env::current_exe().unwrap();
+    let output = std::process::Command::new(program).args([name, "--exact", "--ignored"]).output().unwrap();
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn a_timeout_lists_the_threads() {
+    let said = run_ignored("hangs");
+    assert!(said.contains("hangs has taken longer than 50ms"), "{said}");
+    assert!(said.contains("'hangs': blocked on channel receive for about"), "{said}");
+    let said = run_ignored("leaves_a_thread");
+    assert!(said.contains("after 50ms green threads are left"), "{said}");
+    let said = run_ignored("fails");
+    assert!(said.contains("Error: \"meant\""), "{said}");
+}
+
+mod program {
+    #[gvt::main(workers = 2, low_priority_workers = 1)]
+    pub fn main() -> Result<(), Box<dyn std::error::Error>> {
+        assert!(gvt::is_in_gvthread());
+        if std::env::var_os("GVT_TEST_FAILS").is_some() {
+            return Err("it could not be done".into());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_main_runs_and_reports() {
+    assert_eq!(format!("{:?}", program::main()), format!("{:?}", std::process::ExitCode::SUCCESS));
+    let child = Child::of("a_main_runs_and_reports").env("GVT_TEST_FAILS", "1");
+    child
+        .run(|| {
+            assert_eq!(format!("{:?}", program::main()), format!("{:?}", std::process::ExitCode::FAILURE));
+            std::process::exit(3);
+        })
+        .complained("it could not be done");
+}
+
+#[test]
+fn go_is_spawn() {
+    gvt::Runtime::new(Default::default()).block_on(|| {
+        let list = [1, 2, 3];
+        let sum = gvt::go!(list.iter().sum::<i32>());
+        assert_eq!(sum.join().unwrap(), 6);
+        let told = gvt::go!(|token| token.cancelled().wait_timeout(Duration::from_secs(60)));
+        told.token().cancel();
+        assert!(told.join().unwrap());
+    });
+}
