@@ -12,6 +12,8 @@ pub mod future;
 #[cfg(not(loom))]
 mod join_handle;
 #[cfg(not(loom))]
+mod memory;
+#[cfg(not(loom))]
 mod os;
 #[cfg(not(loom))]
 mod overflow;
@@ -36,6 +38,7 @@ mod api {
     pub use crate::channel::{Receiver, Sender};
     pub use crate::config::SchedulerConfig;
     pub use crate::join_handle::{JoinFuture, JoinHandle};
+    pub use crate::memory::{Memory, StackMemory};
     pub use crate::runtime::{Handle, Runtime, RuntimeCounters, StillRunning};
     pub use crate::scope::{Scope, ScopedJoinHandle, scope};
     pub use crate::sync::{SchedMutex, SchedMutexGuard};

@@ -19,6 +19,9 @@
 //! The monitor itself allocates nothing and waits for no lock that is held over an allocation (`pool`), so that it goes on
 //! whatever a preempted thread holds.
 //!
+//! - **M5** stacks that nobody needs lose their memory, a few at a time (`SlotAllocator::decay`). This alone goes on
+//!   while all workers sleep, until there is nothing left to give back.
+//!
 //! It also tells them the time, roughly (`coarse_ns`), so that they need not read the clock for the sake of reports.
 //!
 //! While all workers sleep the monitor sleeps too, without a time limit.
@@ -34,7 +37,9 @@
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering::*, fence};
 
-use gvt_traits::{GvtId, MAX_WORKERS, OsThreadId, Preemptor, ReadyQueue, Strength, TimerBackend};
+use gvt_traits::{
+    GvtId, MAX_WORKERS, OsThreadId, Preemptor, ReadyQueue, SlotAllocator, Strength, TimerBackend,
+};
 
 use super::core::{Core, Parts, WorkerBase};
 use super::counters::Counters;
@@ -117,7 +122,12 @@ struct Monitor<'a, P: Parts> {
     hinted: bool,
     /// Looks in a row that found threads queued beside a sleeping worker.
     queued_looks: u32,
+    /// When to look after unneeded memory again.
+    decay_ns: u64,
 }
+
+/// How often a busy monitor asks whether stacks came back, if there were none.
+const DECAY_LOOK_NS: u64 = 1_000_000_000;
 
 /// Looks after which threads that are queued beside a sleeping worker are offered to it though nobody is stuck.
 const SPREAD_LOOKS: u32 = 3;
@@ -134,6 +144,7 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
         next_ns: 0,
         hinted: false,
         queued_looks: 0,
+        decay_ns: 0,
     };
     let mut quiet = 0;
     while word.load(SeqCst) != STOP {
@@ -146,15 +157,18 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
             monitor.look(now);
         }
         if quiet > QUIET_LOOKS {
+            // M5; when it comes to that, the workers have slept for a while and are looked after no more.
+            let until = core.slots.decay(now);
             // G1 to G3.
             if word.compare_exchange(AWAKE, ASLEEP, SeqCst, SeqCst).is_ok() {
                 fence(SeqCst);
                 if base.idle.sleepers() == everyone {
-                    futex_wait_until(word, ASLEEP, None);
+                    futex_wait_until(word, ASLEEP, until);
                 }
                 let _ = word.compare_exchange(ASLEEP, AWAKE, SeqCst, SeqCst);
             }
-            quiet = 0;
+            // Another look or two, unless it woke for M5 only.
+            quiet = if base.idle.sleepers() == everyone { QUIET_LOOKS } else { 0 };
         } else {
             let until = monitor.next_ns.max(now + MIN_PAUSE_NS);
             futex_wait_until(word, AWAKE, Some(until));
@@ -166,6 +180,9 @@ impl<P: Parts> Monitor<'_, P> {
     fn look(&mut self, now: u64) {
         let core = self.core;
         let base = &core.base;
+        if now >= self.decay_ns {
+            self.decay_ns = core.slots.decay(now).unwrap_or(now + DECAY_LOOK_NS);
+        }
         let clock = core.now_ns();
         let deadline = core.timer.next_deadline_ns();
         let overdue_since =
