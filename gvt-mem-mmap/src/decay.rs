@@ -34,11 +34,16 @@ pub(crate) struct Decay {
     count: usize,
     /// When the next half is due; 0: a period has to begin.
     due_ns: u64,
+    /// How many of those that came to `cooling` last are in order.
+    sorted: usize,
 }
+
+/// So many are put into order at once, some 50 µs.
+const CHUNK: usize = 2048;
 
 impl Decay {
     pub(crate) const fn new() -> Self {
-        Decay { slots: [0; HANDS], count: 0, due_ns: 0 }
+        Decay { slots: [0; HANDS], count: 0, due_ns: 0, sorted: 0 }
     }
 }
 
@@ -71,11 +76,19 @@ impl Shared {
             decay.due_ns = now_ns.saturating_add(period);
             central.least_warm = central.warm.len();
         }
+        let level = central.cooling.len();
+        if decay.sorted == 0 || decay.sorted > level {
+            // Highest first: a slot's top shares its page-table page with the guard of the slot above, and that page goes
+            // with whichever comes last, if that is the one below.
+            decay.sorted = level.min(CHUNK);
+            central.cooling[level - decay.sorted..].sort_unstable();
+        }
         let count = take_last(&mut central.cooling, &mut decay.slots).map_or(0, |taken| taken.len());
         self.decaying.store(count as u32, Relaxed);
         let more = !central.cooling.is_empty();
         drop(central);
         decay.count = count;
+        decay.sorted -= count.min(decay.sorted);
         if count > 0 {
             self.strip(&mut decay.slots[..count]);
         }

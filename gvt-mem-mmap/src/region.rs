@@ -42,6 +42,11 @@ impl Shared {
                 }
             }
         }
+        if self.layout.phase() > 0 {
+            // Up to the 2 MiB boundary: a page-table page goes only if all it maps is named at once. The one page more
+            // is the guard of the slot above: it holds nothing, and as a guard outlasts this.
+            runs[..count].iter_mut().for_each(|run| run.bytes += GUARD_SIZE);
+        }
         // SAFETY: the slots are free, by C1 of `release` and P1, so nobody needs their contents or guards.
         unsafe { self.guarding.strip(&guards[..slots.len()], &runs[..count]) };
         bytes

@@ -354,3 +354,33 @@ fn classes_are_what_was_asked_for() {
         assert!(matches!(error, SchedError::Config { setting: "classes", .. }), "{error}");
     }
 }
+
+/// Page tables, half of what a large slot costs, go too, in whatever order the slots came back.
+#[test]
+fn page_tables_decay() {
+    if !alone("page_tables_decay", "true") {
+        return;
+    }
+    const SLOTS: usize = 8_000;
+    let pool = pool(MmapSlots::default(), 1, SLOTS);
+    let mut local = pool.local(WorkerId::new(0));
+    let before = status("VmRSS") + status("VmPTE");
+    let slots = acquire(&pool, &mut local, SLOTS);
+    for slot in &slots {
+        // SAFETY: S3: the top of a slot in use can be written.
+        unsafe { top(&pool, slot).write(7) };
+    }
+    let (mut last, mut rest) = (Vec::new(), Vec::new());
+    for (n, slot) in slots.into_iter().enumerate() {
+        if n * 7919 % 10 < 3 { last.push(slot) } else { rest.push(slot) }
+    }
+    release(&pool, &mut local, rest);
+    release(&pool, &mut local, last);
+    let mut now = 1;
+    while let Some(next) = pool.decay(now) {
+        now = next;
+    }
+    let left = (status("VmRSS") + status("VmPTE")).saturating_sub(before) / SLOTS;
+    // Up to 8.1 KiB were there. Page tables are kept by slots whose neighbours went earlier.
+    assert!(left < 1_500, "{left} bytes a slot");
+}
