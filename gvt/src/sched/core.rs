@@ -44,6 +44,8 @@ pub(crate) struct Vtable {
     pub(crate) yield_now: unsafe fn(&WorkerBase),
     /// Leaves the stack until the running thread's wait is ended.
     pub(crate) park: unsafe fn(&WorkerBase),
+    /// [`park`](Self::park) until the given thread ends, which had better run next.
+    pub(crate) park_for: unsafe fn(&WorkerBase, &Record),
     /// Queues a thread, through the calling worker if it is of this runtime, and wakes a sleeper
     /// if that helps.
     pub(crate) push: unsafe fn(&CoreBase, Runnable, PushKind),
@@ -227,11 +229,17 @@ impl After {
         After((slot as usize) << 3 | Self::ENDED)
     }
 
+    /// The thread that yielded, if one did.
+    #[inline(always)]
+    pub(crate) fn yielder(self) -> Option<*const Record> {
+        (self.0 & Self::KIND == Self::YIELDED).then_some((self.0 & !Self::KIND) as *const Record)
+    }
+
+    /// What else there is to do.
     #[inline]
     pub(crate) fn decode(self) -> Departed {
         let record = (self.0 & !Self::KIND) as *const Record;
         match self.0 & Self::KIND {
-            Self::YIELDED => Departed::Yielded(record),
             Self::PARKED => Departed::Parked(record),
             Self::PREEMPTED => Departed::Preempted(record),
             Self::ENDED => Departed::Ended((self.0 >> 3) as u32),
@@ -243,7 +251,6 @@ impl After {
 /// [`After`], decoded.
 pub(crate) enum Departed {
     Nobody,
-    Yielded(*const Record),
     Parked(*const Record),
     Preempted(*const Record),
     Ended(u32),

@@ -24,7 +24,7 @@
 //! **Limits.** A panic in a backend aborts (B3): at these points the leaving thread cannot be put
 //! back.
 
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{
@@ -50,6 +50,7 @@ impl<P: Parts> Core<P> {
     pub(crate) const VTABLE: Vtable = Vtable {
         yield_now: yield_now::<P>,
         park: park::<P>,
+        park_for: park_for::<P>,
         push: push::<P>,
         push_spawned: push_spawned::<P>,
         push_woken: push_woken::<P>,
@@ -119,7 +120,7 @@ pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record>
 }
 
 #[inline]
-fn prefetch_record(record: ptr::NonNull<Record>) {
+fn prefetch_record(record: NonNull<Record>) {
     use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     let place = record.as_ptr().cast::<i8>();
     // SAFETY: a prefetch never faults.
@@ -224,20 +225,22 @@ pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
 #[inline(always)]
 pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kind: PushKind) {
     let core = worker.core();
-    let class = class_of(&core.base, &task);
-    // SAFETY: C1.
-    core.queue.push(unsafe { worker.queue() }, task, kind);
     // After a yield the number of queued threads has not grown: whoever should know has been told. And
     // an only worker is awake, since it is this one.
     if kind == PushKind::Yield || core.base.worker_count == 1 {
+        // SAFETY: C1.
+        core.queue.push(unsafe { worker.queue() }, task, kind);
         return;
     }
+    let class = class_of(&core.base, &task);
+    // SAFETY: C1.
+    core.queue.push(unsafe { worker.queue() }, task, kind);
     let base = &worker.base;
     let offer = match kind {
         // The first thread woken since the last decision is likely run here next, when the present
         // one waits; waking another worker for it would tear a pair apart. Should the
         // present one run on instead, the monitor offers it.
-        PushKind::Wake | PushKind::Timer => {
+        PushKind::Wake | PushKind::Joined | PushKind::Timer => {
             let wakes = base.wakes.get();
             base.wakes.set(wakes + 1);
             // Nor is it kept by a worker that may not run it.
@@ -314,7 +317,7 @@ pub(crate) unsafe fn target<P: Parts>(worker: &Worker<P>) -> *const Registers {
     unsafe { target_of(worker, next) }
 }
 
-/// [`target`], if `next` is what was picked.
+/// The same once a thread is picked.
 ///
 /// # Safety
 ///
@@ -399,14 +402,24 @@ pub(crate) unsafe fn arrive<P: Parts>() {
 /// C1 of [`pick`].
 #[inline(always)]
 pub(crate) unsafe fn run_after<P: Parts>(worker: &Worker<P>) {
-    match worker.base.after.replace(After::NOTHING).decode() {
+    let after = worker.base.after.replace(After::NOTHING);
+    if let Some(record) = after.yielder() {
+        // SAFETY: it has left its stack, runs nowhere, and no token of it exists.
+        let task = unsafe { (*record).runnable() };
+        // SAFETY: C1.
+        return unsafe { push_here(worker, task, PushKind::Yield) };
+    }
+    // SAFETY: C1.
+    unsafe { run_rarer_after(worker, after) }
+}
+
+/// # Safety
+///
+/// C1 of [`pick`].
+#[inline(never)]
+unsafe fn run_rarer_after<P: Parts>(worker: &Worker<P>, after: After) {
+    match after.decode() {
         Departed::Nobody => {}
-        Departed::Yielded(record) => {
-            // SAFETY: it has left its stack, runs nowhere, and no token of it exists.
-            let task = unsafe { (*record).runnable() };
-            // SAFETY: C1.
-            unsafe { push_here(worker, task, PushKind::Yield) };
-        }
         Departed::Parked(record) => {
             // SAFETY: records outlive their threads.
             let record = unsafe { &*record };
@@ -449,30 +462,20 @@ unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
     // A thread that unwinds stays on its OS thread, whose panic count it has raised.
     if !std::thread::panicking() {
         // SAFETY: C1, entered.
-        if let Some(target) = unsafe { target_if_any(worker) } {
-            record.set_state(GvtState::Ready);
-            // SAFETY: C1, entered; the target is fresh.
-            unsafe { depart(worker, record, After::yielded(record), target) };
+        if let Some(next) = unsafe { pick(worker) } {
+            // SAFETY: C1; just picked.
+            let target = unsafe { target_of(worker, next) };
+            // Nobody at all: those who were picked could not be given a stack.
+            if base.current.get().is_null() && base.handoff.get().is_null() {
+                base.current.set(record);
+            } else {
+                record.set_state(GvtState::Ready);
+                // SAFETY: C1, entered; the target is fresh.
+                unsafe { depart(worker, record, After::yielded(record), target) };
+            }
         }
     }
     std::mem::forget(no_unwind);
-}
-
-/// [`target`], or `None` if nothing else can run.
-///
-/// # Safety
-///
-/// C1 of [`pick`].
-#[inline(always)]
-unsafe fn target_if_any<P: Parts>(worker: &Worker<P>) -> Option<*const Registers> {
-    let current = worker.base.current.get();
-    // SAFETY: C1.
-    let target = unsafe { target(worker) };
-    if worker.base.current.get().is_null() && worker.base.handoff.get().is_null() {
-        worker.base.current.set(current);
-        return None;
-    }
-    Some(target)
 }
 
 /// # Safety
@@ -495,6 +498,20 @@ unsafe fn park<P: Parts>(base: &WorkerBase) {
         unsafe { depart(worker, record, After::parked(record), target) };
     }
     std::mem::forget(no_unwind);
+}
+
+/// # Safety
+///
+/// C1 of [`park`].
+unsafe fn park_for<P: Parts>(base: &WorkerBase, awaited: &Record) {
+    let no_unwind = NoUnwind;
+    // SAFETY: C1.
+    let worker = unsafe { Worker::<P>::of(base) };
+    // SAFETY: C1.
+    worker.core().queue.expedite(unsafe { worker.queue() }, NonNull::from(&awaited.meta));
+    std::mem::forget(no_unwind);
+    // SAFETY: C1.
+    unsafe { park::<P>(base) };
 }
 
 /// # Safety
