@@ -103,6 +103,12 @@ struct QueueStage<Q: ReadyQueue> {
     queued: HashMap<u32, bool>,
 }
 
+/// The record of thread `index`, which is never freed.
+fn record(records: &mut HashMap<u32, NonNull<Metadata>>, index: u32) -> NonNull<Metadata> {
+    let new = || NonNull::from(Box::leak(Box::new(Metadata::new(GvtId::new(index)))));
+    *records.entry(index).or_insert_with(new)
+}
+
 impl<Q: ReadyQueue> QueueStage<Q> {
     fn new<F: Factory<Output = Q>>(factory: &F, plan: Plan) -> Result<Self, SchedError> {
         let queue = ManuallyDrop::new(factory.build(&plan)?);
@@ -124,10 +130,7 @@ impl<Q: ReadyQueue> QueueStage<Q> {
         if self.queued.insert(index, true) == Some(true) {
             return None;
         }
-        let record = *self
-            .records
-            .entry(index)
-            .or_insert_with(|| NonNull::from(Box::leak(Box::new(Metadata::new(GvtId::new(index))))));
+        let record = record(&mut self.records, index);
         // SAFETY: records are never freed.
         unsafe { record.as_ref() }.priority.store(level as u8, Relaxed); // Relaxed: one OS thread.
         // SAFETY: C1: records are never freed. C2: it was not queued, and tokens that come out are taken apart.
@@ -147,6 +150,7 @@ impl<Q: ReadyQueue> QueueStage<Q> {
                     "wake" => PushKind::Wake,
                     "yield" => PushKind::Yield,
                     "timer" => PushKind::Timer,
+                    "joined" => PushKind::Joined,
                     _ => return None,
                 };
                 let index = worker(at)?.index().filter(|&index| index < self.locals.len())?;
@@ -161,6 +165,13 @@ impl<Q: ReadyQueue> QueueStage<Q> {
                     self.queued.insert(index, false);
                 }
                 Some(format!("pop {at} -> {}", popped.map_or("-".to_owned(), |index| format!("t{index}"))))
+            }
+            ["expedite", at, thread] => {
+                let local = self.locals.get_mut(worker(at)?.index()?)?;
+                let record = record(&mut self.records, number(thread, "t")?);
+                // SAFETY: records are never freed.
+                self.queue.expedite(local, unsafe { record.as_ref() });
+                Some(words.join(" "))
             }
             ["has_work", at, "->", _] => {
                 let local = self.locals.get(worker(at)?.index()?)?;

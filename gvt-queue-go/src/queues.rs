@@ -242,7 +242,8 @@ impl ReadyQueue for GoQueues {
         }
     }
 
-    fn expedite(&self, local: &mut GoLocal, thread: NonNull<Metadata>) {
+    fn expedite(&self, local: &mut GoLocal, thread: &Metadata) {
+        let thread = NonNull::from(thread);
         let end = match &mut local.0 {
             End::Apart(Some(end)) => &mut **end,
             end => end,

@@ -175,7 +175,7 @@ pub trait ReadyQueue: Send + Sync + 'static {
     /// is overtaken by no more than Q4 allows.
     ///
     /// Context: as `push`.
-    fn expedite(&self, _local: &mut Self::Local, _thread: NonNull<Metadata>) {}
+    fn expedite(&self, _local: &mut Self::Local, _thread: &Metadata) {}
 
     /// How many threads are queued, roughly; whether any is, exactly (Q8). The runtime's monitor takes a thread that
     /// has used up its slice off by force, and offers work to sleepers, only if somebody waits: a queue that

@@ -166,6 +166,11 @@ impl<Q: ReadyQueue> ReadyQueue for CheckedPart<Q> {
         self.part.upcoming(&local.local, distance)
     }
 
+    fn expedite(&self, local: &mut Self::Local, thread: &Metadata) {
+        let _call = self.calls.begin();
+        self.part.expedite(&mut local.local, thread);
+    }
+
     fn len_hint(&self) -> usize {
         let call = self.calls.begin();
         let hint = self.part.len_hint();

@@ -7,6 +7,7 @@
 //! queue plan 2 0 1000             workers, of them for Low threads, threads
 //! queue push w0 wake t5 normal    worker, kind, thread, level
 //! queue inject t6 low
+//! queue expedite w0 t5            worker, thread
 //! queue pop w1 -> t5              or -
 //! queue has_work w1 -> true
 //! timer plan 2 0 1000

@@ -11,6 +11,7 @@ fn kind_name(kind: PushKind) -> &'static str {
         PushKind::Spawn => "spawn",
         PushKind::Wake => "wake",
         PushKind::Yield => "yield",
+        PushKind::Joined => "joined",
         _ => "timer",
     }
 }
@@ -68,6 +69,12 @@ impl<Q: ReadyQueue> ReadyQueue for RecordedPart<Q> {
 
     fn upcoming(&self, local: &Self::Local, distance: usize) -> Option<NonNull<Metadata>> {
         self.part.upcoming(&local.local, distance)
+    }
+
+    fn expedite(&self, local: &mut Self::Local, thread: &Metadata) {
+        let _turn = self.turn("queue");
+        self.log.write(format_args!("queue expedite {} t{}", Named(local.worker), thread.id().index()));
+        self.part.expedite(&mut local.local, thread);
     }
 
     fn len_hint(&self) -> usize {

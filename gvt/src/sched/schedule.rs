@@ -508,7 +508,7 @@ unsafe fn park_for<P: Parts>(base: &WorkerBase, awaited: &Record) {
     // SAFETY: C1.
     let worker = unsafe { Worker::<P>::of(base) };
     // SAFETY: C1.
-    worker.core().queue.expedite(unsafe { worker.queue() }, NonNull::from(&awaited.meta));
+    worker.core().queue.expedite(unsafe { worker.queue() }, &awaited.meta);
     std::mem::forget(no_unwind);
     // SAFETY: C1.
     unsafe { park::<P>(base) };

@@ -373,13 +373,13 @@ impl<P: Promise> ReadyQueue for FaultyQueue<P> {
         Some(lists.levels[level][place].task.as_ptr())
     }
 
-    fn expedite(&self, _: &mut usize, thread: NonNull<Metadata>) {
+    fn expedite(&self, _: &mut usize, thread: &Metadata) {
         if !matches!(self.defect, Defect::ExpediteLoses | Defect::ExpeditesUnbounded) {
             return;
         }
         let mut lists = self.lists();
         for list in &mut lists.levels {
-            if let Some(place) = list.iter().position(|entry| entry.task.as_ptr() == thread) {
+            if let Some(place) = list.iter().position(|entry| entry.task.as_ptr() == NonNull::from(thread)) {
                 let entry = list.remove(place).expect("just seen");
                 if self.defect == Defect::ExpediteLoses {
                     return forget(entry.task);

@@ -106,10 +106,11 @@ fn storm<F: Factory<Output: ReadyQueue>>(factory: &F, plan: &Plan, count: usize)
             running.push(scope.spawn(move || {
                 let mut dice = Dice(worker as u64);
                 // Whom this worker has just pushed, which others may have taken since.
-                let mut pushed = None;
+                let mut pushed: Option<std::ptr::NonNull<gvt_traits::Metadata>> = None;
                 for _ in 0..CALLS {
                     if let Some(record) = pushed.take_if(|_| dice.roll(3) == 0) {
-                        queue.expedite(local, record);
+                        // SAFETY: records are never freed.
+                        queue.expedite(local, unsafe { record.as_ref() });
                     }
                     let Some(task) = queue.pop(local) else {
                         if law.is_broken() {

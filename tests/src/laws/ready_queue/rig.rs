@@ -198,7 +198,8 @@ impl<Q: ReadyQueue> Rig<Q> {
 
     pub(super) fn expedite(&mut self, worker: usize, index: usize) {
         let record = self.threads.record(index);
-        self.queue.expedite(&mut self.locals[worker], record);
+        // SAFETY: records are never freed.
+        self.queue.expedite(&mut self.locals[worker], unsafe { record.as_ref() });
     }
 
     /// All that `worker` can get, in order.
