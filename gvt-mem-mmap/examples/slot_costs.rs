@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use gvt_mem_mmap::{MmapPool, MmapSlots, SlotCache};
-use gvt_traits::{Factory, Plan, Slot, SlotAllocator, WorkerId};
+use gvt_traits::{Factory, Plan, Slot, SlotAllocator, StackClass, WorkerId};
 
 fn main() {
     let slots = std::env::args().nth(1).map_or(100_000, |n| n.parse().expect("a number of slots"));
@@ -27,7 +27,7 @@ fn run(factory: MmapSlots, size: &str, guard: &str, slots: usize) {
     for _ in 0..3 {
         let pool = factory.build(&Plan::new(1, slots)).expect("a valid slot size");
         let mut local = pool.local(WorkerId::new(0));
-        pool.reserve(slots).expect("address space");
+        pool.reserve(StackClass::DEFAULT, slots).expect("address space");
         let mut held = Vec::with_capacity(slots);
         let before = kib_used();
         fresh.push(each(slots, || held.push(first_use(&pool, &mut local))));
@@ -54,7 +54,7 @@ fn run(factory: MmapSlots, size: &str, guard: &str, slots: usize) {
 
 /// What a thread does to a slot when it is first run: take it, ask where it is, write at its top.
 fn first_use(pool: &MmapPool, local: &mut SlotCache) -> Slot {
-    let slot = pool.acquire(local, 0).expect("reserved");
+    let slot = pool.acquire(local, StackClass::DEFAULT).expect("reserved");
     let top = pool.bounds(&slot).top.as_ptr();
     // SAFETY: S3: the 256 bytes below the top of a slot in use can be written.
     unsafe { top.sub(256).write_bytes(1, 256) };
@@ -72,10 +72,10 @@ fn release_all(pool: &MmapPool, local: &mut SlotCache, held: &mut Vec<Slot>) {
 fn cached(factory: &MmapSlots) -> f64 {
     let pool = factory.build(&Plan::new(1, 100)).expect("a valid slot size");
     let mut local = pool.local(WorkerId::new(0));
-    pool.reserve(100).expect("address space");
+    pool.reserve(StackClass::DEFAULT, 100).expect("address space");
     let runs = (0..9).map(|_| {
         each(1_000_000, || {
-            let slot = pool.acquire(&mut local, 0).expect("reserved");
+            let slot = pool.acquire(&mut local, StackClass::DEFAULT).expect("reserved");
             black_box(pool.bounds(&slot));
             // SAFETY: C1: the slot is this pool's, and no frame ever ran on it.
             unsafe { pool.release(&mut local, slot) };

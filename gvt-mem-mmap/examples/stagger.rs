@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use gvt_mem_mmap::{MmapPool, MmapSlots, SlotCache};
-use gvt_traits::{Factory, GUARD_SIZE, Plan, Slot, SlotAllocator, WorkerId};
+use gvt_traits::{Factory, GUARD_SIZE, Plan, Slot, SlotAllocator, StackClass, WorkerId};
 
 const HOPS: usize = 300_000;
 const ROUNDS: usize = 11;
@@ -56,9 +56,10 @@ impl Ring {
     fn new(size: usize, stacks: usize, way: Option<Way>) -> Self {
         let factory = MmapSlots::default().slot_size(size);
         let pool = factory.build(&Plan::new(1, stacks)).expect("a valid slot size");
-        pool.reserve(stacks).expect("address space");
+        pool.reserve(StackClass::DEFAULT, stacks).expect("address space");
         let mut local = pool.local(WorkerId::new(0));
-        let slots: Vec<Slot> = (0..stacks).map(|_| pool.acquire(&mut local, 0).expect("reserved")).collect();
+        let slots: Vec<Slot> =
+            (0..stacks).map(|_| pool.acquire(&mut local, StackClass::DEFAULT).expect("reserved")).collect();
         let hot = |n: usize| -> *mut u64 {
             let bounds = pool.bounds(&slots[n]);
             let end = bounds.bottom.as_ptr().wrapping_add(size - GUARD_SIZE);

@@ -2,18 +2,21 @@
 //! one lock, which workers take once in some thirty operations.
 //!
 //! **Where a slot is.** Numbers below `fresh` have been taken at least once. Each is in exactly one
-//! place (P1): in use (its token exists), in `warm` or `bare`, in one worker's cache, or in the hands of the one
-//! call that moves it. Both lists are stacks:
+//! place (P1): in use (its token exists), in `warm`, `cooling` or `bare`, in one worker's cache, or in the hands of the one
+//! call that moves it. The lists are stacks:
 //!
 //! - `warm`: came back, and may hold physical pages.
-//! - `bare`: holds nothing, not even a guard: given back to the system, or its guard could not be installed.
-//!   Used when `warm` is empty, before new numbers.
+//! - `cooling`: the same, about to lose its pages (`decay`). Used when `warm` is empty.
+//! - `bare`: holds nothing, and no mark for a guard: given back to the system, or its guard could not be installed.
+//!   Used when those are empty, before new numbers.
 //!
-//! P2: every slot in use, in a cache or in `warm` has its guard.
+//! P2: every slot in use, in a cache, in `warm` or `cooling` has its guard. Guards made by `mprotect` are made before
+//! a slot counts as reserved, and kept for good: there may be no more of them at any time, and then it is the
+//! spawn that must be refused, not the thread when it is to run.
 //!
 //! **The promise** (S5) must hold although slots lie in other workers' caches, where `acquire` cannot
-//! reach them. So with `total` slots reserved, `total - (workers - 1) * cache - TRIM_BATCH` are promised
-//! (P3), where `cache` bounds each worker's cache and `TRIM_BATCH` what a `trim` has in its hands. `cache`
+//! reach them. So with `total` slots reserved, `total - (workers - 1) * cache - HANDS` are promised
+//! (P3), where `cache` bounds each worker's cache, and `HANDS` what `trim` and `decay` have in their hands. `cache`
 //! grows with `total`, so that a small runtime reserves little.
 //!
 //! **Rejected.** Stealing from others' caches instead of reserving more: it costs every `acquire` an
@@ -22,19 +25,21 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-use gvt_traits::MemoryError;
+use gvt_traits::{GUARD_SIZE, MemoryError};
 
+use crate::decay::Decay;
 use crate::layout::{Layout, MAX_SEGMENTS, PAGE_TABLE_SPAN};
+use crate::protect;
 use crate::sys::{Guarding, Mapping, Range};
 
 /// A worker's cache holds this many slots at the most.
 pub(crate) const CACHE: usize = 64;
 /// A worker's cache may hold this many, however small the pool.
 const MIN_CACHE: usize = 4;
-/// Slots that a `trim` has in its hands at the most.
-pub(crate) const TRIM_BATCH: usize = 16;
+/// Slots that `trim` and `decay` have in their hands at the most.
+pub(crate) const HANDS: usize = 16;
 
 /// How many slots lie in one worker's cache; written by that worker alone, read by `memory_use`.
 ///
@@ -43,15 +48,11 @@ pub(crate) const TRIM_BATCH: usize = 16;
 #[repr(align(64))]
 pub(crate) struct Gauge(pub(crate) AtomicU32);
 
-/// Shared by a pool and the caches made by it; the address space lives as long as any of them.
+/// One class. Shared by a pool and the caches made by it; the address space lives as long as any of them.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) layout: Layout,
     pub(crate) guarding: Guarding,
-    /// The stack that every slot has; `layout.largest()`, kept next to what `acquire` reads.
-    pub(crate) largest: usize,
-    /// How often `trim` was called. Relaxed: a worker that sees a new value late gives its memory back late.
-    pub(crate) epoch: AtomicU32,
     /// Address of each segment's first slot. Relaxed: whoever has a slot's token is ordered after the
     /// lock under which the slot came into being, and the segment before it.
     bases: [AtomicPtr<u8>; MAX_SEGMENTS],
@@ -60,14 +61,21 @@ pub(crate) struct Shared {
     promised: AtomicUsize,
     workers: usize,
     central: Mutex<Central>,
-    /// Held by the one `trim` at work.
-    pub(crate) trimming: Mutex<()>,
+    /// Held by the one `trim` or `decay` at work.
+    pub(crate) decay: Mutex<Decay>,
+    /// Slots in `decay`'s hands. Relaxed: a gauge, written under the lock.
+    pub(crate) decaying: AtomicU32,
+    /// How long a slot that nobody needs keeps its pages; `None`: for ever.
+    pub(crate) keep_warm_ns: Option<u64>,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Central {
     pub(crate) warm: Vec<u32>,
+    pub(crate) cooling: Vec<u32>,
     pub(crate) bare: Vec<u32>,
+    /// The fewest that were in `warm` since `decay` last asked.
+    pub(crate) least_warm: usize,
     /// Numbers from here on have never been taken.
     pub(crate) fresh: u32,
     /// Slots reserved.
@@ -77,23 +85,32 @@ pub(crate) struct Central {
 }
 
 impl Shared {
-    pub(crate) fn new(layout: Layout, guarding: Guarding, workers: usize) -> Self {
+    pub(crate) fn new(layout: Layout, guarding: Guarding, workers: usize, keep_warm_ns: Option<u64>) -> Self {
         Shared {
-            largest: layout.largest(),
             layout,
             guarding,
-            epoch: AtomicU32::new(0),
             bases: [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_SEGMENTS],
             promised: AtomicUsize::new(0),
             workers,
             central: Mutex::default(),
-            trimming: Mutex::default(),
+            decay: Mutex::new(Decay::new()),
+            decaying: AtomicU32::new(0),
+            keep_warm_ns,
         }
     }
 
     /// Nothing below panics while the lock is held, so a poisoned lock guards sound data.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Central> {
         self.central.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// [`lock`](Self::lock), if nobody holds it.
+    pub(crate) fn try_lock(&self) -> Result<MutexGuard<'_, Central>, ()> {
+        match self.central.try_lock() {
+            Ok(central) => Ok(central),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(()),
+        }
     }
 
     /// How many slots one worker may keep when `total` are reserved.
@@ -103,7 +120,7 @@ impl Shared {
 
     /// How many threads `total` slots are enough for (P3).
     fn promise(&self, total: usize) -> usize {
-        let elsewhere = (self.workers - 1) * self.cache_limit(total) + TRIM_BATCH;
+        let elsewhere = (self.workers - 1) * self.cache_limit(total) + HANDS;
         total.saturating_sub(elsewhere)
     }
 
@@ -127,6 +144,7 @@ impl Shared {
     }
 
     /// See [`SlotAllocator::reserve`](gvt_traits::SlotAllocator::reserve).
+    #[inline]
     pub(crate) fn reserve(&self, threads: usize) -> Result<(), MemoryError> {
         if threads <= self.promised.load(Relaxed) {
             return Ok(());
@@ -145,6 +163,7 @@ impl Shared {
         };
 
         let mut segments = before;
+        // With guards by `mprotect` the last segment may hold slots that do not count yet.
         while self.promise(self.layout.segment_start(segments)) < threads {
             segments += 1;
             // More than the pool was built for.
@@ -153,11 +172,11 @@ impl Shared {
             }
         }
         let total = self.layout.segment_start(segments);
-        let more = total - central.total as usize;
+        let more = total.saturating_sub(central.total as usize);
 
-        // Both lists together hold each slot once at the most (P1), so no later push allocates.
-        let Central { warm, bare, .. } = &mut *central;
-        for list in [warm, bare] {
+        // The lists together hold each slot once at the most (P1), so no later push allocates.
+        let Central { warm, cooling, bare, .. } = &mut *central;
+        for list in [warm, cooling, bare] {
             if list.try_reserve_exact(total - list.len()).is_err() {
                 return Err(refused(more, libc::ENOMEM));
             }
@@ -180,9 +199,41 @@ impl Shared {
                 }
             }
         }
+        let (total, error) = match self.guarding {
+            Guarding::Protect => self.protect(central.total as usize, total, threads),
+            _ => (total, None),
+        };
         central.total = total as u32;
-        self.promised.store(self.promise(total), Relaxed);
-        Ok(())
+        let promise = self.promise(total);
+        self.promised.store(promise, Relaxed);
+        match error {
+            Some(errno) if promise < threads => Err(MemoryError::Guard { errno }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Guards slots from number `from` on by `mprotect`, enough of them for `threads`, `mapped` at the most (P2). Returns
+    /// how many have a guard now, and the error that stopped it.
+    fn protect(&self, from: usize, mapped: usize, threads: usize) -> (usize, Option<i32>) {
+        let mut total = from;
+        let mut most = mapped;
+        // Not all at once: each costs a system call and two of the process's mappings.
+        while most > total && self.promise(most - (most - total).div_ceil(2)) >= threads {
+            most -= (most - total).div_ceil(2);
+        }
+        while total < most {
+            let guard = Range { bytes: GUARD_SIZE, ..self.range(total as u32) };
+            if let Err(errno) = protect::install(guard) {
+                return (total, Some(errno));
+            }
+            total += 1;
+        }
+        (total, None)
+    }
+
+    /// All address space of the class.
+    pub(crate) fn ranges(&self) -> Vec<Range> {
+        self.lock().segments.iter().map(Mapping::range).collect()
     }
 
     /// The lowest address in `mapping` with the layout's phase. The mapping is two spans longer than
@@ -201,7 +252,12 @@ impl Central {
 
     /// Slots that are in one of the lists.
     pub(crate) fn listed(&self) -> usize {
-        self.warm.len() + self.bare.len()
+        self.warm.len() + self.cooling.len() + self.bare.len()
+    }
+
+    /// Notes the level of `warm`, after some were taken.
+    pub(crate) fn note_warm(&mut self) {
+        self.least_warm = self.least_warm.min(self.warm.len());
     }
 }
 
@@ -210,7 +266,11 @@ impl Drop for Shared {
     /// then the address space stays (S2), and is lost.
     fn drop(&mut self) {
         let central = self.central.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if central.listed() == central.fresh as usize {
+        let free = central.listed() + *self.decaying.get_mut() as usize;
+        if free == central.fresh as usize {
+            if self.guarding == Guarding::Protect {
+                protect::forget(central.total as usize);
+            }
             for mapping in central.segments.drain(..) {
                 // SAFETY: P1: every slot ever handed out is in a list, so none is in use.
                 unsafe { mapping.unmap() };

@@ -51,8 +51,10 @@ pub(crate) const PAGE_TABLE_SPAN: usize = 2 << 20;
 /// Segments at the most.
 pub(crate) const MAX_SEGMENTS: usize = 64;
 
-/// Slots of one pool at the most; their numbers fit into 31 bits.
-const MOST_SLOTS: usize = 1 << 31;
+/// A slot's number within its class has so many bits.
+pub(crate) const INDEX_BITS: u32 = 29;
+/// Slots of one class at the most. One number is left out, so that with every class `u32::MAX` stays free.
+const MOST_SLOTS: usize = (1 << INDEX_BITS) - 1;
 const PAGE: usize = 4096;
 const LINE: usize = 64;
 const LINE_STEPS: usize = 32;

@@ -1,16 +1,50 @@
-//! One worker's cache of free slots: a small stack that needs no lock.
+//! One worker's cache of free slots: for each class a small stack that needs no lock.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::central::{CACHE, Central, Gauge, Shared};
+use gvt_traits::StackClass;
 
-/// One worker's cache of free slots, of at most 64.
+use crate::central::{CACHE, Central, Gauge, Shared};
+use crate::pool::Regions;
+
+/// One worker's cache of free slots, of at most 64 of each class.
 ///
 /// A cache that is dropped gives its slots to the others.
 pub struct SlotCache {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) regions: Arc<Regions>,
+    /// By class.
+    pub(crate) caches: Box<[Cache; StackClass::COUNT]>,
+}
+
+impl SlotCache {
+    pub(crate) fn new(regions: &Arc<Regions>) -> Self {
+        let caches = Box::new(std::array::from_fn(|class| {
+            Cache::new(&regions.of[class], regions.epoch.load(Relaxed))
+        }));
+        SlotCache { regions: Arc::clone(regions), caches }
+    }
+}
+
+impl Drop for SlotCache {
+    fn drop(&mut self) {
+        for (region, cache) in self.regions.of.iter().zip(&mut *self.caches) {
+            let mut central = region.lock();
+            cache.spill(&mut central, CACHE);
+            central.gauges.retain(|gauge| !Arc::ptr_eq(gauge, &cache.gauge));
+        }
+    }
+}
+
+impl fmt::Debug for SlotCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&*self.caches).finish()
+    }
+}
+
+/// One class's part.
+pub(crate) struct Cache {
     gauge: Arc<Gauge>,
     len: u32,
     /// Slots that may be kept: 0 for a cache beyond the plan's workers.
@@ -22,19 +56,11 @@ pub struct SlotCache {
     slots: [u32; CACHE],
 }
 
-impl SlotCache {
-    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+impl Cache {
+    pub(crate) fn new(shared: &Shared, epoch: u32) -> Self {
         let gauge = Arc::new(Gauge::default());
         shared.lock().gauges.push(Arc::clone(&gauge));
-        SlotCache {
-            shared: Arc::clone(shared),
-            gauge,
-            len: 0,
-            limit: 0,
-            fresh_batch: 1,
-            epoch: shared.epoch.load(Relaxed),
-            slots: [0; CACHE],
-        }
+        Cache { gauge, len: 0, limit: 0, fresh_batch: 1, epoch, slots: [0; CACHE] }
     }
 
     #[inline]
@@ -76,9 +102,9 @@ impl SlotCache {
     }
 
     /// Asks anew how many slots may be kept.
-    pub(crate) fn update_limit(&mut self, central: &Central) {
-        let may = self.shared.may_cache(central, &self.gauge);
-        self.limit = if may { self.shared.cache_limit(central.total as usize) as u32 } else { 0 };
+    pub(crate) fn update_limit(&mut self, shared: &Shared, central: &Central) {
+        let may = shared.may_cache(central, &self.gauge);
+        self.limit = if may { shared.cache_limit(central.total as usize) as u32 } else { 0 };
     }
 
     /// Gives the `count` slots that came first to the others.
@@ -99,18 +125,9 @@ impl SlotCache {
     }
 }
 
-impl Drop for SlotCache {
-    fn drop(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        let mut central = shared.lock();
-        self.spill(&mut central, CACHE);
-        central.gauges.retain(|gauge| !Arc::ptr_eq(gauge, &self.gauge));
-    }
-}
-
-impl fmt::Debug for SlotCache {
+impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SlotCache")
+        f.debug_struct("Cache")
             .field("slots", &&self.slots[..self.len as usize])
             .field("limit", &self.limit)
             .finish_non_exhaustive()

@@ -15,6 +15,9 @@
 //!
 //! There is no lock-free protocol here: a cache has one owner, the rest is behind a lock.
 //!
+//! **Classes.** Each size of slot has a region of its own (`central`, `region`): its own segments, lists, and place in each
+//! worker's cache. The upper bits of a slot's number say which. A class that nobody uses costs a few hundred bytes.
+//!
 //! **Departure from the specified one region.** A region for 2,097,152 slots takes a quarter of the
 //! address space, so that a process could not have a fifth runtime, and none under `ulimit -v`. Address
 //! space is reserved in segments instead, as threads are accepted; `layout` says how.
@@ -41,254 +44,179 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use gvt_traits::{
-    GUARD_SIZE, MAX_WORKERS, MemoryError, MemoryUse, Plan, Slot, SlotAllocator, StackBounds, WorkerId,
+    GUARD_SIZE, MAX_WORKERS, MIN_SLOT_SIZE, MemoryError, MemoryUse, Plan, Slot, SlotAllocator, StackBounds,
+    StackClass, WorkerId,
 };
 
-use crate::central::{CACHE, Shared, TRIM_BATCH};
-use crate::layout::Layout;
-use crate::local::SlotCache;
-use crate::sys::{BATCH, Guarding, PAGE, Range, resident};
+use crate::MmapSlots;
+use crate::central::{CACHE, HANDS, Shared};
+use crate::layout::{INDEX_BITS, Layout};
+use crate::local::{Cache, SlotCache};
+use crate::sys::{self, BATCH, Guarding};
 
-const _: () = assert!(CACHE <= BATCH && TRIM_BATCH <= BATCH);
+const _: () = assert!(CACHE <= BATCH && HANDS <= BATCH);
+const _: () = assert!(StackClass::COUNT << INDEX_BITS <= 1 << 32);
 
-/// Stack slots in address space of its own; made by [`MmapSlots`](crate::MmapSlots).
+/// Stack slots in address space of its own; made by [`MmapSlots`].
 ///
 /// Dropping it, and the caches that it made, unmaps everything, unless a slot is still in use.
 #[derive(Debug)]
 pub struct MmapPool {
-    shared: Arc<Shared>,
+    regions: Arc<Regions>,
+    /// How many classes there are.
+    classes: usize,
+}
+
+/// What a pool shares with the caches made by it.
+#[derive(Debug)]
+pub(crate) struct Regions {
+    /// How often `trim` was called. Relaxed: a worker that sees a new value late gives its memory back late.
+    pub(crate) epoch: AtomicU32,
+    /// By class. As many as numbers can name, so that none has to be checked; those beyond the pool's classes have no slots.
+    pub(crate) of: [Shared; StackClass::COUNT],
 }
 
 impl MmapPool {
-    pub(crate) fn new(slot_size: usize, force_mprotect_guards: bool, plan: &Plan) -> Self {
+    pub(crate) fn new(slots: &MmapSlots, plan: &Plan) -> Self {
         let workers = plan.workers.clamp(1, MAX_WORKERS);
         // What P3 keeps back, at the most, is on top.
-        let slots = plan.max_gvthreads.saturating_add((workers - 1) * CACHE + TRIM_BATCH);
-        let layout = Layout::new(slot_size, slots);
-        let guarding = if force_mprotect_guards { Guarding::Protect } else { Guarding::probe() };
-        MmapPool { shared: Arc::new(Shared::new(layout, guarding, workers)) }
-    }
-
-    /// The address space of one slot, bytes.
-    pub fn slot_size(&self) -> usize {
-        self.shared.layout.slot_size()
-    }
-
-    /// The largest stack that every slot can hold, bytes: the most that `acquire` can be asked for.
-    pub fn largest_stack(&self) -> usize {
-        self.shared.largest
-    }
-
-    /// Gives back the memory of everything in the worker's cache, after a `trim`.
-    #[cold]
-    fn obey_trim(&self, local: &mut SlotCache) {
-        local.epoch = self.shared.epoch.load(Relaxed);
-        local.fresh_batch = 1;
-        let mut slots = [0; CACHE];
-        let count = local.take_all(&mut slots);
-        if count > 0 {
-            self.strip(&mut slots[..count]);
+        let most = plan.max_gvthreads.saturating_add((workers - 1) * CACHE + HANDS);
+        let guarding = if slots.forces_mprotect_guards() { Guarding::Protect } else { Guarding::probe() };
+        let mut sizes = slots.sizes();
+        let mut region = |_| {
+            let layout = sizes.next().map_or(Layout::new(MIN_SLOT_SIZE, 0), |size| Layout::new(size, most));
+            Shared::new(layout, guarding, workers, slots.keeps_warm())
+        };
+        let of = std::array::from_fn(&mut region);
+        MmapPool {
+            regions: Arc::new(Regions { epoch: AtomicU32::new(0), of }),
+            classes: slots.sizes().count(),
         }
     }
 
-    /// Takes guards and memory from `slots`, puts them with those never used, and returns the bytes found.
+    /// The address space of one slot of the default class, bytes.
+    pub fn default_slot_size(&self) -> usize {
+        self.regions.of[0].layout.slot_size()
+    }
+
+    /// The stack that every slot of a class has, bytes.
     ///
-    /// The slots are in this call's hands (P1).
-    fn strip(&self, slots: &mut [u32]) -> usize {
-        // Highest first: the list is a stack, so the lowest will be used first.
-        slots.sort_unstable_by(|a, b| b.cmp(a));
-        let none = Range { start: 0, bytes: 0 };
-        let (mut guards, mut runs) = ([none; BATCH], [none; BATCH]);
-        let (mut count, mut bytes) = (0, 0);
-        for (guard, &index) in guards.iter_mut().zip(slots.iter()) {
-            let slot = self.shared.range(index);
-            *guard = Range { bytes: GUARD_SIZE, ..slot };
-            bytes += resident(Range { bytes: self.shared.layout.top_page(index) + PAGE, ..slot });
-            match runs[..count].last_mut() {
-                Some(run) if slot.start + slot.bytes == run.start => {
-                    *run = Range { start: slot.start, bytes: slot.bytes + run.bytes };
-                }
-                _ => {
-                    runs[count] = slot;
-                    count += 1;
-                }
-            }
-        }
-        // SAFETY: the slots are free, by C1 of `release` and P1, so nobody needs their contents or guards.
-        unsafe { self.shared.guarding.strip(&guards[..slots.len()], &runs[..count]) };
-        self.shared.lock().bare.extend_from_slice(slots);
-        bytes
+    /// # Panics
+    ///
+    /// If there is no such class.
+    pub fn stack_size(&self, class: StackClass) -> usize {
+        assert!(class.index() < self.classes, "the pool has {} classes, and so not {class:?}", self.classes);
+        self.regions.of[class.index()].layout.largest()
     }
 
-    /// Takes slots from the shared lists into the cache, and the one that is to be used out of it.
+    /// A `trim` has asked for the memory of what is in the worker's cache.
     #[cold]
-    fn refill(&self, local: &mut SlotCache) -> Result<u32, MemoryError> {
-        let mut slots = [0; CACHE];
-        let mut central = self.shared.lock();
-        local.update_limit(&central);
-        let half = local.half().max(1);
-        if let Some(taken) = take_last(&mut central.warm, &mut slots[..half]) {
-            drop(central);
-            return Ok(local.keep_but_last(taken));
-        }
-
-        // None came back: slots without a guard, once used or never.
-        let want = half.min(local.fresh_batch as usize);
-        local.fresh_batch = (local.fresh_batch * 2).min(CACHE as u32 / 2);
-        let mut taken = 0;
-        while taken < want {
-            slots[taken] = match central.bare.pop() {
-                Some(index) => index,
-                None if central.fresh < central.total => {
-                    central.fresh += 1;
-                    central.fresh - 1
-                }
-                None => break,
-            };
-            taken += 1;
-        }
-        if taken == 0 {
-            return Err(MemoryError::SlotsExhausted { slots: central.total as usize });
-        }
-        drop(central);
-        let taken = self.guard(&mut slots[..taken])?;
-        taken.reverse();
-        Ok(local.keep_but_last(taken))
-    }
-
-    /// Guards slots that were never used, puts away those for which that fails, and returns the others.
-    fn guard<'a>(&self, slots: &'a mut [u32]) -> Result<&'a mut [u32], MemoryError> {
-        let mut guards = [Range { start: 0, bytes: 0 }; CACHE];
-        for (guard, &index) in guards.iter_mut().zip(slots.iter()) {
-            *guard = Range { bytes: GUARD_SIZE, ..self.shared.range(index) };
-        }
-        // SAFETY: each range is a slot's lowest page, which `bounds` leaves out.
-        let (done, error) = unsafe { self.shared.guarding.install(&guards[..slots.len()]) };
-        let (guarded, bare) = slots.split_at_mut(done);
-        if !bare.is_empty() {
-            self.shared.lock().bare.extend(bare.iter().rev());
-        }
-        if guarded.is_empty() { Err(MemoryError::Guard { errno: error.unwrap_or(0) }) } else { Ok(guarded) }
-    }
-
-    /// Makes room in a full cache, and keeps the slot there.
-    #[cold]
-    fn spill(&self, local: &mut SlotCache, index: u32) {
-        let mut central = self.shared.lock();
-        local.update_limit(&central);
-        if local.push(index) {
-            return;
-        }
-        local.spill(&mut central, local.half());
-        if !local.push(index) {
-            central.warm.push(index);
-        }
+    fn obey_trim(&self, cache: &mut Cache, class: usize) {
+        cache.epoch = self.regions.epoch.load(Relaxed);
+        self.regions.of[class].give_back(cache);
     }
 
     /// A cache of another pool would bring slots that are not this one's (S1).
     #[inline]
     fn check(&self, local: &SlotCache) {
         assert!(
-            Arc::ptr_eq(&self.shared, &local.shared),
+            Arc::ptr_eq(&self.regions, &local.regions),
             "a slot cache was used with another pool than its own"
         );
     }
 }
 
-/// Moves the last entries of `list`, as many as there are and fit, into `slots`, in their order.
-fn take_last<'a>(list: &mut Vec<u32>, slots: &'a mut [u32]) -> Option<&'a mut [u32]> {
-    let rest = list.len().saturating_sub(slots.len());
-    let slots = &mut slots[..list.len() - rest];
-    slots.copy_from_slice(&list[rest..]);
-    list.truncate(rest);
-    if slots.is_empty() { None } else { Some(slots) }
+/// The class of a slot, and its number within.
+#[inline]
+const fn apart(index: u32) -> (usize, u32) {
+    ((index >> INDEX_BITS) as usize, index & ((1 << INDEX_BITS) - 1))
 }
 
 // SAFETY: S1: slots are disjoint ranges of one mapping, guard included (`layout`), and P1 keeps one token a
 // slot. S2: mappings stay until `Shared` is dropped, and beyond if a slot is in use; only free slots are
-// discarded. S3: P2, and the rest of a slot is mapped readable and writable. S4: `acquire` compares with
-// `largest`, which every slot holds; the stagger is a multiple of 64.
+// discarded. S3: P2, and the rest of a slot is mapped readable and writable. S4: `Layout::largest` is what every slot
+// of a class has, seven eighths less 6 KiB of at least 64; the stagger is a multiple of 64.
 unsafe impl SlotAllocator for MmapPool {
     type Local = SlotCache;
 
     fn local(&self, _worker: WorkerId) -> SlotCache {
-        SlotCache::new(&self.shared)
+        SlotCache::new(&self.regions)
     }
 
-    fn reserve(&self, threads: usize) -> Result<(), MemoryError> {
-        self.shared.reserve(threads)
+    fn slot_size(&self, class: StackClass) -> Option<usize> {
+        (class.index() < self.classes).then(|| self.regions.of[class.index()].layout.slot_size())
     }
 
     #[inline]
-    fn acquire(&self, local: &mut SlotCache, min_bytes: usize) -> Result<Slot, MemoryError> {
+    fn reserve(&self, class: StackClass, threads: usize) -> Result<(), MemoryError> {
+        self.regions.of[class.index()].reserve(threads)
+    }
+
+    #[inline]
+    fn acquire(&self, local: &mut SlotCache, class: StackClass) -> Result<Slot, MemoryError> {
         self.check(local);
-        if min_bytes > self.shared.largest {
-            return Err(MemoryError::SlotTooSmall { asked: min_bytes, largest: self.shared.largest });
+        let class = class.index();
+        let cache = &mut local.caches[class];
+        if cache.epoch != self.regions.epoch.load(Relaxed) {
+            self.obey_trim(cache, class);
         }
-        if local.epoch != self.shared.epoch.load(Relaxed) {
-            self.obey_trim(local);
-        }
-        let index = match local.pop() {
+        let index = match cache.pop() {
             Some(index) => index,
-            None => self.refill(local)?,
+            None => self.regions.of[class].refill(cache)?,
         };
         // SAFETY: C1 of `from_index`: P1; the number was just taken out of the only place it was in.
-        Ok(unsafe { Slot::from_index(index) })
+        Ok(unsafe { Slot::from_index((class as u32) << INDEX_BITS | index) })
     }
 
     #[inline]
     unsafe fn release(&self, local: &mut SlotCache, slot: Slot) {
         self.check(local);
-        if local.epoch != self.shared.epoch.load(Relaxed) {
-            self.obey_trim(local);
+        let (class, index) = apart(slot.into_index());
+        let cache = &mut local.caches[class];
+        if cache.epoch != self.regions.epoch.load(Relaxed) {
+            self.obey_trim(cache, class);
         }
-        let index = slot.into_index();
-        if !local.push(index) {
-            self.spill(local, index);
+        if !cache.push(index) {
+            self.regions.of[class].spill(cache, index);
         }
     }
 
     #[inline]
     fn bounds(&self, slot: &Slot) -> StackBounds {
-        let base = self.shared.base(slot.index());
-        let top = self.shared.layout.slot_size() - self.shared.layout.stagger(slot.index());
+        let (class, index) = apart(slot.index());
+        let region = &self.regions.of[class];
+        let base = region.base(index);
+        let top = region.layout.slot_size() - region.layout.stagger(index);
         let at = |offset| NonNull::new(base.wrapping_add(offset)).expect("no slot lies at address 0");
         StackBounds { top: at(top), bottom: at(GUARD_SIZE) }
     }
 
     fn trim(&self) -> usize {
-        let _alone = self.shared.trimming.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        self.shared.epoch.fetch_add(1, Relaxed);
-        let mut bytes = 0;
-        let mut slots = [0; TRIM_BATCH];
-        // What comes back meanwhile is for the next call, or this one might never end.
-        let mut left = {
-            let warm = &mut self.shared.lock().warm;
-            // Neighbours share page tables, which go when all of them do.
-            warm.sort_unstable();
-            warm.len()
-        };
-        while left > 0 {
-            let mut central = self.shared.lock();
-            let Some(taken) = take_last(&mut central.warm, &mut slots[..left.min(TRIM_BATCH)]) else { break };
-            drop(central);
-            left -= taken.len();
-            bytes += self.strip(taken);
-        }
-        bytes
+        self.regions.epoch.fetch_add(1, Relaxed);
+        self.regions.of.iter().map(Shared::trim).sum()
     }
 
-    fn memory_use(&self) -> MemoryUse {
-        let central = self.shared.lock();
+    fn decay(&self, now_ns: u64) -> Option<u64> {
+        self.regions.of.iter().filter_map(|region| region.decay(now_ns)).min()
+    }
+
+    fn memory_use(&self, class: StackClass) -> MemoryUse {
+        let region = &self.regions.of[class.index()];
+        let central = region.lock();
         let cached: usize = central.gauges.iter().map(|gauge| gauge.0.load(Relaxed) as usize).sum();
         let mut memory = MemoryUse::default();
-        memory.slots_in_use = (central.fresh as usize).saturating_sub(central.listed() + cached);
-        memory.slots_cached = central.warm.len() + cached;
+        let free = central.listed() + cached + region.decaying.load(Relaxed) as usize;
+        memory.slots_in_use = (central.fresh as usize).saturating_sub(free);
+        memory.slots_cached = central.warm.len() + central.cooling.len() + cached;
         memory.slots_reserved = central.total as usize;
         memory.bytes_reserved = central.bytes_reserved();
         memory
+    }
+
+    fn resident(&self, class: StackClass) -> Option<usize> {
+        sys::resident_in(&self.regions.of[class.index()].ranges())
     }
 }

@@ -10,8 +10,6 @@
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 
-use gvt_traits::GUARD_SIZE;
-
 const MADV_GUARD_INSTALL: i32 = 102;
 const MADV_GUARD_REMOVE: i32 = 103;
 /// `process_madvise` on the caller's own address space (Linux 6.14).
@@ -28,11 +26,11 @@ pub(crate) enum Guarding {
     MarkMany,
     /// `madvise`, one by one.
     MarkOne,
-    /// `mprotect`, one by one.
+    /// `mprotect`, one by one, when a slot is reserved; see `protect`.
     Protect,
 }
 
-fn errno() -> i32 {
+pub(crate) fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
@@ -48,7 +46,7 @@ pub(crate) struct Mapping {
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    /// Reserves `bytes`, readable and writable, without huge pages and without commitment.
+    /// Reserves `bytes`, readable and writable but for the last page, without huge pages and without commitment.
     pub(crate) fn new(bytes: usize) -> Result<Self, i32> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a fresh mapping at an address of the kernel's choice touches nobody's memory.
@@ -61,6 +59,12 @@ impl Mapping {
         // A kernel without huge pages refuses; then there is nothing to advise against.
         // SAFETY: the range is the mapping made above.
         unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_NOHUGEPAGE) };
+        // The last page is nobody's. Closed, it keeps the kernel from joining the mapping with the next, so that
+        // `resident_in` can tell them apart.
+        if bytes > PAGE {
+            // SAFETY: the page belongs to the mapping made above.
+            unsafe { libc::mprotect(start.as_ptr().add(bytes - PAGE).cast(), PAGE, libc::PROT_NONE) };
+        }
         Ok(Mapping { start, bytes })
     }
 
@@ -75,6 +79,10 @@ impl Mapping {
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    pub(crate) fn range(&self) -> Range {
+        Range { start: self.address(), bytes: self.bytes }
     }
 
     /// Gives the address space back.
@@ -96,7 +104,7 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    fn pointer(&self) -> *mut c_void {
+    pub(crate) fn pointer(&self) -> *mut c_void {
         ptr::with_exposed_provenance_mut(self.start)
     }
 
@@ -164,7 +172,7 @@ unsafe fn advise(guarding: Guarding, ranges: &[Range], advice: i32) -> (usize, O
 impl Guarding {
     /// The best that this kernel offers.
     pub(crate) fn probe() -> Guarding {
-        let Ok(mapping) = Mapping::new(3 * PAGE) else {
+        let Ok(mapping) = Mapping::new(4 * PAGE) else {
             return Guarding::Protect;
         };
         let page = |n: usize| Range { start: mapping.address() + n * PAGE, bytes: PAGE };
@@ -190,21 +198,12 @@ impl Guarding {
     ///
     /// Each is the lowest page of a slot of the pool, and no slot's stack includes it.
     pub(crate) unsafe fn install(self, guards: &[Range]) -> (usize, Option<i32>) {
-        if self != Guarding::Protect {
-            // SAFETY: the caller's promise: no stack loses a page.
-            return unsafe { advise(self, guards, MADV_GUARD_INSTALL) };
-        }
-        for (done, guard) in guards.iter().enumerate() {
-            // SAFETY: the caller's promise: no stack loses a page.
-            if unsafe { libc::mprotect(guard.pointer(), GUARD_SIZE, libc::PROT_NONE) } != 0 {
-                return (done, Some(errno()));
-            }
-        }
-        (guards.len(), None)
+        // SAFETY: the caller's promise: no stack loses a page.
+        unsafe { advise(self, guards, MADV_GUARD_INSTALL) }
     }
 
-    /// Removes `guards`, and gives back the physical memory of `runs`, which the guards lie in, and their page
-    /// tables where the kernel can. A guard that cannot be removed stays.
+    /// Removes the marks at `guards`, and gives back the physical memory of `runs`, which the guards lie in, and their page
+    /// tables where the kernel can. A mark that cannot be removed stays, and so do guards by `mprotect`.
     ///
     /// # Safety
     ///
@@ -212,13 +211,9 @@ impl Guarding {
     pub(crate) unsafe fn strip(self, guards: &[Range], runs: &[Range]) {
         // SAFETY: the caller's promise.
         unsafe {
-            match self {
-                Guarding::MarkMany | Guarding::MarkOne => _ = advise(self, guards, MADV_GUARD_REMOVE),
-                Guarding::Protect => {
-                    for run in runs {
-                        libc::mprotect(run.pointer(), run.bytes, libc::PROT_READ | libc::PROT_WRITE);
-                    }
-                }
+            // Alone they would keep the page tables.
+            if self != Guarding::Protect {
+                advise(self, guards, MADV_GUARD_REMOVE);
             }
             advise(self, runs, libc::MADV_DONTNEED);
         }
@@ -238,8 +233,44 @@ pub(crate) fn resident(range: Range) -> usize {
     pages.iter().filter(|&&page| page & 1 == 1).count() * PAGE
 }
 
+/// How many bytes of `ranges`, mappings of ours, are resident, by the kernel's report on the process's mappings; `None` if
+/// that cannot be read. The kernel may have joined neighbouring mappings: then each gets its share.
+pub(crate) fn resident_in(ranges: &[Range]) -> Option<usize> {
+    if ranges.is_empty() {
+        return Some(0);
+    }
+    let report = std::io::BufReader::new(std::fs::File::open("/proc/self/smaps").ok()?);
+    let mut sum = 0;
+    let mut share = 0.0;
+    for line in std::io::BufRead::lines(report) {
+        let line = line.ok()?;
+        if let Some(rest) = line.strip_prefix("Rss:") {
+            if share > 0.0 {
+                let kib: usize = rest.split_whitespace().next()?.parse().ok()?;
+                sum += (share * (kib * 1024) as f64) as usize;
+            }
+        } else if let Some((start, end)) = addresses(&line) {
+            let ours: usize = ranges
+                .iter()
+                .map(|range| (range.start + range.bytes).min(end).saturating_sub(range.start.max(start)))
+                .sum();
+            share = ours as f64 / (end - start) as f64;
+        }
+    }
+    Some(sum)
+}
+
+/// The addresses that a line of `smaps` begins with, if it is one that does.
+fn addresses(line: &str) -> Option<(usize, usize)> {
+    let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+    let address = |text| usize::from_str_radix(text, 16).ok();
+    Some((address(start)?, address(end)?)).filter(|(start, end)| end > start)
+}
+
 #[cfg(test)]
 mod tests {
+    use gvt_traits::GUARD_SIZE;
+
     use super::*;
 
     /// Whether the kernel can read the byte at `address`.
@@ -259,12 +290,16 @@ mod tests {
                 continue; // an older kernel, or a sandbox
             }
             const SLOTS: usize = 200;
-            let mapping = Mapping::new(SLOTS * 4 * PAGE).unwrap();
+            let mapping = Mapping::new(SLOTS * 4 * PAGE + PAGE).unwrap();
             let slot = |n: usize| Range { start: mapping.address() + 4 * n * PAGE, bytes: 4 * PAGE };
             let guards: Vec<_> = (0..SLOTS).map(|n| Range { bytes: GUARD_SIZE, ..slot(n) }).collect();
             for _ in 0..2 {
-                // SAFETY: nothing uses the mapping.
-                assert_eq!(unsafe { guarding.install(&guards) }, (SLOTS, None), "{guarding:?}");
+                if guarding == Guarding::Protect {
+                    guards.iter().for_each(|&guard| crate::protect::install(guard).unwrap());
+                } else {
+                    // SAFETY: nothing uses the mapping.
+                    assert_eq!(unsafe { guarding.install(&guards) }, (SLOTS, None), "{guarding:?}");
+                }
                 for n in 0..SLOTS {
                     let start = slot(n).start;
                     assert!(!readable(start) && !readable(start + PAGE - 1), "{guarding:?}: guard {n}");
@@ -280,7 +315,8 @@ mod tests {
                 // SAFETY: nothing uses the mapping.
                 unsafe { guarding.strip(&guards, &runs) };
                 assert_eq!(resident(slot(0)), 0, "{guarding:?}");
-                assert!((0..SLOTS).all(|n| readable(slot(n).start)), "{guarding:?}");
+                let kept = guarding == Guarding::Protect;
+                assert!((0..SLOTS).all(|n| readable(slot(n).start) != kept), "{guarding:?}");
             }
             // SAFETY: nothing uses the mapping.
             unsafe { mapping.unmap() };

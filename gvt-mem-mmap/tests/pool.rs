@@ -5,19 +5,20 @@
 use std::process::Command;
 
 use gvt_mem_mmap::{MmapPool, MmapSlots, SlotCache};
-use gvt_traits::{Factory, MemoryError, Plan, SchedError, Slot, SlotAllocator, WorkerId};
+use gvt_traits::{Factory, MemoryError, Plan, SchedError, Slot, SlotAllocator, StackClass, WorkerId};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
+const D: StackClass = StackClass::DEFAULT;
 
 fn pool(slots: MmapSlots, workers: usize, threads: usize) -> MmapPool {
     let pool = slots.build(&Plan::new(workers, threads)).unwrap();
-    pool.reserve(threads).unwrap();
+    pool.reserve(D, threads).unwrap();
     pool
 }
 
 fn acquire(pool: &MmapPool, local: &mut SlotCache, count: usize) -> Vec<Slot> {
-    (0..count).map(|_| pool.acquire(local, 0).unwrap()).collect()
+    (0..count).map(|_| pool.acquire(local, D).unwrap()).collect()
 }
 
 fn release(pool: &MmapPool, local: &mut SlotCache, slots: Vec<Slot>) {
@@ -75,9 +76,9 @@ fn refuses_bad_sizes_in_a_sentence() {
 fn absurd_sizes_and_numbers_are_errors() {
     for shift in [40, 47, 62, 63] {
         let pool = MmapSlots::default().slot_size(1 << shift).build(&Plan::new(2, usize::MAX)).unwrap();
-        assert!(matches!(pool.reserve(1_000_000), Err(MemoryError::Reserve { .. })));
-        assert!(matches!(pool.reserve(usize::MAX), Err(MemoryError::Reserve { .. })));
-        assert_eq!(pool.memory_use().bytes_reserved, 0);
+        assert!(matches!(pool.reserve(D, 1_000_000), Err(MemoryError::Reserve { .. })));
+        assert!(matches!(pool.reserve(D, usize::MAX), Err(MemoryError::Reserve { .. })));
+        assert_eq!(pool.memory_use(D).bytes_reserved, 0);
     }
 }
 
@@ -85,7 +86,7 @@ fn absurd_sizes_and_numbers_are_errors() {
 fn three_runtimes_of_the_default_size_fit_into_a_process() {
     let pools: Vec<_> = (0..3).map(|_| pool(MmapSlots::default(), 2, gvt_traits::MAX_GVTHREADS)).collect();
     for pool in &pools {
-        assert!(pool.memory_use().bytes_reserved < 33 << 40, "{:?}", pool.memory_use());
+        assert!(pool.memory_use(D).bytes_reserved < 33 << 40, "{:?}", pool.memory_use(D));
     }
 }
 
@@ -93,7 +94,7 @@ fn three_runtimes_of_the_default_size_fit_into_a_process() {
 fn small_plans_reserve_little() {
     for (workers, threads, most) in [(1, 1, 300 * MIB), (2, 100, 4096 * MIB), (64, 1, 8192 * MIB)] {
         let pool = pool(MmapSlots::default(), workers, threads);
-        assert!(pool.memory_use().bytes_reserved <= most, "{:?}", pool.memory_use());
+        assert!(pool.memory_use(D).bytes_reserved <= most, "{:?}", pool.memory_use(D));
     }
 }
 
@@ -112,7 +113,7 @@ fn trim_gives_memory_back_once() {
             unsafe { top(&pool, slot).write(7) };
         }
         release(&pool, &mut local, slots);
-        assert!(pool.memory_use().slots_cached >= 1000);
+        assert!(pool.memory_use(D).slots_cached >= 1000);
         let bytes = pool.trim();
         assert!((900 * 4096..=1032 * 4096).contains(&bytes), "{bytes}");
         assert_eq!(pool.trim(), 0, "nothing came back meanwhile");
@@ -141,14 +142,14 @@ fn slots_of_dropped_and_surplus_caches_are_not_lost() {
         let held = acquire(&pool, &mut locals[round % 5], 100);
         release(&pool, &mut locals[round % 5], held);
     }
-    assert_eq!(pool.memory_use().slots_in_use, 0);
+    assert_eq!(pool.memory_use(D).slots_in_use, 0);
 }
 
 #[test]
 #[should_panic(expected = "another pool")]
 fn a_cache_of_another_pool_is_refused() {
     let (a, b) = (pool(MmapSlots::default(), 1, 1), pool(MmapSlots::default(), 1, 1));
-    let _ = a.acquire(&mut b.local(WorkerId::new(0)), 0);
+    let _ = a.acquire(&mut b.local(WorkerId::new(0)), D);
 }
 
 #[test]
@@ -196,7 +197,7 @@ fn dropping_unmaps_unless_a_slot_is_in_use() {
 
     let pool = pool(MmapSlots::default(), 1, 10);
     let mut local = pool.local(WorkerId::new(0));
-    let slot = pool.acquire(&mut local, 0).unwrap();
+    let slot = pool.acquire(&mut local, D).unwrap();
     let byte = top(&pool, &slot);
     // Put away, as a thread that never ends puts its slot away.
     let _ = slot.into_index();
@@ -213,17 +214,17 @@ fn address_space_limit_is_an_error() {
     }
     let pool = MmapSlots::default().build(&Plan::new(2, 1_000_000)).unwrap();
     let mut local = pool.local(WorkerId::new(0));
-    pool.reserve(100).unwrap();
+    pool.reserve(D, 100).unwrap();
     let mut slots = acquire(&pool, &mut local, 50);
     for threads in [1000, 100_000, 1_000_000] {
-        let before = pool.memory_use();
-        let error = pool.reserve(threads).unwrap_err();
+        let before = pool.memory_use(D);
+        let error = pool.reserve(D, threads).unwrap_err();
         assert!(matches!(error, MemoryError::Reserve { errno: libc::ENOMEM, .. }), "{error:?}");
         assert!(error.to_string().contains("ulimit -v"), "{error}");
-        assert_eq!(pool.memory_use(), before);
+        assert_eq!(pool.memory_use(D), before);
     }
     slots.extend(acquire(&pool, &mut local, 50));
-    pool.reserve(150).unwrap();
+    pool.reserve(D, 150).unwrap();
     slots.extend(acquire(&pool, &mut local, 50));
     release(&pool, &mut local, slots);
 }
@@ -241,27 +242,145 @@ fn running_out_of_mappings_is_an_error() {
         return;
     }
     let factory = MmapSlots::default().slot_size(64 * KIB).force_mprotect_guards(true);
-    let pool = pool(factory, 1, most);
+    let pool = factory.build(&Plan::new(1, most)).unwrap();
     let mut local = pool.local(WorkerId::new(0));
     let mut slots = Vec::new();
     let error = loop {
-        match pool.acquire(&mut local, 0) {
-            Ok(slot) => slots.push(slot),
+        match pool.reserve(D, slots.len() + 1) {
+            Ok(()) => slots.extend(acquire(&pool, &mut local, 1)),
             Err(error) => break error,
         }
     };
     assert_eq!(error, MemoryError::Guard { errno: libc::ENOMEM });
     assert!(error.to_string().contains("vm.max_map_count"), "{error}");
     assert!(slots.len() > most * 2 / 5, "{} slots for {most} mappings", slots.len());
-    assert!(pool.acquire(&mut local, 0).is_err(), "still none to be had");
-    // What was there goes on, and what comes back can be had again.
-    let back = slots.split_off(slots.len() / 2);
-    let count = back.len();
-    release(&pool, &mut local, back);
-    slots.extend(acquire(&pool, &mut local, count));
-    assert!(pool.acquire(&mut local, 0).is_err(), "still none to be had");
-    assert_eq!(pool.memory_use().slots_in_use, slots.len());
-    // Mappings come back with another pool's end, but only whole pools end; so nothing more is asked here.
+    assert!(pool.reserve(D, slots.len() + 1).is_err(), "still none to be had");
+    // The rest of the process still has mappings: these are some.
+    std::thread::scope(|scope| {
+        (0..100).for_each(|_| _ = scope.spawn(|| std::hint::black_box(vec![1; MIB]).len()))
+    });
+    // What was there goes on, and what comes back can be had again; also without the memory it had.
+    for _ in 0..2 {
+        let back = slots.split_off(slots.len() / 2);
+        let count = back.len();
+        release(&pool, &mut local, back);
+        pool.trim();
+        slots.extend(acquire(&pool, &mut local, count));
+        assert!(pool.reserve(D, slots.len() + 1).is_err(), "still none to be had");
+    }
+    assert_eq!(pool.memory_use(D).slots_in_use, slots.len());
     release(&pool, &mut local, slots);
-    assert_eq!(pool.memory_use().slots_in_use, 0);
+    assert_eq!(pool.memory_use(D).slots_in_use, 0);
+    // With the pool its guards end, and another can have them.
+    drop((local, pool));
+    let pool = factory.build(&Plan::new(1, most)).unwrap();
+    pool.reserve(D, most * 2 / 5).unwrap();
+}
+
+/// What nobody needs loses its memory a share at a time, and then nothing is left to do.
+#[test]
+fn unneeded_memory_decays() {
+    const SECOND: u64 = 1_000_000_000;
+    for factory in [MmapSlots::default(), MmapSlots::default().force_mprotect_guards(true)] {
+        let pool = pool(factory, 1, 1000);
+        let small = pool.class_for(64 * KIB).unwrap();
+        pool.reserve(small, 200).unwrap();
+        let mut local = pool.local(WorkerId::new(0));
+        assert_eq!(pool.decay(1), None, "nothing came back");
+        let mut slots = acquire(&pool, &mut local, 1000);
+        slots.extend((0..200).map(|_| pool.acquire(&mut local, small).unwrap()));
+        for slot in &slots {
+            // SAFETY: S3: the top of a slot in use can be written.
+            unsafe { top(&pool, slot).write(7) };
+        }
+        let resident = |class| pool.resident(class).unwrap();
+        assert!(resident(D) >= 1000 * 4096 && resident(small) >= 200 * 4096, "{}", resident(small));
+        release(&pool, &mut local, slots);
+
+        // A period in which half of them is needed again and again.
+        let mut now = SECOND;
+        assert_eq!(pool.decay(now), Some(2 * SECOND));
+        let half = acquire(&pool, &mut local, 500);
+        release(&pool, &mut local, half);
+        now += SECOND;
+        while pool.decay(now).is_some_and(|next| next < now + SECOND / 2) {}
+        let cached = pool.memory_use(D).slots_cached;
+        assert!((600..900).contains(&cached), "{cached}");
+        assert!(pool.memory_use(small).slots_cached < 170);
+
+        // Then nothing.
+        let mut calls = 0;
+        while let Some(next) = pool.decay(now) {
+            assert!(next > now, "asked to be called again at once");
+            now = next;
+            calls += 1;
+            assert!(calls < 1000, "never done");
+        }
+        for class in [D, small] {
+            assert_eq!(pool.memory_use(class).slots_in_use, 0);
+            // But what lies in the worker's cache.
+            assert!(pool.memory_use(class).slots_cached <= 64);
+            assert!(resident(class) <= 64 * 4096, "{}", resident(class));
+        }
+        assert_eq!(pool.decay(now + 1000 * SECOND), None);
+        let again = acquire(&pool, &mut local, 1000);
+        release(&pool, &mut local, again);
+        assert!(pool.decay(now).is_some());
+    }
+    let pool = pool(MmapSlots::default().keep_warm(None), 1, 100);
+    let mut local = pool.local(WorkerId::new(0));
+    let slots = acquire(&pool, &mut local, 100);
+    release(&pool, &mut local, slots);
+    assert_eq!((pool.decay(1), pool.decay(100 * SECOND)), (None, None));
+}
+
+/// Classes: those of the builder, the default first, none twice.
+#[test]
+fn classes_are_what_was_asked_for() {
+    let sizes = |slots: MmapSlots| {
+        let pool = slots.build(&Plan::new(1, 1)).unwrap();
+        StackClass::all().map_while(|class| pool.slot_size(class)).collect::<Vec<_>>()
+    };
+    assert_eq!(sizes(MmapSlots::default()), [16 * MIB, 64 * KIB, 256 * KIB, MIB]);
+    assert_eq!(sizes(MmapSlots::default().slot_size(2 * MIB)), [2 * MIB, 64 * KIB, 256 * KIB, MIB, 16 * MIB]);
+    assert_eq!(sizes(MmapSlots::default().slot_size(MIB).classes(&[])), [MIB]);
+    assert_eq!(sizes(MmapSlots::default().slot_size(MIB).classes(&[4 * MIB, MIB, 4 * MIB])), [MIB, 4 * MIB]);
+    for classes in [
+        &[96 * KIB][..],
+        &[32 * KIB],
+        &[1 << 17, 1 << 18, 1 << 19, 1 << 20, 1 << 21, 1 << 22, 1 << 23, 1 << 25],
+    ] {
+        let error = MmapSlots::default().classes(classes).build(&Plan::new(1, 1)).unwrap_err();
+        assert!(matches!(error, SchedError::Config { setting: "classes", .. }), "{error}");
+    }
+}
+
+/// Page tables, half of what a large slot costs, go too, in whatever order the slots came back.
+#[test]
+fn page_tables_decay() {
+    if !alone("page_tables_decay", "true") {
+        return;
+    }
+    const SLOTS: usize = 8_000;
+    let pool = pool(MmapSlots::default(), 1, SLOTS);
+    let mut local = pool.local(WorkerId::new(0));
+    let before = status("VmRSS") + status("VmPTE");
+    let slots = acquire(&pool, &mut local, SLOTS);
+    for slot in &slots {
+        // SAFETY: S3: the top of a slot in use can be written.
+        unsafe { top(&pool, slot).write(7) };
+    }
+    let (mut last, mut rest) = (Vec::new(), Vec::new());
+    for (n, slot) in slots.into_iter().enumerate() {
+        if n * 7919 % 10 < 3 { last.push(slot) } else { rest.push(slot) }
+    }
+    release(&pool, &mut local, rest);
+    release(&pool, &mut local, last);
+    let mut now = 1;
+    while let Some(next) = pool.decay(now) {
+        now = next;
+    }
+    let left = (status("VmRSS") + status("VmPTE")).saturating_sub(before) / SLOTS;
+    // Up to 8.1 KiB were there. Page tables are kept by slots whose neighbours went earlier.
+    assert!(left < 1_500, "{left} bytes a slot");
 }

@@ -50,7 +50,7 @@ pub use metadata::{ForcedRegisters, Metadata, Registers};
 pub use preempt::{InterruptHook, Interrupted, OsThreadId, Preemptor, Strength};
 pub use ready_queue::{Order, PushFence, PushKind, ReadyQueue};
 pub use runnable::Runnable;
-pub use slots::{MemoryUse, Slot, SlotAllocator};
+pub use slots::{MemoryUse, Slot, SlotAllocator, StackClass};
 pub use state::{GvtState, Priority, WaitReason};
 pub use timer::{IdleWait, TimerBackend, TimerEntry, TimerHandle, TimerType};
 pub use worker_state::{WorkerState, WorkerTable};

@@ -42,7 +42,41 @@ impl fmt::Debug for Slot {
     }
 }
 
-/// What an allocator holds.
+/// One of an allocator's sizes of stack. Classes are numbered from 0, the default.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct StackClass(u8);
+
+impl StackClass {
+    /// Classes that an allocator has at the most.
+    pub const COUNT: usize = 8;
+    /// The class of threads that ask for none.
+    pub const DEFAULT: StackClass = StackClass(0);
+
+    /// Class number `index`.
+    ///
+    /// # Panics
+    ///
+    /// If `index` is not below [`COUNT`](Self::COUNT).
+    #[inline]
+    pub const fn new(index: usize) -> Self {
+        assert!(index < Self::COUNT, "classes of stacks are numbered below 8");
+        StackClass(index as u8)
+    }
+
+    /// Its number.
+    #[inline]
+    pub const fn index(self) -> usize {
+        // It is below `COUNT` anyway; the compiler does not know.
+        self.0 as usize % Self::COUNT
+    }
+
+    /// All numbers that classes may have; an allocator need not have them all.
+    pub fn all() -> impl Iterator<Item = StackClass> {
+        (0..Self::COUNT).map(Self::new)
+    }
+}
+
+/// What an allocator holds of one class.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct MemoryUse {
@@ -61,20 +95,28 @@ pub struct MemoryUse {
 /// Threads get a slot when they are first run and give it back when they end, so the next thread
 /// finds a warm stack: allocators should hand out the slot that came back last (LIFO).
 ///
+/// **Classes.** An allocator has one size of slot, or several at once; a class names one of them, and has slots of
+/// its own. One with a single size says so in [`slot_size`](Self::slot_size), which then knows
+/// [`StackClass::DEFAULT`] only, and ignores the class that the other methods are given: they are given none that
+/// `slot_size` does not know.
+///
 /// # Implementer's contract
 ///
-/// - **S1 exclusive**: a slot in use overlaps no other slot in use, its guard included.
+/// - **S1 exclusive**: a slot in use overlaps no other slot in use, its guard included, of whatever class.
 /// - **S2 pinned**: a slot in use never moves, shrinks, is unmapped or loses its contents.
 /// - **S3 guarded**: touching the page below `bounds(slot).bottom` faults; all of `bottom..top` can be
 ///   read and written.
-/// - **S4 sized**: `top - bottom >= min_bytes` of the `acquire`; `top` is a multiple of 16.
-/// - **S5 promised**: after `reserve(n)` returned `Ok` (`n` at most the plan's `max_gvthreads`), `acquire` fails with
-///   [`MemoryError::SlotsExhausted`] only while `n` or more slots are in use.
+/// - **S4 sized**: of a slot of class `c`, at least three quarters of `slot_size(c)` are stack: `top - bottom`; `top` is a
+///   multiple of 16. What `slot_size` answers is constant, and for the default class not `None`.
+/// - **S5 promised**: after `reserve(c, n)` returned `Ok` (`n` at most the plan's `max_gvthreads`), `acquire` of class `c`
+///   fails with [`MemoryError::SlotsExhausted`] only while `n` or more slots of that class are in use.
 /// - **S6 refusals lose nothing**: after an `Err` the allocator works as before.
-/// - **S7 accounts**: with no other call under way, `memory_use().slots_in_use` is exact.
+/// - **S7 accounts**: with no other call under way, `memory_use(c).slots_in_use` is exact.
 /// - **S8 outlived**: slots still in use when the allocator is dropped keep their memory (S2).
+/// - **S9 classed**: `class_for(bytes)` is a class whose slots have at least `bytes`, and no other such class has smaller
+///   ones; it is the default class for 0. If there is none, the error names the largest size, for which there is one.
 ///
-/// Also B1–B5 of the crate. Tested: S1, S3–S7 (`slot_allocator` suite). Argued by hand: S2, S8.
+/// Also B1–B5 of the crate. Tested: S1, S3–S7, S9 (`slot_allocator` suite). Argued by hand: S2, S8.
 ///
 /// # Safety
 ///
@@ -93,20 +135,43 @@ pub unsafe trait SlotAllocator: Send + Sync + 'static {
     /// Context: the thread that builds the runtime.
     fn local(&self, worker: WorkerId) -> Self::Local;
 
-    /// Makes sure that `threads` slots can be in use at once (S5). Called before thread number
-    /// `threads` is accepted, so that a thread once spawned does find a stack.
+    /// The address space of one slot of a class, guard and all, in bytes: what users choose it by. `None` if there
+    /// is no such class.
     ///
-    /// Context: any OS thread, preemption off; may make a system call.
-    fn reserve(&self, threads: usize) -> Result<(), MemoryError>;
+    /// Context: any OS thread; neither blocks nor allocates.
+    fn slot_size(&self, class: StackClass) -> Option<usize>;
 
-    /// Takes a slot with a stack of at least `min_bytes` (0: the default).
+    /// The class that a thread gets who asks for a slot of `bytes` (S9).
+    ///
+    /// Context: any OS thread; neither blocks nor allocates.
+    fn class_for(&self, bytes: usize) -> Result<StackClass, MemoryError> {
+        if bytes == 0 {
+            return Ok(StackClass::DEFAULT);
+        }
+        let sizes = || StackClass::all().filter_map(|class| Some((self.slot_size(class)?, class)));
+        match sizes().filter(|&(size, _)| size >= bytes).min() {
+            Some((_, class)) => Ok(class),
+            None => {
+                let largest = sizes().map(|(size, _)| size).max().unwrap_or(0);
+                Err(MemoryError::SlotTooSmall { asked: bytes, largest })
+            }
+        }
+    }
+
+    /// Makes sure that `threads` slots of a class can be in use at once (S5). Called before thread number
+    /// `threads` of that class is accepted, so that a thread once spawned does find a stack.
+    ///
+    /// Context: any OS thread, preemption off; may make system calls.
+    fn reserve(&self, class: StackClass, threads: usize) -> Result<(), MemoryError>;
+
+    /// Takes a slot of a class.
     ///
     /// Context: worker, preemption off; usually no system call.
     ///
     /// # Panics
     ///
     /// If `local` is another allocator's.
-    fn acquire(&self, local: &mut Self::Local, min_bytes: usize) -> Result<Slot, MemoryError>;
+    fn acquire(&self, local: &mut Self::Local, class: StackClass) -> Result<Slot, MemoryError>;
 
     /// Takes a slot back.
     ///
@@ -119,7 +184,7 @@ pub unsafe trait SlotAllocator: Send + Sync + 'static {
 
     /// The stack of a slot in use.
     ///
-    /// Context: any OS thread.
+    /// Context: any OS thread; signal-safe.
     fn bounds(&self, slot: &Slot) -> StackBounds;
 
     /// Gives physical memory of free slots back to the system; returns bytes given back, roughly.
@@ -130,6 +195,25 @@ pub unsafe trait SlotAllocator: Send + Sync + 'static {
         0
     }
 
-    /// What the allocator holds; for people and tests.
-    fn memory_use(&self) -> MemoryUse;
+    /// Gives back a little of what has not been needed for a while. Says when there will be something to do again
+    /// (`now_ns`'s clock), or `None` if there is nothing until more slots come back.
+    ///
+    /// Context: one OS thread at a time, the runtime's monitor; may make a few system calls, but waits for no lock under
+    /// which memory is allocated, and allocates none.
+    fn decay(&self, now_ns: u64) -> Option<u64> {
+        let _ = now_ns;
+        None
+    }
+
+    /// What the allocator holds of a class; for people and tests.
+    fn memory_use(&self, class: StackClass) -> MemoryUse;
+
+    /// Physical memory of a class's slots, free ones included, in bytes; `None` if that is not known. May take long: for
+    /// reports.
+    ///
+    /// Context: any OS thread; may block and allocate.
+    fn resident(&self, class: StackClass) -> Option<usize> {
+        let _ = class;
+        None
+    }
 }

@@ -2,13 +2,16 @@
 //!
 //!     cargo run --release -p gvt --example stress              # 100,000
 //!     cargo run --release -p gvt --example stress -- 1000000   # a million
-//!     cargo run --release -p gvt --example stress -- 100000 --slot-kib 16384 --workers 2
+//!     cargo run --release -p gvt --example stress -- 100000 --stack-kib 16384 --workers 2
+//!     cargo run --release -p gvt --example stress -- 100000 --stack-kib 64,256,16384    # in turn, side by side
+//!
+//! Without an argument `GVT_STRESS_THREADS`, `GVT_STACK_KIB` and `GVT_WORKERS` say the same.
 //!
 //! Each thread counts itself in and waits for a message on one channel. When all wait, memory is weighed:
 //! resident pages and page tables, over the threads. Then the channel is closed, which wakes all. The last line is for
-//! machines: `stress` and `name=value` pairs, times in ns a thread, memory in bytes a thread.
+//! machines: JSON, times in ns a thread, memory in bytes a thread.
 //!
-//! Slots are of 64 KiB unless told otherwise. With the runtime's default of 16 MiB each thread costs 4 KiB of page
+//! Stacks are of 64 KiB unless told otherwise. With the runtime's default of 16 MiB each thread costs 4 KiB of page
 //! tables more.
 
 mod support;
@@ -18,34 +21,50 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use gvt::{MmapSlots, Runtime};
+use gvt::{Builder, Memory, MmapSlots, Runtime};
 use indicatif::ProgressBar;
-use support::{Checks, ProcessUse, available_memory, bytes, grouped, parse, settles};
+use support::{Checks, ProcessUse, available_memory, bytes, from_env, grouped, parse, settles};
 
 struct Settings {
     threads: u64,
-    slot_kib: u64,
+    /// The sizes that threads ask for, in turn.
+    stacks_kib: Vec<u64>,
     workers: usize,
 }
 
-const USAGE: &str = "usage: stress [THREADS] [--slot-kib KIB] [--workers N]";
+const USAGE: &str = "usage: stress [THREADS] [--stack-kib KIB[,KIB...]] [--workers N]";
+const MOST_THREADS: u64 = 16_000_000;
+
+fn sizes(what: &str, text: &str) -> Result<Vec<u64>, String> {
+    let sizes = text.split(',').map(|size| parse(what, size, 64, 64 << 10)).collect::<Result<Vec<_>, _>>()?;
+    match sizes.iter().find(|size| !size.is_power_of_two()) {
+        Some(size) => Err(format!("{what} is {size}; give powers of two")),
+        None if sizes.len() > 7 => Err(format!("{what} has {} sizes; give seven at the most", sizes.len())),
+        None => Ok(sizes),
+    }
+}
 
 fn settings() -> Result<Settings, String> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from).min(64);
-    let mut settings = Settings { threads: 100_000, slot_kib: 64, workers: processors };
+    let mut settings = Settings {
+        threads: from_env("GVT_STRESS_THREADS", 100_000, 1, MOST_THREADS)?,
+        stacks_kib: sizes("GVT_STACK_KIB", &std::env::var("GVT_STACK_KIB").unwrap_or("64".into()))?,
+        workers: from_env("GVT_WORKERS", processors as u64, 1, 64)? as usize,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value; {USAGE}"));
         match argument.as_str() {
-            "--slot-kib" => settings.slot_kib = parse("--slot-kib", &value()?, 64, 64 << 20)?,
+            "--stack-kib" => settings.stacks_kib = sizes("--stack-kib", &value()?)?,
             "--workers" => settings.workers = parse("--workers", &value()?, 1, 64)? as usize,
             "--help" | "-h" => return Err(USAGE.into()),
-            number => settings.threads = parse("the number of threads", number, 1, 16_000_000)?,
+            number => settings.threads = parse("the number of threads", number, 1, MOST_THREADS)?,
         }
     }
     // Two pages and their tables: what a parked thread touches. Better a sentence than the kernel's axe.
-    let per_thread = if settings.slot_kib < 2048 { 5 << 10 } else { 9 << 10 };
-    let wanted = settings.threads * per_thread;
+    let cost = |&size: &u64| if size < 2048 { 4_800 } else { 8_900 };
+    let wanted = settings.threads * settings.stacks_kib.iter().map(cost).sum::<u64>()
+        / settings.stacks_kib.len() as u64;
     match available_memory() {
         Some(free) if wanted > free => Err(format!(
             "{} parked threads need about {}, and the system has {} to give; ask for fewer",
@@ -65,10 +84,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let stacks: Vec<usize> = settings.stacks_kib.iter().map(|kib| (kib << 10) as usize).collect();
     let runtime = Runtime::builder()
         .workers(settings.workers)
         .max_gvthreads(settings.threads as usize + 1)
-        .slots(MmapSlots::default().slot_size((settings.slot_kib << 10) as usize))
+        .slots(MmapSlots::default().slot_size(stacks[0]).classes(&stacks[1..]))
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -78,13 +98,13 @@ fn main() -> ExitCode {
         }
     };
     println!(
-        "{} green threads on {} workers, slots of {} KiB",
+        "{} green threads on {} workers, stacks of {:?} KiB",
         grouped(settings.threads),
         settings.workers,
-        settings.slot_kib
+        settings.stacks_kib
     );
     let mut checks = Checks::default();
-    let report = runtime.block_on(|| run(settings.threads, &mut checks));
+    let report = runtime.block_on(|| run(settings.threads, &stacks, &runtime, &mut checks));
     checks.check(settles(&runtime), "no thread is left");
     if let Some(report) = report {
         report.print(&settings);
@@ -101,6 +121,8 @@ struct Report {
     cpu: Duration,
     resident: u64,
     page_tables: u64,
+    /// While all waited.
+    memory: Memory,
 }
 
 impl Report {
@@ -123,11 +145,20 @@ impl Report {
             grouped(self.resident / threads),
             grouped(self.page_tables / threads)
         );
+        for stack in self.memory.stacks.iter().filter(|stack| stack.bound > 0) {
+            println!(
+                "         {} in {} KiB: {} resident, {} of address space",
+                grouped(stack.bound as u64),
+                grouped(stack.slot_size as u64 >> 10),
+                stack.resident.map_or("?".into(), |resident| bytes(resident as u64)),
+                bytes(stack.bytes_reserved as u64)
+            );
+        }
         println!(
-            "stress threads={threads} workers={} slot_kib={} spawn_ns={} park_ns={} wake_ns={} join_ns={} cpu_ns={} \
-             resident_bytes={} page_table_bytes={}",
+            "{{\"example\":\"stress\",\"threads\":{threads},\"workers\":{},\"stack_kib\":{:?},\"spawn_ns\":{},\"park_ns\":{},\
+             \"wake_ns\":{},\"join_ns\":{},\"cpu_ns\":{},\"resident_bytes\":{},\"page_table_bytes\":{}}}",
             settings.workers,
-            settings.slot_kib,
+            settings.stacks_kib,
             each(self.spawn),
             each(self.park),
             each(self.wake),
@@ -146,7 +177,7 @@ struct Counts {
     woken: AtomicU64,
 }
 
-fn run(threads: u64, checks: &mut Checks) -> Option<Report> {
+fn run(threads: u64, stacks: &[usize], runtime: &Runtime, checks: &mut Checks) -> Option<Report> {
     let counts = Arc::new(Counts::default());
     let (gate, waiting) = gvt::channel::<()>(1);
     let mut handles = Vec::with_capacity(threads as usize);
@@ -156,7 +187,8 @@ fn run(threads: u64, checks: &mut Checks) -> Option<Report> {
     let bar = support::progress(threads, "  spawn {bar:40} {human_pos} of {human_len}");
     for number in 0..threads {
         let (counts, waiting) = (counts.clone(), waiting.clone());
-        let spawned = gvt::try_spawn(move |_| {
+        let stack = if stacks.len() == 1 { 0 } else { stacks[number as usize % stacks.len()] };
+        let spawned = Builder::new().stack_size(stack).spawn(move |_| {
             // Relaxed: gauges; `join` orders what is checked in the end.
             counts.parked.fetch_add(1, Relaxed);
             let closed = waiting.recv().is_err();
@@ -181,6 +213,7 @@ fn run(threads: u64, checks: &mut Checks) -> Option<Report> {
     wait_for(&counts.parked, threads, "park ");
     let parked = Instant::now();
     let weighed = ProcessUse::now();
+    let memory = runtime.memory();
     checks.check(!handles.iter().any(|handle| handle.is_finished()), "every thread waits");
 
     let wake = Instant::now();
@@ -207,6 +240,7 @@ fn run(threads: u64, checks: &mut Checks) -> Option<Report> {
         cpu: ProcessUse::now().cpu - before.cpu,
         resident: weighed.resident.saturating_sub(before.resident),
         page_tables: weighed.page_tables.saturating_sub(before.page_tables),
+        memory,
     })
 }
 

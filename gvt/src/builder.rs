@@ -127,6 +127,12 @@ impl<Q, T, P, C, S> RuntimeBuilder<Q, T, P, C, S> {
         self
     }
 
+    /// [`SchedulerConfig::stack_size`].
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.config = self.config.stack_size(bytes);
+        self
+    }
+
     /// [`SchedulerConfig::time_slice`].
     pub fn time_slice(mut self, duration: Duration) -> Self {
         self.config = self.config.time_slice(duration);

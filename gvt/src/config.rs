@@ -20,6 +20,7 @@ pub struct SchedulerConfig {
     pub(crate) num_workers: usize,
     pub(crate) num_low_priority_workers: usize,
     pub(crate) max_gvthreads: usize,
+    pub(crate) stack_size: usize,
     pub(crate) time_slice: Duration,
     pub(crate) grace_period: Duration,
     pub(crate) timer_interval: Duration,
@@ -39,6 +40,7 @@ impl Default for SchedulerConfig {
             num_workers: processors.min(MAX_WORKERS),
             num_low_priority_workers: 0,
             max_gvthreads: MAX_GVTHREADS,
+            stack_size: 0,
             time_slice: Duration::from_nanos(TIME_SLICE_NS),
             grace_period: Duration::from_nanos(GRACE_PERIOD_NS),
             timer_interval: Duration::from_nanos(TIMER_INTERVAL_NS),
@@ -69,6 +71,13 @@ impl SchedulerConfig {
     /// A runtime with room for many may admit up to 64 a worker more.
     pub fn max_gvthreads(mut self, count: usize) -> Self {
         self.max_gvthreads = count;
+        self
+    }
+
+    /// The stack of threads that ask for none, as [`Builder::stack_size`](crate::Builder::stack_size) says; 0, the
+    /// default, for what the slots give by themselves: 16 MiB.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = bytes;
         self
     }
 

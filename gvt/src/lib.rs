@@ -20,6 +20,8 @@ mod locals;
 #[cfg(not(loom))]
 mod macros;
 #[cfg(not(loom))]
+mod memory;
+#[cfg(not(loom))]
 mod os;
 #[cfg(not(loom))]
 mod overflow;
@@ -51,6 +53,7 @@ mod api {
     pub use crate::interval::{Interval, MissedTicks, interval, interval_at};
     pub use crate::join_handle::{JoinFuture, JoinHandle, join_all};
     pub use crate::locals::{AccessError, LocalKey};
+    pub use crate::memory::{Memory, StackMemory};
     pub use crate::runtime::{Handle, Runtime, RuntimeCounters, StillRunning};
     pub use crate::sched::report::{DeadlockReport, ThreadInfo};
     pub use crate::scope::{Scope, ScopedJoinHandle, scope};

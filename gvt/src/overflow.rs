@@ -63,8 +63,8 @@ fn report_if_overflow(address: usize) {
     let kib = (top - bottom) / 1024;
     let _ = write!(
         text,
-        "\ngreen thread {id} '{name:.100}' has overflowed its stack of {kib} KiB; use less stack, or raise the \
-         slot size (`MmapSlots::slot_size`)\nfatal runtime error: stack overflow, aborting\n"
+        "\ngreen thread {id} '{name:.100}' has overflowed its stack of {kib} KiB; use less stack, or ask for more \
+         (`Builder::stack_size`, `MmapSlots::slot_size`)\nfatal runtime error: stack overflow, aborting\n"
     );
     // SAFETY: the buffer's bytes are initialised.
     unsafe {

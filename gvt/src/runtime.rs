@@ -148,6 +148,8 @@ where
             .with_low_priority_workers(config.num_low_priority_workers);
         let low_workers = (0..workers).filter(|&index| plan.is_low_priority(index));
         let low_workers = low_workers.fold(0_u64, |set, index| set | 1 << index);
+        let slots = slots.build(&plan)?;
+        let default_class = slots.class_for(config.stack_size)?;
         let mut core = Box::new(Core::<Assembly<Q, T, P, C, S>> {
             base: CoreBase {
                 vtable: &Core::<Assembly<Q, T, P, C, S>>::VTABLE,
@@ -168,18 +170,19 @@ where
                 workers: Default::default(),
                 timer_watch_ns: AtomicU64::new(u64::MAX),
                 poller: AtomicU32::new(0),
+                default_class,
+                admitted: Default::default(),
                 debug: config.debug_logging,
             },
             queue: queue.build(&plan)?,
             timer: timer.build(&plan)?,
             preempt: preemptor.build(&plan)?,
-            slots: slots.build(&plan)?,
+            slots,
             workers: Vec::new(),
-            stack_bytes: 0,
         });
         core.base.keeps_spare = config.enable_forced_preempt && core.preempt.strength() == Strength::Anywhere;
         // A first stack, so that an address space too small for any is an error here.
-        core.slots.reserve(1)?;
+        core.slots.reserve(default_class, 1)?;
         let base: *const CoreBase = &raw const core.base;
         for index in 0..workers {
             let id = WorkerId::new(index);
@@ -345,10 +348,17 @@ where
         }
     }
 
-    /// What the allocator of stacks holds.
-    pub fn memory_use(&self) -> gvt_traits::MemoryUse {
+    pub(crate) fn slots(&self) -> &S::Output {
         // SAFETY: the core lives as long as its runtime.
-        unsafe { &*self.core }.slots.memory_use()
+        &unsafe { &*self.core }.slots
+    }
+
+    pub(crate) fn table(&self) -> &RecordTable {
+        &self.base().table
+    }
+
+    pub(crate) fn default_class(&self) -> gvt_traits::StackClass {
+        self.base().default_class
     }
 
     /// Cancels the root token and waits for all green threads. Threads that nothing can wake any more

@@ -10,7 +10,7 @@ use gvt::{MemoryError, MmapSlots, Runtime, SchedError, SchedulerConfig, WorkerEr
 use gvt_conformance::process::{
     Child, Watchdog, becomes, deny_new_os_threads, descriptors, os_threads, status, stock_up_on_heap,
 };
-use gvt_traits::{Factory, MemoryUse, Plan, Slot, SlotAllocator, StackBounds, WorkerId};
+use gvt_traits::{Factory, MemoryUse, Plan, Slot, SlotAllocator, StackBounds, StackClass, WorkerId};
 use rstest::rstest;
 
 fn config() -> SchedulerConfig {
@@ -375,7 +375,7 @@ struct ExactSlots {
 impl Factory for Exact {
     type Output = ExactSlots;
     fn build(&self, plan: &Plan) -> Result<ExactSlots, SchedError> {
-        let pool = MmapSlots::default().slot_size(64 << 10).build(plan)?;
+        let pool = MmapSlots::default().slot_size(64 << 10).classes(&[]).build(plan)?;
         Ok(ExactSlots { pool, state: self.0.clone() })
     }
 }
@@ -386,12 +386,15 @@ unsafe impl SlotAllocator for ExactSlots {
     fn local(&self, worker: WorkerId) -> Self::Local {
         self.pool.local(worker)
     }
-    fn reserve(&self, threads: usize) -> Result<(), MemoryError> {
-        self.pool.reserve(threads)?;
+    fn slot_size(&self, class: StackClass) -> Option<usize> {
+        self.pool.slot_size(class)
+    }
+    fn reserve(&self, class: StackClass, threads: usize) -> Result<(), MemoryError> {
+        self.pool.reserve(class, threads)?;
         self.state.promised.fetch_max(threads, SeqCst);
         Ok(())
     }
-    fn acquire(&self, local: &mut Self::Local, min_bytes: usize) -> Result<Slot, MemoryError> {
+    fn acquire(&self, local: &mut Self::Local, class: StackClass) -> Result<Slot, MemoryError> {
         if self.state.short.load(SeqCst) {
             return Err(MemoryError::Guard { errno: libc::ENOMEM });
         }
@@ -401,7 +404,7 @@ unsafe impl SlotAllocator for ExactSlots {
             self.state.exceeded.fetch_add(1, SeqCst);
             return Err(MemoryError::SlotsExhausted { slots });
         }
-        self.pool.acquire(local, min_bytes)
+        self.pool.acquire(local, class)
     }
     unsafe fn release(&self, local: &mut Self::Local, slot: Slot) {
         self.state.in_use.fetch_sub(1, SeqCst);
@@ -411,8 +414,8 @@ unsafe impl SlotAllocator for ExactSlots {
     fn bounds(&self, slot: &Slot) -> StackBounds {
         self.pool.bounds(slot)
     }
-    fn memory_use(&self) -> MemoryUse {
-        self.pool.memory_use()
+    fn memory_use(&self, class: StackClass) -> MemoryUse {
+        self.pool.memory_use(class)
     }
 }
 

@@ -41,8 +41,10 @@ fn settled() -> (u64, usize) {
 fn quiet(name: &'static str, scene: Scene, workers: usize) {
     let ended = Child::of(name).run(|| {
         let count = if scene == Scene::Crowd { 4 } else { 1 };
-        let config = SchedulerConfig::default().num_workers(workers);
-        let runtimes: Vec<_> = (0..count).map(|_| Runtime::new(config.clone())).collect();
+        // Stacks that nobody needs are given back soon, so that there is an end to that.
+        let slots = MmapSlots::default().keep_warm(Some(Duration::from_millis(30)));
+        let runtime = || Runtime::builder().workers(workers).slots(slots).build().unwrap();
+        let runtimes: Vec<_> = (0..count).map(|_| runtime()).collect();
         let parked = Arc::new(AtomicUsize::new(0));
         let mutex = Arc::new(SchedMutex::new(()));
         let expected = match scene {
@@ -117,6 +119,52 @@ fn quiet(name: &'static str, scene: Scene, workers: usize) {
 #[case::sixty_four("nobody_wakes::case_10_sixty_four", Scene::Sleepers, 64)]
 fn nobody_wakes(#[case] name: &'static str, #[case] scene: Scene, #[case] workers: usize) {
     quiet(name, scene, workers);
+}
+
+/// What many threads have left warm is given back while nothing happens, and then nothing happens.
+#[rstest]
+#[case::soon("unneeded_stacks_decay::case_1_soon", Some(20))]
+#[case::by_default("unneeded_stacks_decay::case_2_by_default", None)]
+fn unneeded_stacks_decay(#[case] name: &'static str, #[case] keep_warm_ms: Option<u64>) {
+    let ended = Child::of(name).run(|| {
+        let mut slots = MmapSlots::default();
+        if let Some(ms) = keep_warm_ms {
+            slots = slots.keep_warm(Some(Duration::from_millis(ms)));
+        }
+        let runtime = Runtime::builder().workers(2).slots(slots).build().unwrap();
+        let burst = |threads: usize| {
+            let ran = runtime.block_on(|| {
+                let (gate, at_gate) = gvt::channel::<()>(1);
+                let spawn = |_| {
+                    let at_gate = at_gate.clone();
+                    gvt::Builder::new().stack_size(256 << 10).spawn(move |_| at_gate.recv().is_err()).unwrap()
+                };
+                let threads: Vec<_> = (0..threads).map(spawn).collect();
+                drop(gate);
+                threads.into_iter().map(|thread| thread.join().unwrap()).filter(|&closed| closed).count()
+            });
+            assert_eq!(ran, threads);
+        };
+        burst(2_000);
+        let cached = || runtime.memory_use().slots_cached;
+        // Workers keep what is at hand: 64 of each of two classes.
+        assert!(becomes(|| cached() <= 4 * 64), "{} are kept", cached());
+        let memory = runtime.memory();
+        let resident: usize = memory.stacks.iter().filter_map(|stack| stack.resident).sum();
+        assert!(resident <= 4 * 64 * 8192, "{memory}");
+        assert_eq!(runtime.memory_use().slots_in_use, 0);
+
+        let mut before = sleeps_of("gvt");
+        let settled = becomes(|| {
+            std::thread::sleep(Duration::from_millis(1_200));
+            let now = sleeps_of("gvt");
+            std::mem::replace(&mut before, now) == now
+        });
+        assert!(settled, "something wakes again and again: {before:?}");
+        burst(3_000);
+        assert!(becomes(|| cached() <= 4 * 64), "{} are kept the second time", cached());
+    });
+    ended.succeeded();
 }
 
 /// A single sleeper costs a few wake-ups a sleep, not a tick a millisecond.

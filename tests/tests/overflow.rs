@@ -26,7 +26,7 @@ fn died_of_overflow(ended: &Ended, name: &str, kib: &str) {
     let (id, rest) = rest.split_once(' ').unwrap();
     assert!(id.parse::<u64>().is_ok_and(|id| id > 0), "the id: {ended}");
     assert!(rest.starts_with(&format!("'{name}' has overflowed its stack of {kib}")), "{ended}");
-    assert!(ended.stderr.contains("slot_size"), "how to mend it: {ended}");
+    assert!(ended.stderr.contains("stack_size"), "how to mend it: {ended}");
     assert!(ended.stderr.contains("fatal runtime error: stack overflow"), "{ended}");
 }
 

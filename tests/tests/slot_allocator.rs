@@ -9,6 +9,7 @@ use rstest_reuse::{apply, template};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+const SEVEN: [usize; 7] = [64 * KIB, 256 * KIB, 512 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB];
 
 #[template]
 #[rstest]
@@ -18,6 +19,9 @@ const MIB: usize = 1024 * KIB;
 #[case::mmap_2m(MmapSlots::default().slot_size(2 * MIB))]
 #[case::mmap_mprotect(MmapSlots::default().force_mprotect_guards(true))]
 #[case::mmap_64k_mprotect(MmapSlots::default().slot_size(64 * KIB).force_mprotect_guards(true))]
+#[case::mmap_one_class(MmapSlots::default().slot_size(128 * KIB).classes(&[]))]
+#[case::mmap_eight(MmapSlots::default().slot_size(128 * KIB).classes(&SEVEN))]
+#[case::mmap_eight_mprotect(MmapSlots::default().slot_size(128 * KIB).classes(&SEVEN).force_mprotect_guards(true))]
 #[case::naive(Naive::right())]
 fn every_allocator<F: Factory<Output: SlotAllocator>>(#[case] factory: F) {}
 
@@ -51,7 +55,7 @@ fn s3_usable<F: Factory<Output: SlotAllocator>>(#[case] factory: F) {
     laws::s3_usable(&factory).unwrap();
 }
 
-/// S4: stacks are as large as asked.
+/// S4: stacks are as large as their class says.
 #[apply(every_allocator)]
 fn s4_sized<F: Factory<Output: SlotAllocator>>(#[case] factory: F) {
     laws::s4_sized(&factory).unwrap();
@@ -73,6 +77,18 @@ fn s5_kept_on<F: Factory<Output: SlotAllocator>>(#[case] factory: F) {
 #[apply(every_allocator)]
 fn s5_concurrent<F: Factory<Output: SlotAllocator>>(#[case] factory: F) {
     laws::s5_concurrent(&factory).unwrap();
+}
+
+/// S5, S7: each class by itself.
+#[apply(every_allocator)]
+fn s5_by_class<F: Factory<Output: SlotAllocator>>(#[case] factory: F) {
+    laws::s5_by_class(&factory).unwrap();
+}
+
+/// S9: a request gets the smallest class that will do.
+#[apply(every_allocator)]
+fn s9_classed<F: Factory<Output: SlotAllocator>>(#[case] factory: F) {
+    laws::s9_classed(&factory).unwrap();
 }
 
 /// S6: impossible requests do no harm.
@@ -99,7 +115,7 @@ fn reuses_last<F: Factory<Output: SlotAllocator>>(#[case] factory: F) {
     laws::reuses_last(&factory).unwrap();
 }
 
-/// `memory_use` adds up.
+/// S7: `memory_use` adds up.
 #[apply(every_allocator)]
 fn accounts<F: Factory<Output: SlotAllocator>>(#[case] factory: F) {
     laws::accounts(&factory).unwrap();
@@ -118,14 +134,18 @@ fn f1_builds<F: Factory<Output: SlotAllocator>>(#[case] factory: F) {
 #[case(Flaw::TrimsInUse, "S2")]
 #[case(Flaw::NoGuard, "S3")]
 #[case(Flaw::GuardInside, "S3")]
-#[case(Flaw::GrantsAnySize, "S4")]
+#[case(Flaw::CutsCorners, "S4")]
+#[case(Flaw::GrantsAnySize, "S9")]
+#[case(Flaw::Generous, "S9")]
+#[case(Flaw::SharesPromises, "S5")]
 #[case(Flaw::TopNotAligned, "S4")]
 #[case(Flaw::Loses, "S5")]
 #[case(Flaw::Hoards, "S5")]
 #[case(Flaw::GivesUp, "S6")]
 #[case(Flaw::RefusalLoses, "S6")]
 #[case(Flaw::FirstInFirstOut, "LIFO")]
-#[case(Flaw::Miscounts, "memory_use")]
+#[case(Flaw::Miscounts, "S7")]
+#[case(Flaw::CountsTogether, "S7")]
 fn wrong_ones_are_rejected(#[case] flaw: Flaw, #[case] clause: &str) {
     let violation = laws::first_violation(&Naive(flaw)).expect_err("a wrong allocator passed every law");
     assert_eq!(violation.clause, clause, "{violation}");

@@ -45,7 +45,10 @@ impl Green for Gvt {
         if variant.contains(&"64k") {
             slots = slots.slot_size(64 << 10);
         }
-        let builder = Runtime::builder().workers(workers).slots(slots);
+        let mut builder = Runtime::builder().workers(workers).slots(slots);
+        if variant.contains(&"64k") {
+            builder = builder.max_gvthreads(16 << 20);
+        }
         let main: Main<R> = Box::new(main);
         match variant.iter().find(|name| **name != "64k") {
             None => run(builder, main),

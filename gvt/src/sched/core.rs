@@ -11,11 +11,11 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
 use gvt_traits::{
-    ContextSwitch, MemoryError, Preemptor, PushKind, ReadyQueue, Runnable, SlotAllocator, TimerBackend,
-    TimerEntry, TimerHandle, WorkerState, WorkerTable,
+    ContextSwitch, MemoryError, Preemptor, PushKind, ReadyQueue, Runnable, SlotAllocator, StackClass,
+    TimerBackend, TimerEntry, TimerHandle, WorkerState, WorkerTable,
 };
 
 use super::counters::Counters;
@@ -25,7 +25,7 @@ use super::monitor::MonitorState;
 use super::os_thread::OsThread;
 use super::parker::Parker;
 use super::pool::Pool;
-use super::record::Record;
+use super::record::{Record, StackChoice};
 use super::report;
 use super::table::{RecordCache, RecordTable};
 use crate::os::EventFd;
@@ -59,7 +59,8 @@ pub(crate) struct Vtable {
     pub(crate) insert_timer: unsafe fn(&CoreBase, TimerEntry) -> TimerHandle,
     pub(crate) cancel_timer: unsafe fn(&CoreBase, TimerHandle) -> Option<TimerEntry>,
     pub(crate) now_ns: unsafe fn(&CoreBase) -> u64,
-    pub(crate) reserve_slots: unsafe fn(&CoreBase, usize) -> Result<(), MemoryError>,
+    pub(crate) reserve_slots: unsafe fn(&CoreBase, StackClass, usize) -> Result<(), MemoryError>,
+    pub(crate) class_for: unsafe fn(&CoreBase, usize) -> Result<StackClass, MemoryError>,
     pub(crate) stack_bounds: unsafe fn(&CoreBase, u32) -> (usize, usize),
     /// Gives the worker of this OS thread to another and keeps the OS thread; the running thread
     /// is bound to it until `resume_held`.
@@ -92,6 +93,10 @@ pub(crate) struct CoreBase {
     pub(crate) timer_watch_ns: AtomicU64,
     /// The worker that waits in a backend's descriptor, plus one.
     pub(crate) poller: AtomicU32,
+    /// The class of threads that ask for none.
+    pub(crate) default_class: StackClass,
+    /// Threads of the other classes that are alive.
+    pub(crate) admitted: [AtomicUsize; StackClass::COUNT],
     pub(crate) debug: bool,
 }
 
@@ -112,9 +117,44 @@ impl CoreBase {
         unsafe { &*self.workers()[index] }
     }
 
+    /// Makes sure that so many threads of the default class can have stacks.
     pub(crate) fn reserve_slots(&self, threads: usize) -> Result<(), MemoryError> {
         // SAFETY: the table belongs to this core's type.
-        unsafe { (self.vtable.reserve_slots)(self, threads) }
+        unsafe { (self.vtable.reserve_slots)(self, self.default_class, threads) }
+    }
+
+    /// The class of a stack of `bytes`, 0 for the default, with room for one more thread of it. Unless it
+    /// is the default, [`discharge`](Self::discharge) has to follow.
+    #[cold]
+    pub(crate) fn admit(&self, bytes: usize) -> Result<StackChoice, MemoryError> {
+        if bytes == 0 {
+            return Ok(StackChoice::DEFAULT);
+        }
+        // SAFETY: the table belongs to this core's type.
+        let class = unsafe { (self.vtable.class_for)(self, bytes)? };
+        if class == self.default_class {
+            return Ok(StackChoice::DEFAULT);
+        }
+        // Relaxed: a count. Whoever makes it larger asks for as many slots as it has become, so the last who
+        // asks for room asks for all.
+        let threads = self.admitted[class.index()].fetch_add(1, Relaxed) + 1;
+        // A thread that ends is discharged before it has left its slot: each worker may have one in use so.
+        // SAFETY: as above.
+        match unsafe { (self.vtable.reserve_slots)(self, class, threads + self.worker_count) } {
+            Ok(()) => Ok(StackChoice::of(class)),
+            Err(error) => {
+                self.discharge(StackChoice::of(class));
+                Err(error)
+            }
+        }
+    }
+
+    /// A thread of that class has ended, or was refused.
+    #[inline]
+    pub(crate) fn discharge(&self, choice: StackChoice) {
+        if let Some(class) = choice.class() {
+            self.admitted[class.index()].fetch_sub(1, Relaxed);
+        }
     }
 
     pub(crate) fn now_ns(&self) -> u64 {
@@ -359,8 +399,6 @@ pub(crate) struct Core<P: Parts> {
     pub(crate) preempt: P::Preempt,
     pub(crate) slots: P::Slots,
     pub(crate) workers: Vec<Box<Worker<P>>>,
-    /// Stack size to ask of the allocator; 0 for its default.
-    pub(crate) stack_bytes: usize,
 }
 
 // SAFETY: a worker's cells and local ends are used only by the OS thread that carries it; they are

@@ -19,6 +19,9 @@
 //! The monitor itself allocates nothing and waits for no lock that is held over an allocation (`pool`), so that it goes on
 //! whatever a preempted thread holds.
 //!
+//! - **M5** stacks that nobody needs lose their memory, a few at a time (`SlotAllocator::decay`). This alone goes on
+//!   while all workers sleep, until there is nothing left to give back.
+//!
 //! It also tells them the time, roughly (`coarse_ns`), so that they need not read the clock for the sake of reports.
 //!
 //! While all workers sleep the monitor sleeps too, without a time limit, unless it is to report deadlocks (`report`).
@@ -34,7 +37,9 @@
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering::*, fence};
 
-use gvt_traits::{GvtId, MAX_WORKERS, OsThreadId, Preemptor, ReadyQueue, Strength, TimerBackend};
+use gvt_traits::{
+    GvtId, MAX_WORKERS, OsThreadId, Preemptor, ReadyQueue, SlotAllocator, Strength, TimerBackend,
+};
 
 use super::core::{Core, Parts, WorkerBase};
 use super::counters::Counters;
@@ -116,7 +121,12 @@ struct Monitor<'a, P: Parts> {
     next_ns: u64,
     /// Looks in a row that found threads queued beside a sleeping worker.
     queued_looks: u32,
+    /// When to look after unneeded memory again.
+    decay_ns: u64,
 }
+
+/// How often a busy monitor asks whether stacks came back, if there were none.
+const DECAY_LOOK_NS: u64 = 1_000_000_000;
 
 /// Looks after which threads that are queued beside a sleeping worker are offered to it though nobody is stuck.
 const SPREAD_LOOKS: u32 = 3;
@@ -126,8 +136,14 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
     let base = &core.base;
     let word = &base.monitor.word;
     let everyone = if base.worker_count == MAX_WORKERS { u64::MAX } else { (1 << base.worker_count) - 1 };
-    let mut monitor =
-        Monitor { core, periods, seen: [Seen::default(); MAX_WORKERS], next_ns: 0, queued_looks: 0 };
+    let mut monitor = Monitor {
+        core,
+        periods,
+        seen: [Seen::default(); MAX_WORKERS],
+        next_ns: 0,
+        queued_looks: 0,
+        decay_ns: 0,
+    };
     let mut quiet = 0;
     let mut reported = Reported::default();
     while word.load(SeqCst) != STOP {
@@ -137,18 +153,22 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
             quiet += 1;
         } else {
             quiet = 0;
+            reported.stir();
             monitor.look(now);
         }
         if quiet > QUIET_LOOKS {
+            // M5; when it comes to that, the workers have slept for a while and are looked after no more.
+            let until = core.slots.decay(now);
             // G1 to G3.
             if word.compare_exchange(AWAKE, ASLEEP, SeqCst, SeqCst).is_ok() {
                 fence(SeqCst);
                 if base.idle.sleepers() == everyone {
-                    report::sleep(core, word, &mut reported);
+                    report::sleep(core, word, until, &mut reported);
                 }
                 let _ = word.compare_exchange(ASLEEP, AWAKE, SeqCst, SeqCst);
             }
-            quiet = 0;
+            // Another look or two, unless it woke for M5 only.
+            quiet = if base.idle.sleepers() == everyone { QUIET_LOOKS } else { 0 };
         } else {
             let until = monitor.next_ns.max(now + MIN_PAUSE_NS);
             futex_wait_until(word, AWAKE, Some(until));
@@ -160,6 +180,9 @@ impl<P: Parts> Monitor<'_, P> {
     fn look(&mut self, now: u64) {
         let core = self.core;
         let base = &core.base;
+        if now >= self.decay_ns {
+            self.decay_ns = core.slots.decay(now).unwrap_or(now + DECAY_LOOK_NS);
+        }
         let clock = core.now_ns();
         let deadline = core.timer.next_deadline_ns();
         let overdue_since =

@@ -22,7 +22,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering::*;
 use std::sync::{Arc, OnceLock};
 
-use gvt_traits::{GvtId, GvtState, Metadata, Registers, Runnable};
+use gvt_traits::{GvtId, GvtState, Metadata, Registers, Runnable, StackClass};
 
 use super::core::CoreBase;
 use crate::locals::Locals;
@@ -35,6 +35,43 @@ pub(crate) const INLINE_BYTES: usize = 64;
 pub(crate) const UNWIND: u8 = 1;
 /// `Metadata::flags`: the thread is changing its link to its parent; see `token`.
 pub(crate) const SKIPPING: u8 = 2;
+/// `Metadata::flags`: the upper four bits are the class of the thread's stack plus one; 0 for the runtime's default.
+const CLASS_SHIFT: u32 = 4;
+
+const _: () = assert!(StackClass::COUNT < 1 << (8 - CLASS_SHIFT));
+
+/// The class of a thread's stack, as its record has it; the runtime's default if it asked for none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct StackChoice(u8);
+
+impl StackChoice {
+    pub(crate) const DEFAULT: StackChoice = StackChoice(0);
+
+    pub(crate) const fn of(class: StackClass) -> Self {
+        StackChoice((class.index() as u8 + 1) << CLASS_SHIFT)
+    }
+
+    /// `None` for the runtime's default.
+    #[inline]
+    pub(crate) const fn class(self) -> Option<StackClass> {
+        match self.0 {
+            0 => None,
+            bits => Some(StackClass::new(((bits >> CLASS_SHIFT) - 1) as usize % StackClass::COUNT)),
+        }
+    }
+
+    /// As a new thread's flags.
+    #[inline]
+    pub(crate) const fn as_flags(self) -> u8 {
+        self.0
+    }
+
+    /// Out of a thread's flags.
+    #[inline]
+    pub(crate) const fn from_flags(flags: u8) -> Self {
+        StackChoice(flags >> CLASS_SHIFT << CLASS_SHIFT)
+    }
+}
 
 /// `Metadata::outcome`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,6 +176,13 @@ impl Record {
     #[inline]
     pub(crate) fn has_flag(&self, flag: u8) -> bool {
         self.meta.flags.load(Relaxed) & flag != 0
+    }
+
+    /// The class of its stack.
+    #[inline]
+    pub(crate) fn stack_choice(&self) -> StackChoice {
+        // Relaxed: these bits are written before the thread is pushed.
+        StackChoice::from_flags(self.meta.flags.load(Relaxed))
     }
 
     /// Whether a shutdown has asked the thread to unwind from its wait.

@@ -167,23 +167,37 @@ impl Watch {
     }
 }
 
-/// What was reported last.
+/// What the monitor remembers of the present quiet, and of the last report.
 #[derive(Default)]
-pub(crate) struct Reported(Option<u64>);
+pub(crate) struct Reported {
+    /// Since when all workers sleep; `None`: somebody may have run.
+    quiet_since_ns: Option<u64>,
+    /// This quiet was looked at.
+    looked: bool,
+    /// Which threads, in which of their waits, were reported.
+    last: Option<u64>,
+}
 
-/// The monitor's sleep, while all workers sleep.
-pub(crate) fn sleep<P: Parts>(core: &Core<P>, word: &AtomicU32, reported: &mut Reported) {
-    let base = &core.base;
-    let limit = base.deadlock.after.map(|after| {
-        let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-        monotonic_ns().saturating_add(after)
+impl Reported {
+    /// Somebody runs.
+    pub(crate) fn stir(&mut self) {
+        (self.quiet_since_ns, self.looked) = (None, false);
+    }
+}
+
+/// The monitor's sleep while all workers sleep, at the longest until `until`.
+pub(crate) fn sleep<P: Parts>(core: &Core<P>, word: &AtomicU32, until: Option<u64>, reported: &mut Reported) {
+    let limit = core.base.deadlock.after.filter(|_| !reported.looked).map(|after| {
+        let since = *reported.quiet_since_ns.get_or_insert_with(monotonic_ns);
+        since.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
     });
-    futex_wait_until(word, monitor::ASLEEP, limit);
-    // ORDERING: SeqCst as all of the monitor's word; a wake-up that comes later ends the second sleep.
-    if limit.is_some_and(|limit| word.load(SeqCst) == monitor::ASLEEP && monotonic_ns() >= limit) {
+    futex_wait_until(word, monitor::ASLEEP, until.into_iter().chain(limit).min());
+    // ORDERING: SeqCst as all of the monitor's word; a wake-up that comes later ends the next sleep.
+    if word.load(SeqCst) != monitor::ASLEEP {
+        reported.stir();
+    } else if limit.is_some_and(|limit| monotonic_ns() >= limit) {
+        reported.looked = true;
         look(core, reported);
-        // Returns at once if it was woken meanwhile.
-        futex_wait_until(word, monitor::ASLEEP, None);
     }
 }
 
@@ -210,7 +224,7 @@ fn look<P: Parts>(core: &Core<P>, reported: &mut Reported) {
         let one = record.meta.unique_id.load(Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         seen = seen.wrapping_add((one ^ wait::number(&record.meta.wait)).wrapping_mul(0xD6E8_FEB8_6659_FD93));
     }
-    if reported.0.replace(seen) == Some(seen) {
+    if reported.last.replace(seen) == Some(seen) {
         return;
     }
     // Nobody runs, so nobody holds what this needs, but perhaps an OS thread, for a moment.

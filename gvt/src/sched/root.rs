@@ -13,7 +13,7 @@ use super::core::{After, CoreBase, Parts, Worker, WorkerBase};
 use super::join::{self, Ended};
 use super::local;
 use super::record::{EntryFn, Record, Step};
-use super::schedule::{self, Place, arrive, pick, place};
+use super::schedule::{self, arrive, pick};
 
 /// The first function on a stack; `argument` is the record of the thread it was bound for.
 ///
@@ -44,6 +44,7 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
     // SAFETY: C1; the closure was stored when the thread was spawned, and is run once.
     unsafe { entry(record)(record, Step::Run) };
     let slot = record.meta.slot.load(Relaxed);
+    let choice = record.stack_choice();
     loop {
         if join::is_detached(&record.meta.join_waiters) {
             // Its destructor is user code, so this is done outside the runtime.
@@ -77,27 +78,22 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
     let worker = unsafe { Worker::<P>::of(&*local::worker()) };
     let no_unwind = schedule::NoUnwind;
     worker.base.count_ended();
+    worker.base.core().discharge(choice);
 
     // SAFETY: this OS thread carries the worker.
     let registers = match unsafe { pick(worker) } {
         Some(next) => {
             // SAFETY: records outlive their tokens.
             let next_record = unsafe { &*next };
-            if next_record.is_fresh() {
+            // A stack of its own class would do as well, but not one of another.
+            if next_record.is_fresh() && next_record.stack_choice() == choice {
                 next_record.meta.slot.store(slot, Relaxed);
                 schedule::install(&worker.base, next_record);
                 std::mem::forget(no_unwind);
                 return next;
             }
             // SAFETY: just picked.
-            match unsafe { place(worker, next) } {
-                Ok(Place::Here(_)) => next_record.registers().cast_const(),
-                Ok(Place::Held(_)) => {
-                    worker.base.handoff.set(next);
-                    schedule::native(&worker.base)
-                }
-                Err(_) => unreachable!("only a thread that never ran needs memory"),
-            }
+            unsafe { schedule::target_of(worker, next) }
         }
         None => schedule::native(&worker.base),
     };
@@ -142,6 +138,7 @@ pub(crate) fn own_references(record: &Record) -> u32 {
 #[cold]
 pub(crate) unsafe fn refuse<P: Parts>(worker: &Worker<P>, record: &Record, error: MemoryError) {
     let base = &worker.base;
+    base.core().discharge(record.stack_choice());
     // The closure's destructor is user code, and has no stack of its own to run on. It runs here, on the
     // stack of a thread that is about to leave, so it must not find a worker to park on: it runs as if
     // outside the runtime, with preemption off.

@@ -29,7 +29,7 @@ use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{
     ContextSwitch, GvtState, MemoryError, Priority, PushFence, PushKind, ReadyQueue, Registers, Runnable,
-    Slot, SlotAllocator, TimerBackend, TimerEntry, TimerHandle, WorkerId,
+    Slot, SlotAllocator, StackClass, TimerBackend, TimerEntry, TimerHandle, WorkerId,
 };
 
 use super::core::{After, Core, CoreBase, Departed, Parts, Vtable, Worker, WorkerBase};
@@ -58,6 +58,7 @@ impl<P: Parts> Core<P> {
         cancel_timer: cancel_timer::<P>,
         now_ns: now_ns::<P>,
         reserve_slots: reserve_slots::<P>,
+        class_for: class_for::<P>,
         stack_bounds: stack_bounds::<P>,
         release_worker: held::release_worker::<P>,
         destroy: destroy::<P>,
@@ -305,8 +306,9 @@ pub(crate) fn install(base: &WorkerBase, record: &Record) {
 /// C1 and C2 of [`place`].
 unsafe fn bind<P: Parts>(worker: &Worker<P>, record: &Record) -> Result<(), MemoryError> {
     let core = worker.core();
+    let class = record.stack_choice().class().unwrap_or(core.base.default_class);
     // SAFETY: C1.
-    let slot = core.slots.acquire(unsafe { worker.slots() }, core.stack_bytes)?;
+    let slot = core.slots.acquire(unsafe { worker.slots() }, class)?;
     let stack = core.slots.bounds(&slot);
     record.meta.slot.store(slot.into_index(), Relaxed);
     let argument = (&raw const *record).cast_mut().cast();
@@ -336,7 +338,7 @@ pub(crate) unsafe fn target<P: Parts>(worker: &Worker<P>) -> *const Registers {
 ///
 /// C1 and C2 of [`place`].
 #[inline(always)]
-unsafe fn target_of<P: Parts>(worker: &Worker<P>, next: *const Record) -> *const Registers {
+pub(crate) unsafe fn target_of<P: Parts>(worker: &Worker<P>, next: *const Record) -> *const Registers {
     // SAFETY: records outlive their tokens.
     let record = unsafe { &*next };
     if record.is_fresh() || !record.meta.suspended.load(Relaxed).is_null() {
@@ -599,9 +601,21 @@ unsafe fn now_ns<P: Parts>(base: &CoreBase) -> u64 {
 /// # Safety
 ///
 /// C1 of `Core::of`.
-unsafe fn reserve_slots<P: Parts>(base: &CoreBase, threads: usize) -> Result<(), MemoryError> {
+unsafe fn reserve_slots<P: Parts>(
+    base: &CoreBase,
+    class: StackClass,
+    threads: usize,
+) -> Result<(), MemoryError> {
     // SAFETY: C1.
-    unsafe { Core::<P>::of(base) }.slots.reserve(threads)
+    unsafe { Core::<P>::of(base) }.slots.reserve(class, threads)
+}
+
+/// # Safety
+///
+/// C1 of `Core::of`.
+unsafe fn class_for<P: Parts>(base: &CoreBase, bytes: usize) -> Result<StackClass, MemoryError> {
+    // SAFETY: C1.
+    unsafe { Core::<P>::of(base) }.slots.class_for(bytes)
 }
 
 /// # Safety

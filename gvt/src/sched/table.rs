@@ -107,6 +107,12 @@ impl RecordTable {
         unsafe { self.base.add(id.index() as usize).as_ref() }
     }
 
+    /// Records that were ever used.
+    pub(crate) fn used_count(&self) -> usize {
+        // Relaxed: for people.
+        self.high_water.load(Relaxed) as usize
+    }
+
     /// All records that were ever used.
     pub(crate) fn used(&self) -> impl Iterator<Item = &Record> {
         // ORDERING O1: Acquire pairs with the Release in `grow`: records below the mark are
@@ -165,6 +171,16 @@ impl RecordTable {
         let to = (from + wanted).min(self.capacity);
         if to == from {
             return Err(SchedError::TooManyThreads { limit: self.limit });
+        }
+        // The list will hold every record, some day when memory may be short.
+        if free.try_reserve(to - free.len()).is_err() {
+            let bytes = to * size_of::<u32>();
+            return Err(MemoryError::Reserve {
+                what: "the list of free records",
+                bytes,
+                errno: libc::ENOMEM,
+            }
+            .into());
         }
         // A thread that ends lets go of its record first and of its slot when it has left it, so each worker may
         // have one slot in use for which there is no thread.

@@ -12,8 +12,8 @@ use gvt_conformance::wrong::slot_allocator::{Flaw, Naive};
 use gvt_conformance::wrong::{preemptor, timer_backend};
 use gvt_decorators::Checked;
 use gvt_traits::{
-    Factory, GvtId, Plan, Preemptor, Priority, PushKind, ReadyQueue, Runnable, SlotAllocator, TimerBackend,
-    TimerEntry, TimerType, WakeTicket, WorkerId,
+    Factory, GvtId, Plan, Preemptor, Priority, PushKind, ReadyQueue, Runnable, SlotAllocator, StackClass,
+    TimerBackend, TimerEntry, TimerType, WakeTicket, WorkerId,
 };
 use rstest::rstest;
 
@@ -219,23 +219,25 @@ fn timers_at_once(#[case] defect: timer_backend::Defect, #[case] clauses: &str) 
 #[case::overlaps(Flaw::Overlaps, "S1")]
 #[case::hands_out_twice(Flaw::HandsOutTwice, "S1")]
 #[case::top_not_aligned(Flaw::TopNotAligned, "S4")]
-#[case::grants_any_size(Flaw::GrantsAnySize, "S4")]
+#[case::cuts_corners(Flaw::CutsCorners, "S4")]
+#[case::grants_any_size(Flaw::GrantsAnySize, "S9")]
+#[case::counts_together(Flaw::CountsTogether, "S7")]
 #[case::miscounts(Flaw::Miscounts, "S7")]
 #[case::right(Flaw::None, "")]
 fn slots(#[case] flaw: Flaw, #[case] clauses: &str) {
     let run = || {
         let slots = Checked(Naive(flaw)).build(&Plan::new(1, 100)).unwrap();
         let mut local = slots.local(WorkerId::new(0));
-        slots.reserve(100).unwrap();
+        let classes = [StackClass::DEFAULT, StackClass::new(1)];
+        classes.into_iter().for_each(|class| slots.reserve(class, 100).unwrap());
         let mut random = Random::with_seed(1);
         // Not dropped if a check stops it.
         let mut held = ManuallyDrop::new(Vec::new());
         for _ in 0..2_000 {
             if random.below(2) == 0 && held.len() < 90 {
-                if let Ok(slot) =
-                    slots.acquire(&mut local, if random.below(9) == 0 { 1 << 30 } else { 4_096 })
-                {
-                    held.push(slot);
+                let bytes = [1 << 30, 100 << 10, 4096, 4096][random.below(4) as usize];
+                if let Ok(class) = slots.class_for(bytes) {
+                    held.push(slots.acquire(&mut local, class).unwrap());
                 }
             } else if !held.is_empty() {
                 let place = random.below(held.len() as u64) as usize;
@@ -243,7 +245,7 @@ fn slots(#[case] flaw: Flaw, #[case] clauses: &str) {
                 // SAFETY: C1: it came from there and was never used.
                 unsafe { slots.release(&mut local, slot) };
             }
-            slots.memory_use();
+            classes.into_iter().for_each(|class| _ = slots.memory_use(class));
         }
         while let Some(slot) = held.pop() {
             // SAFETY: as above.

@@ -2,7 +2,7 @@
 
 use std::sync::{Barrier, Mutex};
 
-use gvt_traits::{Factory, Plan, Slot, SlotAllocator, WorkerId};
+use gvt_traits::{Factory, Plan, Slot, SlotAllocator, StackClass, WorkerId};
 
 use super::probe::Tag;
 use crate::{Verdict, Violation};
@@ -59,17 +59,21 @@ fn churn<F: Factory<Output: SlotAllocator>>(factory: &F, of_s5: bool) -> Verdict
     let pool = factory
         .build(&Plan::new(WORKERS, promised))
         .map_err(|error| Violation::new("F2", format!("{WORKERS} workers, {promised} threads: {error}")))?;
-    pool.reserve(promised).map_err(|error| Violation::new("S5", format!("{promised} threads: {error}")))?;
+    let classes: Vec<_> = StackClass::all().filter(|&class| pool.slot_size(class).is_some()).collect();
+    for &class in &classes {
+        pool.reserve(class, promised)
+            .map_err(|error| Violation::new("S5", format!("{promised} threads of {class:?}: {error}")))?;
+    }
     let under_way = Mutex::new(Vec::new());
     let start = Barrier::new(WORKERS);
     let verdicts: Vec<Verdict> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..WORKERS)
             .map(|number| {
-                let (pool, under_way, start) = (&pool, &under_way, &start);
+                let (pool, under_way, start, classes) = (&pool, &under_way, &start, &classes);
                 scope.spawn(move || {
                     let mut local = pool.local(WorkerId::new(number));
                     start.wait();
-                    work(pool, &mut local, number, under_way)
+                    work(pool, &mut local, number, classes, under_way)
                 })
             })
             .collect();
@@ -90,6 +94,7 @@ fn work<A: SlotAllocator>(
     pool: &A,
     local: &mut A::Local,
     number: usize,
+    classes: &[StackClass],
     under_way: &Mutex<Vec<Used>>,
 ) -> Verdict {
     let mut random = 0x9E37_79B9_7F4A_7C15u64.wrapping_mul(number as u64 + 1);
@@ -101,7 +106,7 @@ fn work<A: SlotAllocator>(
         random ^= random << 17;
         let n = (random >> 32) as usize;
         match random % 16 {
-            0..8 if used.len() < EACH => match pool.acquire(local, 0) {
+            0..8 if used.len() < EACH => match pool.acquire(local, classes[n / EACH % classes.len()]) {
                 Ok(slot) => used.push(Used::new(pool, slot)),
                 Err(error) => {
                     let what =
@@ -124,6 +129,10 @@ fn work<A: SlotAllocator>(
         }
         if number == 0 && round % 512 == 0 {
             pool.trim();
+        }
+        // Ten virtual milliseconds a round, so that several periods end.
+        if number == 1 {
+            pool.decay(1 + round as u64 * 10_000_000);
         }
     }
     used.into_iter().fold(verdict, |verdict, used| verdict.and(used.release(pool, local)))

@@ -1,6 +1,8 @@
 //! A pool, its workers' caches, and the slots in use.
 
-use gvt_traits::{Factory, GUARD_SIZE, MemoryError, Plan, Slot, SlotAllocator, StackBounds, WorkerId};
+use gvt_traits::{
+    Factory, GUARD_SIZE, MemoryError, Plan, Slot, SlotAllocator, StackBounds, StackClass, WorkerId,
+};
 
 use crate::{Verdict, Violation};
 
@@ -33,22 +35,32 @@ impl<A: SlotAllocator> Rig<A> {
         self.held.len()
     }
 
-    pub(super) fn reserve(&self, threads: usize) -> Verdict {
+    /// The classes that there are, with their sizes.
+    pub(super) fn classes(&self) -> Result<Vec<(StackClass, usize)>, Violation> {
+        let sizes = StackClass::all().filter_map(|class| Some((class, self.pool.slot_size(class)?)));
+        let classes: Vec<_> = sizes.collect();
+        match classes.first() {
+            Some((StackClass::DEFAULT, _)) => Ok(classes),
+            _ => Err(Violation::new("S4", format!("the default class has no size: {classes:?}"))),
+        }
+    }
+
+    pub(super) fn reserve(&self, class: StackClass, threads: usize) -> Verdict {
         self.pool
-            .reserve(threads)
+            .reserve(class, threads)
             .map_err(|error| Violation::new("S5", format!("{threads} threads cannot be promised: {error}")))
     }
 
     /// Takes a slot, which is then the last in use.
-    pub(super) fn try_acquire(&mut self, worker: usize, min_bytes: usize) -> Result<(), MemoryError> {
-        let slot = self.pool.acquire(&mut self.locals[worker], min_bytes)?;
+    pub(super) fn try_acquire(&mut self, worker: usize, class: StackClass) -> Result<(), MemoryError> {
+        let slot = self.pool.acquire(&mut self.locals[worker], class)?;
         self.held.push(slot);
         Ok(())
     }
 
     /// Takes a slot that must be there.
-    pub(super) fn acquire(&mut self, worker: usize, min_bytes: usize) -> Verdict {
-        self.try_acquire(worker, min_bytes).map_err(|error| {
+    pub(super) fn acquire(&mut self, worker: usize, class: StackClass) -> Verdict {
+        self.try_acquire(worker, class).map_err(|error| {
             let held = self.held.len();
             Violation::new("S5", format!("{held} slots are in use and one more was promised, but: {error:?}"))
         })
