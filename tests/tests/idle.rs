@@ -151,7 +151,8 @@ fn unneeded_stacks_decay(#[case] name: &'static str, #[case] keep_warm_ms: Optio
         assert!(becomes(|| cached() <= 4 * 64), "{} are kept", cached());
         let memory = runtime.memory();
         let resident: usize = memory.stacks.iter().filter_map(|stack| stack.resident).sum();
-        assert!(resident <= 4 * 64 * 8192, "{memory}");
+        // A few pages each; 2,000 had as many.
+        assert!(resident <= 4 * 64 * 16_384, "{memory}");
         assert_eq!(runtime.memory_use().slots_in_use, 0);
 
         let mut before = sleeps_of("gvt");
