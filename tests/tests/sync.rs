@@ -597,3 +597,33 @@ fn a_shutdown_leaves_the_primitives_whole() {
     assert!(barrier.wait().is_leader() ^ leader.join().unwrap());
     group.wait();
 }
+
+/// What std says of a value whose initialiser panicked: whoever asks for it panics, for ever.
+#[test]
+fn a_panic_poisons_a_lazy_lock() {
+    let lazy: gvt::sync::LazyLock<u8> = gvt::sync::LazyLock::new(|| panic!("meant"));
+    for _ in 0..2 {
+        assert!(catch_unwind(AssertUnwindSafe(|| *lazy)).is_err());
+    }
+}
+
+/// Poisoned values can still be had, through the error.
+#[test]
+fn poison_gives_the_value_out() {
+    let (mut mutex, mut lock) = (Mutex::new(1), RwLock::new(2));
+    let panics = catch_unwind(AssertUnwindSafe(|| {
+        let (_one, _two) = (mutex.lock().unwrap(), lock.write().unwrap());
+        panic!("meant");
+    }));
+    assert!(panics.is_err() && mutex.is_poisoned() && lock.is_poisoned());
+    assert_eq!(**mutex.lock().unwrap_err().get_ref(), 1);
+    assert!(matches!(mutex.try_lock(), Err(TryLockError::Poisoned(_))));
+    assert_eq!(
+        (*mutex.get_mut().unwrap_err().into_inner(), *lock.get_mut().unwrap_err().into_inner()),
+        (1, 2)
+    );
+    assert!(lock.read().is_err() && lock.try_write().is_err());
+    mutex.clear_poison();
+    assert_eq!(mutex.into_inner().unwrap(), 1);
+    assert_eq!(lock.into_inner().unwrap_err().into_inner(), 2);
+}
