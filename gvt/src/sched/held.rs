@@ -28,8 +28,9 @@
 //!
 //! **Hazard: the runtime's own locks.** A section of the runtime may allocate, and so wait for a lock that a preempted thread
 //! holds; that thread needs a worker to go on, perhaps this one. **Rescue** ([`rescue`]): when the monitor finds an OS thread asleep in the
-//! kernel *inside* the runtime for long, it lets all preempted threads go on without a worker. Their `Runnable`s stay queued; a worker
-//! that is passed to one waits in its inbox until that thread enters the runtime, or is interrupted to take it.
+//! kernel *inside* the runtime for long, it lets preempted threads go on without a worker, more at each look. Their `Runnable`s stay
+//! queued; a worker that is passed to one waits in its inbox until that thread enters the runtime, or is interrupted to take it. When
+//! the lock has been released those that still run so are interrupted, and wait for a worker as before.
 //!
 //! **Limits.** OS threads are bounded (`max_os_threads`). At the bound a panicking thread that waits keeps its worker until an
 //! OS thread is spare or a held thread is ready, which brings its own; meanwhile the worker fires timers; `blocking` blocks
@@ -301,14 +302,22 @@ pub(crate) unsafe extern "C" fn on_interrupt(_context: *mut c_void) -> Interrupt
     // SAFETY: a carried worker is alive.
     match unsafe { os_thread.worker().as_ref() } {
         Some(worker) => preempt(os_thread, worker),
-        // It computes without a worker (`rescue`) while one lies in its inbox: it takes that.
-        None if os_thread.has_delivery() => {
-            rejoin(os_thread);
-        }
-        None => {}
+        // It computes without a worker (`rescue`): it takes the one in its inbox, or waits for one.
+        None => stop_free_running(os_thread),
     }
     os_thread.shallow();
     Interrupted::Taken
+}
+
+/// Ends what [`rescue`] began. A thread that is let go on once more meanwhile may miss that; the monitor says it again.
+fn stop_free_running(os_thread: &OsThread) {
+    // SAFETY: a kept record is mapped.
+    if let Some(record) = unsafe { os_thread.keeper_of().as_ref() }
+        && os_thread.free_running.swap(false, Relaxed)
+    {
+        // SAFETY: what was let go on is queued since it was preempted.
+        unsafe { resume(os_thread, record) };
+    }
 }
 
 fn preempt(os_thread: &OsThread, worker: &WorkerBase) {
@@ -330,28 +339,32 @@ fn preempt(os_thread: &OsThread, worker: &WorkerBase) {
     unsafe { resume(os_thread, record) };
 }
 
-/// Lets every preempted thread go on without a worker: one of them holds a lock that the runtime itself waits for.
+/// Lets up to `most` preempted threads go on without a worker: one of them may hold a lock that the runtime itself waits for.
 ///
 /// Context: the monitor.
-pub(crate) fn rescue(core: &CoreBase) {
-    for os_thread in core.pool.each() {
+pub(crate) fn rescue(core: &CoreBase, most: usize) {
+    let preempted = core.pool.each().filter(|os_thread| {
         // SAFETY: a kept record is mapped.
-        let Some(record) = (unsafe { os_thread.keeper_of().as_ref() }) else {
-            continue;
-        };
-        if record.meta.state.load(Relaxed) == GvtState::Preempted as u8 && !os_thread.has_delivery() {
-            os_thread.free_running.store(true, Relaxed);
-            os_thread.nudge();
-        }
+        let record = unsafe { os_thread.keeper_of().as_ref() };
+        record.is_some_and(|record| record.meta.state.load(Relaxed) == GvtState::Preempted as u8)
+            && !os_thread.has_delivery()
+            && !os_thread.free_running.load(Relaxed)
+    });
+    for os_thread in preempted.take(most) {
+        os_thread.free_running.store(true, Relaxed);
+        os_thread.nudge();
     }
     Counters::add(&core.counters.rescues);
 }
 
-/// Threads that were let go on and to which a worker has been passed: to be interrupted, so that they take it.
-pub(crate) fn free_running_with_worker(core: &CoreBase) -> impl Iterator<Item = i32> {
-    let waiting =
-        core.pool.each().filter(|os_thread| os_thread.free_running.load(Relaxed) && os_thread.has_delivery());
-    waiting.map(|os_thread| os_thread.thread_id.load(Relaxed))
+/// Threads that were let go on, and are to be interrupted: those to which a worker has been passed, so that they take it;
+/// and if what they were let go for is `over`, all, so that they stop and wait for one. Else as many would run at once as
+/// were preempted.
+pub(crate) fn free_running(core: &CoreBase, over: bool) -> impl Iterator<Item = i32> {
+    let chosen = move |os_thread: &&OsThread| {
+        os_thread.free_running.load(Relaxed) && (over || os_thread.has_delivery())
+    };
+    core.pool.each().filter(chosen).map(|os_thread| os_thread.thread_id.load(Relaxed))
 }
 
 /// Queues a thread that was taken off, on arrival of its worker elsewhere: behind everything that is local, since it has

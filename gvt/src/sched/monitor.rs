@@ -9,7 +9,8 @@
 //!   `wake_wait`, and the thread has had `min_run`): if its OS thread sleeps in the kernel, the
 //!   worker is taken away (`held::take_from_blocked`); else the OS thread is interrupted, with a spare at the ready
 //!   (`held::on_interrupt`);
-//!   Asleep inside the runtime, it waits for a lock that a preempted thread may hold: those are let go on (`held::rescue`);
+//!   Asleep inside the runtime for several looks, it waits for a lock that a preempted thread may hold: those are let go
+//!   on (`held::rescue`), and stopped again when it is over;
 //! - **M3** a deadline has passed and nobody has fired it: a sleeping worker is woken for it, or, if all are busy, every worker
 //!   is asked for its rounds;
 //! - **M4** threads are queued and another worker sleeps, and either a worker is stuck or that has been so for [`SPREAD_LOOKS`]
@@ -105,6 +106,8 @@ struct Seen {
     since_ns: u64,
     /// When the thread was asked to yield; 0: it was not.
     asked_ns: u64,
+    /// Looks in a row that found its OS thread asleep inside the runtime.
+    stuck_looks: u32,
 }
 
 struct Monitor<'a, P: Parts> {
@@ -181,7 +184,8 @@ impl<P: Parts> Monitor<'_, P> {
             base.worker(index).coarse_ns.store(clock, Relaxed);
             stuck |= self.look_at(index, now, overdue_since, queued);
         }
-        for thread in held::free_running_with_worker(base) {
+        let over = !self.seen.iter().any(|seen| seen.stuck_looks >= RESCUE_LOOKS);
+        for thread in held::free_running(base, over) {
             core.preempt.interrupt(OsThreadId(thread));
         }
         if overdue_since.is_some() {
@@ -218,7 +222,7 @@ impl<P: Parts> Monitor<'_, P> {
         let decisions = row.activity_counter.load(Relaxed) % ROUNDS;
         let seen = &mut self.seen[index];
         if decisions != seen.decisions || seen.since_ns == 0 {
-            *seen = Seen { decisions, since_ns: now, asked_ns: 0 };
+            *seen = Seen { decisions, since_ns: now, asked_ns: 0, stuck_looks: 0 };
             row.start_time_ns.store(now, Relaxed);
             return false;
         }
@@ -246,9 +250,19 @@ impl<P: Parts> Monitor<'_, P> {
             let counters = &self.core.base.counters;
             counters.longest_overrun_ns.fetch_max(now.saturating_sub(slice_over), Relaxed);
             Counters::add(&counters.grace_expired);
-            self.force(worker);
+            self.force(index, worker);
         }
         true
+    }
+
+    /// Worker `index`'s OS thread is asleep inside the runtime. If that lasts, preempted threads are let go on: one, then
+    /// twice as many at each look.
+    fn stuck_in_runtime(&mut self, index: usize) {
+        let seen = &mut self.seen[index];
+        seen.stuck_looks += 1;
+        if let Some(round) = seen.stuck_looks.checked_sub(RESCUE_LOOKS) {
+            held::rescue(&self.core.base, 1 << round.min(16));
+        }
     }
 
     /// M1.
@@ -262,7 +276,7 @@ impl<P: Parts> Monitor<'_, P> {
     }
 
     /// M2.
-    fn force(&mut self, worker: &WorkerBase) {
+    fn force(&mut self, index: usize, worker: &WorkerBase) {
         let core = self.core;
         // SAFETY: an OS thread's place outlives it.
         let Some(carrier) = (unsafe { worker.carrier().as_ref() }) else {
@@ -276,13 +290,16 @@ impl<P: Parts> Monitor<'_, P> {
             if carrier.depth() == 0 {
                 held::take_from_blocked(core, worker, carrier);
             } else {
-                held::rescue(&core.base);
+                self.stuck_in_runtime(index);
             }
         } else if carrier.depth() == 0 && offer_spare(core, worker) {
             core.preempt.interrupt(OsThreadId(thread));
         }
     }
 }
+
+/// Looks that find an OS thread asleep inside the runtime before preempted threads are let go on: most such sleeps are short.
+const RESCUE_LOOKS: u32 = 4;
 
 /// Puts a spare OS thread where the handler finds it; whether one is there.
 fn offer_spare<P: Parts>(core: &Core<P>, worker: &WorkerBase) -> bool {

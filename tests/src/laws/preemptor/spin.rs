@@ -34,9 +34,12 @@ const X87_CONTROL: u16 = 0x0F7F;
 
 /// How wide the processor's vectors are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Width {
+pub enum Width {
+    /// 16 registers of 16 bytes.
     Sse,
+    /// 16 of 32.
     Avx,
+    /// 32 of 64, and masks.
     Avx512,
 }
 
@@ -168,7 +171,7 @@ spinner!(
 
 impl Width {
     /// This processor's.
-    pub(super) fn here() -> Self {
+    pub fn here() -> Self {
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
             Width::Avx512
         } else if is_x86_feature_detected!("avx") {
@@ -187,7 +190,7 @@ impl Width {
     }
 
     /// Holds known values in every register until `*stop` is not 0; what was another then.
-    pub(super) fn spin(self, stop: &AtomicU32) -> Vec<String> {
+    pub fn spin(self, stop: &AtomicU32) -> Vec<String> {
         let mut vectors = [[0u8; 64]; 32];
         for (register, bytes) in vectors.iter_mut().enumerate() {
             for (index, byte) in bytes.iter_mut().enumerate() {
