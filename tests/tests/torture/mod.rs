@@ -56,7 +56,7 @@ struct World {
     std_mutex: Mutex<(u64, u64)>,
     parking_lot: parking_lot::Mutex<(u64, u64)>,
     green: SchedMutex<(u64, u64)>,
-    /// Ends the spins of the register checkers, every few ms.
+    /// Ends the spins of the register checkers, every 10 ms.
     release: AtomicU32,
     turns: [AtomicU64; DEEDS.len()],
     dropped: AtomicU64,
@@ -247,10 +247,6 @@ fn sort(_: &Arc<World>, turn: u64) {
 fn registers(world: &Arc<World>, _: u64) {
     let changed = Width::here().spin(&world.release);
     assert!(changed.is_empty(), "a register was changed: {changed:?}");
-    // Until it spins again.
-    while world.release.load(Relaxed) != 0 && !world.stop.load(Relaxed) {
-        gvt::yield_now();
-    }
 }
 
 fn spawn_and_join(_: &Arc<World>, turn: u64) {
@@ -320,7 +316,10 @@ fn child(workers: usize, span: Duration) {
         std::thread::spawn(move || {
             while Instant::now() < world.end {
                 std::thread::sleep(Duration::from_millis(10));
-                world.release.fetch_xor(1, SeqCst);
+                // Whoever does not run just then spins on.
+                world.release.store(1, SeqCst);
+                std::thread::sleep(Duration::from_micros(100));
+                world.release.store(0, SeqCst);
             }
             world.stop.store(true, SeqCst);
             world.release.store(1, SeqCst);
