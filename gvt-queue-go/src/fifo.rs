@@ -72,6 +72,16 @@ impl Fifo {
         Some(unsafe { Runnable::from_raw(entry) })
     }
 
+    /// Takes the newest entry, if that is `entry`.
+    pub(crate) fn take_newest(&mut self, entry: NonNull<Metadata>) -> Option<Runnable> {
+        if self.is_empty() || self.places[self.place(self.tail.wrapping_sub(1))] != entry {
+            return None;
+        }
+        self.tail = self.tail.wrapping_sub(1);
+        // SAFETY: as in `pop`.
+        Some(unsafe { Runnable::from_raw(entry) })
+    }
+
     /// The pointer `distance` places behind the first.
     pub(crate) fn peek(&self, distance: usize) -> Option<NonNull<Metadata>> {
         (distance < self.len()).then(|| self.places[self.place(self.head.wrapping_add(distance))])

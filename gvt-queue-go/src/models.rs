@@ -93,6 +93,32 @@ fn ring_pop_against_steal() {
     });
 }
 
+/// The owner takes the newest entry back, and reuses its slot, while a thief takes half.
+#[test]
+fn ring_newest_against_steal() {
+    holds_but_not_with(&[Mutant::NewestWithoutCas], || {
+        let (mut owner, stealer) = ring::ring::<2>();
+        for index in 0..2 {
+            owner.push(token(index), Publish::Plainly).expect("room for two");
+        }
+        let thief = thread::spawn(move || {
+            let mut mine = ring::ring::<2>().0;
+            let mut caught = catch(&stealer, &mut mine);
+            caught.extend(catch(&stealer, &mut mine));
+            caught
+        });
+        let mut seen: Vec<usize> = owner.take_newest().into_iter().map(whose).collect();
+        match owner.push(token(2), Publish::Plainly) {
+            Ok(()) => {}
+            Err(task) => seen.push(whose(task)),
+        }
+        seen.extend(owner.take_newest().map(whose));
+        seen.extend(thief.join().expect("the thief's run"));
+        seen.extend(std::iter::from_fn(|| owner.pop()).map(whose));
+        each_once(seen, 3);
+    });
+}
+
 /// The owner writes into slots that a thief is reading.
 #[test]
 fn ring_reuse_against_steal() {

@@ -229,6 +229,18 @@ impl ReadyQueue for GoQueues {
         }
     }
 
+    fn expedite(&self, local: &mut GoLocal, thread: NonNull<Metadata>) {
+        let end = match &mut local.0 {
+            End::Apart(Some(end)) => &mut **end,
+            end => end,
+        };
+        match end {
+            End::Solo(solo) => solo.expedite(thread),
+            End::Member(member) => member.expedite(thread, &self.global),
+            End::Apart(_) => {}
+        }
+    }
+
     fn len_hint(&self) -> usize {
         self.global.len_hint()
             + self.low.as_ref().map_or(0, Global::len_hint)

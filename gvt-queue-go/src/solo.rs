@@ -2,7 +2,7 @@
 //!
 //! First in, first out, without a bound on its length; the next-up place as in `team`. The ring has room
 //! for 256 threads from the start; it doubles when more are queued, and gives memory back when it runs
-//! empty. A thread is passed over by at most `STREAK` pops for each one before it, and in the global
+//! empty. A thread is passed over by at most [`FAMILY_STREAK`] pops for each one before it, and in the global
 //! list by `TURN` pops for each batch before it.
 //!
 //! **Q6 here.** What lies here only this worker can run, and it is awake, so no push need be ordered
@@ -17,7 +17,7 @@ use gvt_traits::{Metadata, PushKind, Runnable};
 use crate::fifo::Fifo;
 use crate::global::{Global, KEPT};
 use crate::sync::{Arc, AtomicUsize, Padded, left_behind};
-use crate::{STREAK, TURN};
+use crate::{FAMILY_STREAK, TURN, goes_next_up};
 
 /// Threads taken from the global list at once.
 const BATCH: usize = 256;
@@ -42,7 +42,7 @@ impl Solo {
 
     #[inline]
     pub(crate) fn push(&mut self, task: Runnable, kind: PushKind) {
-        if matches!(kind, PushKind::Wake | PushKind::Spawn) && self.streak < STREAK {
+        if goes_next_up(kind, self.streak) {
             if let Some(displaced) = self.next_up.replace(task) {
                 self.ring.push(displaced);
             }
@@ -76,6 +76,16 @@ impl Solo {
         let task = self.ring.pop();
         self.tell_len();
         task
+    }
+
+    /// Moves the newest thread of the ring to the next-up place, if that is `thread`.
+    pub(crate) fn expedite(&mut self, thread: NonNull<Metadata>) {
+        if self.streak < FAMILY_STREAK
+            && let Some(task) = self.ring.take_newest(thread)
+            && let Some(displaced) = self.next_up.replace(task)
+        {
+            self.ring.push(displaced);
+        }
     }
 
     /// Moves a batch from the global list behind what is here, then pops. Nobody else asks for these

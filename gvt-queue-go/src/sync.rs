@@ -42,6 +42,8 @@ pub(crate) enum Mutant {
     PopWithoutCas,
     /// The owner overwrites a slot before it knows that the thief has read it.
     RoomUnchecked,
+    /// The owner takes its newest entry without telling thieves.
+    NewestWithoutCas,
     /// The owner takes the next-up thread by load and store.
     TakeWithoutSwap,
     /// A thief takes the next-up thread by load and store.

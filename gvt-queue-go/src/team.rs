@@ -2,7 +2,7 @@
 //! order it pops.
 //!
 //! ```text
-//!            Wake, Spawn                    Yield, Timer             inject
+//!        Wake, Spawn, Joined                Yield, Timer             inject
 //!                 │                              │                      │
 //!                 ▼          displaced           ▼        older half    ▼
 //!            ┌─────────┐  ───────────────►  ┌─────────┐ ────────────► ┌────────┐
@@ -20,13 +20,13 @@
 //!
 //! **Hazard: starvation (Q4).** Four ways in which a thread could wait for ever, and what bounds each:
 //!
-//! 1. *Two threads wake each other.* After [`STREAK`] pops in a row from the next-up place, woken and
-//!    spawned threads go to the ring until it has been served. So of [`STREAK`] + 1 pops at least one
-//!    is not from next-up, roughly; call the others turns.
+//! 1. *Two threads wake each other.* After [`STREAK`](crate::STREAK) pops in a row from the next-up place woken threads go
+//!    to the ring until it has been served, and after [`FAMILY_STREAK`] (F) so do all others. So of F + 1 pops
+//!    at least one is not from next-up, roughly; call those turns.
 //! 2. *The local ends are never empty, the global list waits.* When [`TURN`] pops have gone by without
 //!    the inbox, a batch of up to [`BATCH`] comes from the global list into the inbox, which is served
-//!    before the ring. Only when the inbox is empty does the count start again, so that the ring gets at
-//!    least `TURN / (STREAK + 1)` turns between two batches.
+//!    before the ring. Only when the inbox is empty does the count start again, so that the ring gets
+//!    turns between two batches; if next-up left it none, it has its turn before the next batch comes.
 //! 3. *The ring overflows again and again.* What overflows is the older half; if it could come back to a
 //!    ring and overflow again, a thread might go round for ever. It cannot: from the global list and
 //!    from other workers threads come into an inbox, and an inbox never overflows. A thread in an inbox
@@ -54,7 +54,7 @@ use crate::next_up;
 use crate::ring::{self, Publish, Stolen};
 use crate::sync::{Arc, AtomicUsize, Padded};
 use crate::transit::{self, Moves};
-use crate::{STREAK, TURN};
+use crate::{FAMILY_STREAK, TURN, goes_next_up};
 
 /// Threads in a ring.
 const RING: usize = if cfg!(loom) { 4 } else { 256 };
@@ -99,6 +99,8 @@ pub(crate) struct Member {
     turn: u32,
     /// Whether the inbox was filled and not yet found empty.
     inbox_filled: bool,
+    /// The ring's turns when this worker's last turn of another kind was: `ring::Owner::turns`.
+    ring_turns: usize,
     /// Pops since the last patrol, roughly: counted in turns and batches.
     since_patrol: usize,
     me: usize,
@@ -127,6 +129,7 @@ pub(crate) fn member(me: usize, workers: usize) -> (Member, Peer) {
         streak: 0,
         turn: TURN,
         inbox_filled: false,
+        ring_turns: 0,
         since_patrol: 0,
         me,
         visited: me,
@@ -144,7 +147,7 @@ impl Member {
         if kind == PushKind::Yield {
             // The number of queued threads does not grow, so nobody looks for sleepers (Q6).
             self.append(task, Publish::Plainly, global);
-        } else if matches!(kind, PushKind::Wake | PushKind::Spawn) && self.streak < STREAK {
+        } else if goes_next_up(kind, self.streak) {
             if self.next_up.is_occupied() {
                 self.displace(task, global);
             } else {
@@ -166,6 +169,20 @@ impl Member {
             }
         }
         self.moves.end();
+    }
+
+    /// Moves the newest thread of the ring to the next-up place, if that is `thread`.
+    pub(crate) fn expedite(&mut self, thread: NonNull<Metadata>, global: &Global) {
+        if self.streak < FAMILY_STREAK && self.ring.newest() == Some(thread) {
+            self.moves.begin();
+            if let Some(task) = self.ring.take_newest()
+                && let Some(displaced) = self.next_up.put(task)
+                && let Err(displaced) = self.ring.push(displaced, Publish::Plainly)
+            {
+                self.overflow(displaced, Publish::Plainly, global);
+            }
+            self.moves.end();
+        }
     }
 
     #[inline]
@@ -232,7 +249,12 @@ impl Member {
             return None;
         }
         self.since_patrol += TURN as usize;
-        let task = self.patrol(peers).or_else(|| self.fetch(peers.len(), BATCH, global))?;
+        let ring_waits = self.ring.turns() == self.ring_turns && !self.ring.is_empty();
+        let task = match ring_waits && !global.is_empty() {
+            true => self.ring.pop(),
+            false => self.patrol(peers).or_else(|| self.fetch(peers.len(), BATCH, global)),
+        }?;
+        self.ring_turns = self.ring.turns();
         self.streak = 0;
         Some(task)
     }

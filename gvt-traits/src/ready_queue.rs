@@ -13,6 +13,8 @@ pub enum PushKind {
     /// Woken by the thread that runs on this worker; it likely finds its data in this worker's
     /// caches.
     Wake,
+    /// The thread that it waited for has ended, on this worker.
+    Joined,
     /// It ran here and stepped back: it goes behind what is queued already.
     Yield,
     /// Its timer expired.
@@ -64,7 +66,7 @@ pub enum PushFence {
 ///   another, and `has_work` tells it of Low threads only. A queue that cannot do that refuses such a
 ///   plan in [`Factory::build`](crate::Factory::build).
 /// - **Q6 fence**: [`PUSH_FENCE`](Self::PUSH_FENCE) is true.
-/// - **Q7 hints are hints**: `upcoming` has no effect.
+/// - **Q7 hints are hints**: `upcoming` has no effect, and `expedite` none but on the order.
 ///
 /// Also B1–B5 of the crate. Tested: Q1–Q5, Q7 (`ready_queue` suite). Argued by hand: Q6, and
 /// modelled in loom where it is [`PushFence::ByQueue`].
@@ -160,6 +162,14 @@ pub trait ReadyQueue: Send + Sync + 'static {
     fn upcoming(&self, _local: &Self::Local, _distance: usize) -> Option<NonNull<Metadata>> {
         None
     }
+
+    /// The thread that runs on `local`'s worker is about to wait for `thread` to end. If that one lies
+    /// near at hand, let the worker's next `pop` return it: a tree of threads is then walked depth first, with as
+    /// many stacks as it is deep rather than as it is wide. `thread` may be anywhere, also on no queue (Q7), and
+    /// is overtaken by no more than Q4 allows.
+    ///
+    /// Context: as `push`.
+    fn expedite(&self, _local: &mut Self::Local, _thread: NonNull<Metadata>) {}
 
     /// How many threads are queued, roughly: for people, and for the runtime's monitor, which takes a thread
     /// that has used up its slice off by force only if somebody waits. A queue that always answers 0

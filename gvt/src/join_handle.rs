@@ -112,7 +112,7 @@ impl<T> JoinHandle<T> {
             return;
         }
         match park::current() {
-            Some(me) if ptr::eq(me.core(), self.record().core()) => wait_green(word, me),
+            Some(me) if ptr::eq(me.core(), self.record().core()) => wait_green(self.record(), me),
             Some(me) => wait_foreign(word, me),
             None => wait_os(word),
         }
@@ -231,7 +231,7 @@ impl<T> fmt::Debug for JoinFuture<T> {
     }
 }
 
-fn wait_green(word: &AtomicU64, me: &Record) {
+fn wait_green(awaited: &Record, me: &Record) {
     /// Takes the registration back if the wait is unwound.
     struct Registered<'a>(&'a AtomicU64, Waiter);
     impl Drop for Registered<'_> {
@@ -239,6 +239,7 @@ fn wait_green(word: &AtomicU64, me: &Record) {
             join::unregister(self.0, self.1);
         }
     }
+    let word = &awaited.meta.join_waiters;
     while !join::has_ended(word) {
         let wait = Wait::new(me, WaitReason::Join);
         let waiter = Waiter::green(me);
@@ -246,7 +247,7 @@ fn wait_green(word: &AtomicU64, me: &Record) {
             return;
         }
         let _registered = Registered(word, waiter);
-        wait.park();
+        wait.park_for(awaited);
     }
 }
 

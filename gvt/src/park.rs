@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::*;
 
-use gvt_traits::{TimerEntry, TimerType, WaitReason, WakeTicket, WorkerId};
+use gvt_traits::{PushKind, TimerEntry, TimerType, WaitReason, WakeTicket, WorkerId};
 
 use crate::sched::core::{CoreBase, WorkerBase};
 use crate::sched::record::{Record, UNWIND};
@@ -54,7 +54,7 @@ impl WaitWaker {
     /// Context: any OS thread or green thread.
     pub(crate) fn wake(self) -> bool {
         // SAFETY: see the `Send` impl.
-        join::wake_wait(unsafe { &*self.record }, self.number)
+        join::wake_wait(unsafe { &*self.record }, self.number, PushKind::Wake)
     }
 
     /// [`wake`](Self::wake) by a caller that is inside the runtime, on a worker of the waiter's.
@@ -89,6 +89,21 @@ impl<'a> Wait<'a> {
     pub(crate) fn park(self) {
         let record = self.record;
         self.park_shielded();
+        unwind_if_asked(record);
+    }
+
+    /// [`park`](Self::park) until `awaited` ends, a thread of the same runtime.
+    pub(crate) fn park_for(self, awaited: &Record) {
+        let record = self.record;
+        let worker = local::enter();
+        // SAFETY: a green thread runs on a worker.
+        let worker = unsafe { &*worker };
+        if !wait::is_notified(&record.meta.wait) {
+            // SAFETY: this is the running thread, inside the runtime, with its wait armed.
+            unsafe { (worker.vtable.park_for)(worker, awaited) };
+        }
+        local::leave();
+        record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
         unwind_if_asked(record);
     }
 

@@ -44,6 +44,8 @@ pub(crate) struct Vtable {
     pub(crate) yield_now: unsafe fn(&WorkerBase),
     /// Leaves the stack until the running thread's wait is ended.
     pub(crate) park: unsafe fn(&WorkerBase),
+    /// [`park`](Self::park) until the given thread ends, which had better run next.
+    pub(crate) park_for: unsafe fn(&WorkerBase, &Record),
     /// Queues a thread, through the calling worker if it is of this runtime, and wakes a sleeper
     /// if that helps.
     pub(crate) push: unsafe fn(&CoreBase, Runnable, PushKind),

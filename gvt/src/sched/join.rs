@@ -110,6 +110,8 @@ mod waiters {
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
+    use gvt_traits::PushKind;
+
     use crate::sched::record::Record;
     use crate::sched::wait::{self, Woken};
 
@@ -192,7 +194,7 @@ mod waiters {
             // SAFETY: C1; it came from `Arc::into_raw`.
             let foreign = unsafe { Arc::from_raw(place as *const Foreign) };
             // SAFETY: its owner waits for `done`.
-            wake_wait(unsafe { &*foreign.record }, foreign.number);
+            wake_wait(unsafe { &*foreign.record }, foreign.number, PushKind::Wake);
             // ORDERING O2: Release pairs with the Acquire in `wait_until_done`: the last use of the runtime.
             foreign.done.store(true, Release);
         } else if waiter.0 & TAG == TASK {
@@ -209,11 +211,11 @@ mod waiters {
 
     /// Ends whatever wait `record` is in.
     fn wake_present_wait(record: &Record) {
-        wake_wait(record, wait::number(&record.meta.wait));
+        wake_wait(record, wait::number(&record.meta.wait), PushKind::Joined);
     }
 
     /// Ends wait `number` of `record`; whether this call did.
-    pub(crate) fn wake_wait(record: &Record, number: u64) -> bool {
+    pub(crate) fn wake_wait(record: &Record, number: u64, kind: PushKind) -> bool {
         // From the moment the wait is ended until the thread is queued it is in nobody's hands, so
         // this must not be interrupted.
         let _section = crate::sched::local::Section::new();
@@ -223,7 +225,7 @@ mod waiters {
             Woken::Queue => {
                 // SAFETY: this call ended the wait of a parked thread: no token of it exists.
                 let task = unsafe { record.runnable() };
-                record.core().push(task, gvt_traits::PushKind::Wake);
+                record.core().push(task, kind);
                 true
             }
         }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use gvt_traits::WorkerError;
+use gvt_traits::{PushKind, WorkerError};
 
 use super::core::{Core, CoreBase, Parts};
 use super::os_thread::{OsThread, Received};
@@ -179,7 +179,7 @@ fn unwind_waiters(core: &CoreBase, patience: bool) {
             continue;
         }
         record.meta.flags.fetch_or(UNWIND, Relaxed);
-        join::wake_wait(record, number);
+        join::wake_wait(record, number, PushKind::Wake);
     }
 }
 

@@ -24,7 +24,7 @@
 //! **Limits.** A panic in a backend aborts (B3): at these points the leaving thread cannot be put
 //! back.
 
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{
@@ -50,6 +50,7 @@ impl<P: Parts> Core<P> {
     pub(crate) const VTABLE: Vtable = Vtable {
         yield_now: yield_now::<P>,
         park: park::<P>,
+        park_for: park_for::<P>,
         push: push::<P>,
         push_spawned: push_spawned::<P>,
         push_woken: push_woken::<P>,
@@ -118,7 +119,7 @@ pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record>
 }
 
 #[inline]
-fn prefetch_record(record: ptr::NonNull<Record>) {
+fn prefetch_record(record: NonNull<Record>) {
     use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     let place = record.as_ptr().cast::<i8>();
     // SAFETY: a prefetch never faults.
@@ -236,7 +237,7 @@ pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kin
         // The first thread woken since the last decision is likely run here next, when the present
         // one waits; waking another worker for it would tear a pair apart. Should the
         // present one run on instead, the monitor offers it.
-        PushKind::Wake | PushKind::Timer => {
+        PushKind::Wake | PushKind::Joined | PushKind::Timer => {
             let wakes = base.wakes.get();
             base.wakes.set(wakes + 1);
             // Nor is it kept by a worker that may not run it.
@@ -482,6 +483,20 @@ unsafe fn park<P: Parts>(base: &WorkerBase) {
         unsafe { depart(worker, record, After::parked(record), target) };
     }
     std::mem::forget(no_unwind);
+}
+
+/// # Safety
+///
+/// C1 of [`park`].
+unsafe fn park_for<P: Parts>(base: &WorkerBase, awaited: &Record) {
+    let no_unwind = NoUnwind;
+    // SAFETY: C1.
+    let worker = unsafe { Worker::<P>::of(base) };
+    // SAFETY: C1.
+    worker.core().queue.expedite(unsafe { worker.queue() }, NonNull::from(&awaited.meta));
+    std::mem::forget(no_unwind);
+    // SAFETY: C1.
+    unsafe { park::<P>(base) };
 }
 
 /// # Safety

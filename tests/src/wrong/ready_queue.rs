@@ -71,6 +71,10 @@ pub enum Defect {
     UpcomingTakes,
     /// `upcoming` makes an address up (Q7).
     UpcomingInvents,
+    /// `expedite` loses whom it should bring forward (Q7).
+    ExpediteLoses,
+    /// `expedite` brings whoever it is asked for to the front, and his family always stays there (Q4).
+    ExpeditesUnbounded,
     /// All queues of one factory share their threads (F1).
     SharesBetweenBuilds,
     /// Plans with several workers are refused (F1).
@@ -203,7 +207,8 @@ impl<P: Promise> FaultyQueue<P> {
         P::ORDER != Order::Fair && self.defect != Defect::IgnoresLevels
     }
 
-    fn enter(&self, task: Runnable, from: Option<usize>, fresh: bool) {
+    fn enter(&self, task: Runnable, from: Option<usize>, kind: Option<PushKind>) {
+        let fresh = matches!(kind, Some(PushKind::Spawn | PushKind::Wake));
         let mut lists = self.lists();
         lists.pushes += 1;
         let number = lists.pushes;
@@ -221,7 +226,12 @@ impl<P: Promise> FaultyQueue<P> {
                 _ => {}
             }
         }
-        lists.levels[level].push_back(Entry { task, from, fresh, number });
+        let entry = Entry { task, from, fresh, number };
+        if self.defect == Defect::ExpeditesUnbounded && kind == Some(PushKind::Joined) {
+            lists.levels[level].push_front(entry);
+        } else {
+            lists.levels[level].push_back(entry);
+        }
     }
 
     fn preferences(&self) -> &'static [Preference] {
@@ -280,14 +290,14 @@ impl<P: Promise> ReadyQueue for FaultyQueue<P> {
     }
 
     fn inject(&self, task: Runnable) {
-        self.enter(task, None, false);
+        self.enter(task, None, None);
     }
 
     fn push(&self, &mut worker: &mut usize, task: Runnable, kind: PushKind) {
         if self.defect == Defect::InThreadLocal {
             return HERE.with_borrow_mut(|here| here.push_back(task.into_raw()));
         }
-        self.enter(task, Some(worker), matches!(kind, PushKind::Spawn | PushKind::Wake));
+        self.enter(task, Some(worker), Some(kind));
     }
 
     fn pop(&self, &mut worker: &mut usize) -> Option<Runnable> {
@@ -353,6 +363,22 @@ impl<P: Promise> ReadyQueue for FaultyQueue<P> {
             return lists.levels[level].remove(place).map(|entry| entry.task.into_raw());
         }
         Some(lists.levels[level][place].task.as_ptr())
+    }
+
+    fn expedite(&self, _: &mut usize, thread: NonNull<Metadata>) {
+        if !matches!(self.defect, Defect::ExpediteLoses | Defect::ExpeditesUnbounded) {
+            return;
+        }
+        let mut lists = self.lists();
+        for list in &mut lists.levels {
+            if let Some(place) = list.iter().position(|entry| entry.task.as_ptr() == thread) {
+                let entry = list.remove(place).expect("just seen");
+                if self.defect == Defect::ExpediteLoses {
+                    return forget(entry.task);
+                }
+                list.push_front(entry);
+            }
+        }
     }
 
     fn len_hint(&self) -> usize {

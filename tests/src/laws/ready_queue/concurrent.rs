@@ -105,7 +105,12 @@ fn storm<F: Factory<Output: ReadyQueue>>(factory: &F, plan: &Plan, count: usize)
             let out = out.clone();
             running.push(scope.spawn(move || {
                 let mut dice = Dice(worker as u64);
+                // Whom this worker has just pushed, which others may have taken since.
+                let mut pushed = None;
                 for _ in 0..CALLS {
+                    if let Some(record) = pushed.take_if(|_| dice.roll(3) == 0) {
+                        queue.expedite(local, record);
+                    }
                     let Some(task) = queue.pop(local) else {
                         if law.is_broken() {
                             break;
@@ -122,6 +127,7 @@ fn storm<F: Factory<Output: ReadyQueue>>(factory: &F, plan: &Plan, count: usize)
                         continue;
                     }
                     law.entering(&task);
+                    pushed = pushed.or(Some(task.as_ptr()));
                     queue.push(local, task, dice.kind());
                 }
             }));

@@ -62,14 +62,14 @@ fn must_pop<Q: ReadyQueue>(rig: &mut Rig<Q>, worker: usize) -> Result<usize, Vio
 pub fn q4_two_wakers<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
     guarded(|| {
         for workers in [1, 2, 4] {
-            for kind in [PushKind::Wake, PushKind::Spawn] {
+            for kind in [PushKind::Wake, PushKind::Spawn, PushKind::Joined] {
                 for place in ["here", "at another worker", "outside"] {
                     let mut rig = Rig::normal(factory, workers, 42)?;
                     for index in 0..40 {
                         match place {
-                            "here" => rig.push(0, index, KINDS[index % 4]),
+                            "here" => rig.push(0, index, KINDS[index % KINDS.len()]),
                             "outside" => rig.inject(index),
-                            _ => rig.push(workers - 1, index, KINDS[index % 4]),
+                            _ => rig.push(workers - 1, index, KINDS[index % KINDS.len()]),
                         }
                     }
                     rig.push(0, 40, kind);
@@ -157,6 +157,41 @@ pub fn q4_own_beside_flood<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdi
                         rig.inject(index);
                     }
                     waiting.popped(index, &format!("pushed with {kind:?}, beside a flood from outside"))?;
+                }
+                rig.finish()?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Q4: threads get on though another spawns two, waits for one and then for the other, over and over.
+pub fn q4_beside_a_family<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
+    const PARENT: usize = 20;
+    guarded(|| {
+        for workers in [1, 2] {
+            for place in ["here", "outside"] {
+                let mut rig = Rig::normal(factory, workers, PARENT + 3)?;
+                rig.push(0, PARENT, PushKind::Spawn);
+                for index in 0..PARENT {
+                    if place == "here" { rig.push(0, index, PushKind::Yield) } else { rig.inject(index) }
+                }
+                let mut waiting = Waiting::new(0..PARENT, workers);
+                let mut awaited = PARENT + 2;
+                while !waiting.is_over() {
+                    let index = must_pop(&mut rig, 0)?;
+                    if index == PARENT {
+                        if awaited == PARENT + 1 && rig.is_queued(PARENT + 2) {
+                            awaited = PARENT + 2;
+                        } else {
+                            (PARENT + 1..=PARENT + 2).for_each(|child| rig.push(0, child, PushKind::Spawn));
+                            awaited = PARENT + 1;
+                        }
+                        rig.expedite(0, awaited);
+                    } else if index == awaited {
+                        rig.push(0, PARENT, PushKind::Joined);
+                    }
+                    waiting.popped(index, &format!("pushed {place}, beside a family"))?;
                 }
                 rig.finish()?;
             }
@@ -304,7 +339,7 @@ pub fn q4_arrival_within_level<F: Factory<Output: ReadyQueue>>(factory: &F) -> V
                 for index in 0..1_200 {
                     rig.threads.set_priority(index, Priority::ALL[index * 7 % 4]);
                     match source {
-                        Some(worker) => rig.push(worker, index, KINDS[index * 5 % 4]),
+                        Some(worker) => rig.push(worker, index, KINDS[index * 7 % KINDS.len()]),
                         None => rig.inject(index),
                     }
                 }

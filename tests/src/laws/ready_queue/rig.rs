@@ -11,7 +11,8 @@ use crate::threads::{Threads, put_away};
 use crate::{Verdict, Violation};
 
 /// All that says why a thread became ready.
-pub(super) const KINDS: [PushKind; 4] = [PushKind::Spawn, PushKind::Wake, PushKind::Yield, PushKind::Timer];
+pub(super) const KINDS: [PushKind; 5] =
+    [PushKind::Spawn, PushKind::Wake, PushKind::Yield, PushKind::Timer, PushKind::Joined];
 
 /// A small generator, so that a law does the same each time.
 pub(super) struct Dice(pub(super) u64);
@@ -185,6 +186,11 @@ impl<Q: ReadyQueue> Rig<Q> {
 
     pub(super) fn upcoming(&self, worker: usize, distance: usize) -> Option<NonNull<Metadata>> {
         self.queue.upcoming(&self.locals[worker], distance)
+    }
+
+    pub(super) fn expedite(&mut self, worker: usize, index: usize) {
+        let record = self.threads.record(index);
+        self.queue.expedite(&mut self.locals[worker], record);
     }
 
     /// All that `worker` can get, in order.

@@ -82,6 +82,9 @@ pub fn q1_exactly_once<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
                 let pushing = if step / 2_000 % 2 == 0 { 7 } else { 3 };
                 let index = dice.roll(700);
                 let worker = dice.roll(workers);
+                if dice.roll(4) == 0 {
+                    rig.expedite(worker, dice.roll(700));
+                }
                 if dice.roll(10) >= pushing {
                     rig.pop(worker)?;
                 } else if !rig.is_queued(index) {
@@ -254,10 +257,10 @@ pub fn q5_low_threads_elsewhere<F: Factory<Output: ReadyQueue>>(factory: &F) -> 
     })
 }
 
-/// Q7: `upcoming` and `len_hint` change nothing, whatever they are asked and whenever; what `upcoming`
-/// returns is the record of a thread.
+/// Q7: `upcoming` and `len_hint` change nothing, and `expedite` nothing but the order, whatever they are asked
+/// and whenever; what `upcoming` returns is the record of a thread.
 pub fn q7_hints<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
-    let ask = |rig: &Rig<F::Output>| -> Verdict {
+    let ask = |rig: &mut Rig<F::Output>| -> Verdict {
         for worker in 0..rig.plan.workers {
             for distance in [0, 1, 2, 3, 7, 63, 64, 255, 256, 257, 1 << 20, usize::MAX] {
                 let hint = rig.upcoming(worker, distance);
@@ -268,28 +271,31 @@ pub fn q7_hints<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
             }
         }
         let _ = rig.queue.len_hint();
+        for worker in 0..rig.plan.workers {
+            (0..300).step_by(7).for_each(|index| rig.expedite(worker, index));
+        }
         Ok(())
     };
     guarded(|| {
         for (workers, low) in [(1, 0), (3, 0), (3, 1)] {
             for source in sources(workers) {
                 let Some(mut rig) = Rig::new(factory, workers, low, 300)? else { continue };
-                ask(&rig)?;
+                ask(&mut rig)?;
                 for index in 0..300 {
                     push(&mut rig, source, index);
                     if index % 50 == 0 {
-                        ask(&rig)?;
+                        ask(&mut rig)?;
                     }
                 }
                 for step in 0..300 {
                     if step % 50 == 0 {
-                        ask(&rig)?;
+                        ask(&mut rig)?;
                     }
                     // What goes missing here, the hints took.
                     let popped = rig.pop(0).map_err(|violation| Violation::new("Q7", violation.what))?;
                     demand(popped.is_some(), "Q7", || "a hint took a thread away".into())?;
                 }
-                ask(&rig)?;
+                ask(&mut rig)?;
                 rig.finish()?;
             }
         }
