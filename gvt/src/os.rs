@@ -156,3 +156,13 @@ pub(crate) fn is_asleep_in_kernel(thread_id: i32) -> bool {
     let state = line.iter().rposition(|&byte| byte == b')').and_then(|end| line.get(end + 2));
     matches!(state, Some(b'S' | b'D'))
 }
+
+/// The signals that the calling OS thread blocks, as the kernel's first word.
+pub(crate) fn signal_mask() -> u64 {
+    let mut mask = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: a valid place; changes nothing. The first word is the kernel's set.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), mask.as_mut_ptr());
+        mask.as_ptr().cast::<u64>().read()
+    }
+}

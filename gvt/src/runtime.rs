@@ -156,7 +156,7 @@ where
                 worker_count: workers,
                 wake_descriptor: EventFd::new()
                     .map_err(|errno| WorkerError::Descriptor { what: "waking a worker", errno })?,
-                pool: Pool::new(workers + SPARE_OS_THREADS),
+                pool: Pool::new(config.max_os_threads.unwrap_or(workers + SPARE_OS_THREADS)),
                 keeps_spare: false,
                 monitor: MonitorState::new(),
                 counters: Default::default(),
@@ -167,6 +167,7 @@ where
                 timer_watch_ns: AtomicU64::new(u64::MAX),
                 poller: AtomicU32::new(0),
                 debug: config.debug_logging,
+                migrates: config.migrate_always,
             },
             queue: queue.build(&plan)?,
             timer: timer.build(&plan)?,
@@ -295,6 +296,7 @@ where
         RuntimeCounters {
             asked_to_yield: read(&base.counters.asked),
             forced_preemptions: read(&base.counters.forced_preemptions),
+            fast_preemptions: read(&base.counters.fast_preemptions),
             grace_expiries: read(&base.counters.grace_expired),
             workers_taken_from_blocked: read(&base.counters.workers_taken),
             blocking_calls: read(&base.counters.blocking_calls),
@@ -453,8 +455,10 @@ where
 pub struct RuntimeCounters {
     /// Threads asked to yield at their next safepoint.
     pub asked_to_yield: u64,
-    /// Threads taken off by the preemption signal.
+    /// Threads taken off by the preemption signal, with their whole OS thread.
     pub forced_preemptions: u64,
+    /// Threads taken off by the preemption signal, by a stack switch ([`Builder::reentrant`](crate::Builder::reentrant)).
+    pub fast_preemptions: u64,
     /// Looks that found a thread still running after its grace.
     pub grace_expiries: u64,
     /// Workers taken from OS threads that were blocked in the kernel.
@@ -477,10 +481,11 @@ impl fmt::Display for RuntimeCounters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "asked {}, preempted {}, grace over {}, taken from blocked {}, blocking {}, rescues {}, spares \
+            "asked {}, preempted {} and {} by a switch, grace over {}, taken from blocked {}, blocking {}, rescues {}, spares \
              exhausted {}, longest overrun {:?}, OS threads {} ({} spare)",
             self.asked_to_yield,
             self.forced_preemptions,
+            self.fast_preemptions,
             self.grace_expiries,
             self.workers_taken_from_blocked,
             self.blocking_calls,
@@ -572,7 +577,7 @@ impl Handle {
         F: FnOnce(&CancellationToken) -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.spawn_with(Some(builder.into_options()?), f)
+        self.spawn_with(Some(builder.into_options()?), thread::staying(f))
     }
 
     fn spawn_with<F, T>(&self, options: Option<thread::Options>, f: F) -> Result<JoinHandle<T>, SchedError>

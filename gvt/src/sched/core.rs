@@ -63,6 +63,8 @@ pub(crate) struct Vtable {
     /// Gives the worker of this OS thread to another and keeps the OS thread; the running thread
     /// is bound to it until `resume_held`.
     pub(crate) release_worker: unsafe fn(&WorkerBase) -> bool,
+    /// Has interrupted code call into the scheduler; see `resident`.
+    pub(crate) divert: unsafe fn(&WorkerBase, *mut std::ffi::c_void) -> bool,
     /// Frees the core.
     pub(crate) destroy: unsafe fn(*const CoreBase),
 }
@@ -91,6 +93,8 @@ pub(crate) struct CoreBase {
     /// The worker that waits in a backend's descriptor, plus one.
     pub(crate) poller: AtomicU32,
     pub(crate) debug: bool,
+    /// Whether threads change OS threads at each turn, for tests.
+    pub(crate) migrates: bool,
 }
 
 // SAFETY: `workers` is written before the core is shared, and only read afterwards; the rest is

@@ -32,6 +32,8 @@
 //! queued; a worker that is passed to one waits in its inbox until that thread enters the runtime, or is interrupted to take it. When
 //! the lock has been released those that still run so are interrupted, and wait for a worker as before.
 //!
+//! A thread whose author says that it is reentrant is taken off without all this: see `resident`.
+//!
 //! **Limits.** OS threads are bounded (`max_os_threads`). At the bound a panicking thread that waits keeps its worker until an
 //! OS thread is spare or a held thread is ready, which brings its own; meanwhile the worker fires timers; `blocking` blocks
 //! its worker, and threads are asked but not forced.
@@ -41,13 +43,14 @@ use std::ptr;
 use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 
-use gvt_traits::{GvtState, Interrupted, PushKind, WaitReason};
+use gvt_traits::{GvtState, Interrupted, WaitReason};
 
 use super::core::{After, Core, CoreBase, Parts, Worker, WorkerBase};
 use super::local;
 use super::os_thread::{OsThread, Received};
-use super::record::Record;
-use super::schedule::{fire_timers, install, pick, push_here, wake_one};
+use super::record::{FAST, Record};
+use super::resident;
+use super::schedule::{fire_timers, install, pick};
 use super::wait::{self, Committed};
 use super::{counters::Counters, lifecycle};
 
@@ -127,19 +130,14 @@ unsafe fn release_worker_at_any_cost<P: Parts>(worker: &Worker<P>, record: &Reco
         if let Some(next) = unsafe { pick(worker) } {
             // SAFETY: records outlive their tokens.
             let next = unsafe { &*next };
-            // ORDERING O1: Acquire pairs with the Release in `keep`.
-            let keeper = next.meta.suspended.load(Acquire) as *const OsThread;
             // SAFETY: a held thread's keeper is alive.
-            if let Some(keeper) = unsafe { keeper.as_ref() } {
+            if let Some(keeper) = unsafe { next.keeper().as_ref() } {
                 // SAFETY: C1; its thread was just picked.
                 unsafe { give(worker, keeper) };
                 return true;
             }
-            // SAFETY: just picked.
-            let task = unsafe { next.runnable() };
-            // SAFETY: C1.
-            unsafe { push_here(worker, task, PushKind::Yield) };
-            wake_one(&core.base, core.base.idle.class_of(worker.base.index));
+            // SAFETY: C1; just picked.
+            unsafe { resident::put_back(worker, next) };
         }
         std::thread::sleep(RETRY);
     }
@@ -161,9 +159,9 @@ unsafe fn resume(os_thread: &OsThread, record: &Record) {
     os_thread.queued.store(false, Relaxed);
     os_thread.free_running.store(false, Relaxed);
     os_thread.set_keeper_of(ptr::null());
-    // Relaxed: the thread is its own now.
-    record.meta.suspended.store(ptr::null_mut(), Relaxed);
+    record.set_at_large(os_thread);
     base.set_carrier(Some(os_thread));
+    resident::remind(base, os_thread);
     install(base, record);
     os_thread.set_worker(base);
 }
@@ -288,7 +286,7 @@ pub(crate) fn take_from_blocked<P: Parts>(core: &Core<P>, base: &WorkerBase, os_
 /// # Safety
 ///
 /// Called by a preemptor's signal handler, which keeps `errno`. Async-signal-safe: atomics and futex calls.
-pub(crate) unsafe extern "C" fn on_interrupt(_context: *mut c_void) -> Interrupted {
+pub(crate) unsafe extern "C" fn on_interrupt(context: *mut c_void) -> Interrupted {
     // SAFETY: its own entry stays for as long as an OS thread runs.
     let Some(os_thread) = (unsafe { local::os_thread().as_ref() }) else {
         return Interrupted::NotOurs;
@@ -301,6 +299,10 @@ pub(crate) unsafe extern "C" fn on_interrupt(_context: *mut c_void) -> Interrupt
     os_thread.wait_for_decision();
     // SAFETY: a carried worker is alive.
     match unsafe { os_thread.worker().as_ref() } {
+        // SAFETY: outside the runtime until just now, with this worker and this context.
+        Some(worker) if worker.current().has_flag(FAST) && unsafe { resident::divert(os_thread, worker, context) } => {
+            return Interrupted::Taken;
+        }
         Some(worker) => preempt(os_thread, worker),
         // It computes without a worker (`rescue`): it takes the one in its inbox, or waits for one.
         None => stop_free_running(os_thread),

@@ -9,12 +9,15 @@
 //! | `wait`, `join` | one wait and its wake-up; a thread's end and its joiner |
 //! | `idle`, `parker`, `sleep` | who sleeps; where; when |
 //! | `held` | threads that keep their OS thread: preempted, blocked, unwinding |
+//! | `claim` | taking the worker of an OS thread that is outside the runtime |
+//! | `resident` | threads that share an OS thread and cannot go on elsewhere: pinned, taken off by a stack switch |
 //! | `monitor`, `counters` | looking after busy workers; what was done |
 //! | `lifecycle` | beginning and end of a runtime |
 //!
-//! `wait`, `join`, `idle` and `parker` are protocols on words of their own and compile with loom's
+//! `wait`, `join`, `idle`, `claim` and `parker` are protocols on words of their own and compile with loom's
 //! atomics too; under `--cfg loom` nothing else of the crate does.
 
+pub(crate) mod claim;
 pub(crate) mod idle;
 pub(crate) mod join;
 pub(crate) mod parker;
@@ -39,6 +42,8 @@ pub(crate) mod os_thread;
 pub(crate) mod pool;
 #[cfg(not(loom))]
 pub(crate) mod record;
+#[cfg(not(loom))]
+pub(crate) mod resident;
 #[cfg(not(loom))]
 pub(crate) mod root;
 #[cfg(not(loom))]

@@ -42,6 +42,7 @@ use super::counters::Counters;
 use super::held;
 use super::idle::Class;
 use super::os_thread::OsThread;
+use super::record::FAST;
 use super::schedule::ROUNDS;
 use crate::os::{futex_wait_until, futex_wake, is_asleep_in_kernel, monotonic_ns};
 
@@ -246,7 +247,7 @@ impl<P: Parts> Monitor<'_, P> {
         }
         if now < force_at {
             self.look_again(force_at);
-        } else if overdue_since.is_some() || queued {
+        } else if overdue_since.is_some() || queued || is_awaited(worker) {
             let counters = &self.core.base.counters;
             counters.longest_overrun_ns.fetch_max(now.saturating_sub(slice_over), Relaxed);
             Counters::add(&counters.grace_expired);
@@ -263,6 +264,12 @@ impl<P: Parts> Monitor<'_, P> {
         if let Some(round) = seen.stuck_looks.checked_sub(RESCUE_LOOKS) {
             held::rescue(&self.core.base, 1 << round.min(16));
         }
+    }
+
+    /// Whether the running thread needs no spare to be taken off.
+    fn runs_reentrant(&self, worker: &WorkerBase) -> bool {
+        let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
+        current.is_some() && self.core.base.table.get(current).has_flag(FAST)
     }
 
     /// M1.
@@ -292,10 +299,16 @@ impl<P: Parts> Monitor<'_, P> {
             } else {
                 self.stuck_in_runtime(index);
             }
-        } else if carrier.depth() == 0 && offer_spare(core, worker) {
+        } else if carrier.depth() == 0 && (offer_spare(core, worker) || self.runs_reentrant(worker)) {
             core.preempt.interrupt(OsThreadId(thread));
         }
     }
+}
+
+/// Whether a resident waits for the OS thread that carries `worker`.
+fn is_awaited(worker: &WorkerBase) -> bool {
+    // SAFETY: an OS thread's place outlives it.
+    unsafe { worker.carrier().as_ref() }.is_some_and(|carrier| carrier.home.has_bound())
 }
 
 /// Looks that find an OS thread asleep inside the runtime before preempted threads are let go on: most such sleeps are short.

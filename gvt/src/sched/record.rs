@@ -32,6 +32,12 @@ pub(crate) const INLINE_BYTES: usize = 64;
 pub(crate) const UNWIND: u8 = 1;
 /// `Metadata::flags`: the thread is changing its link to its parent; see `token`.
 pub(crate) const SKIPPING: u8 = 2;
+/// `Metadata::flags`: goes on only on the OS thread that it began on.
+pub(crate) const PINNED: u8 = 4;
+/// `Metadata::flags`: its author allows it to be taken off by a stack switch.
+pub(crate) const REENTRANT: u8 = 8;
+/// `Metadata::flags`: that may be done now: its closure runs.
+pub(crate) const FAST: u8 = 16;
 
 /// `Metadata::outcome`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

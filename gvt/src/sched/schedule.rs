@@ -37,7 +37,7 @@ use super::idle::Class;
 use super::os_thread::OsThread;
 use super::record::Record;
 use super::wait::{self, Committed};
-use super::{held, lifecycle, local, root};
+use super::{held, lifecycle, local, resident, root};
 
 /// Rounds (timers, debts) are made at every this-many-th decision. Safepoints count as so many decisions, so
 /// that they do not disturb the rhythm.
@@ -61,6 +61,7 @@ impl<P: Parts> Core<P> {
         reserve_slots: reserve_slots::<P>,
         stack_bounds: stack_bounds::<P>,
         release_worker: held::release_worker::<P>,
+        divert: resident::divert_on::<P>,
         destroy: destroy::<P>,
     };
 }
@@ -98,6 +99,10 @@ pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record>
     if activity.is_multiple_of(ROUNDS) || base.poke.load(Relaxed) {
         // SAFETY: C1.
         unsafe { rounds(worker) };
+        if base.poke.load(Relaxed) {
+            // SAFETY: C1.
+            return unsafe { resident::pick(worker) };
+        }
     }
     let queue = &worker.core().queue;
     // SAFETY: C1.
@@ -135,7 +140,7 @@ fn prefetch_record(record: NonNull<Record>) {
 ///
 /// C1 of [`pick`].
 #[cold]
-unsafe fn found<P: Parts>(worker: &Worker<P>) {
+pub(crate) unsafe fn found<P: Parts>(worker: &Worker<P>) {
     let base = &worker.base;
     base.searching.set(false);
     base.core().idle.found(base.index);
@@ -171,6 +176,7 @@ pub(crate) unsafe fn rounds<P: Parts>(worker: &Worker<P>) {
     root::settle_debt(&worker.base);
     // SAFETY: C1.
     unsafe { fire_timers(worker) };
+    resident::remind_here(&worker.base);
 }
 
 /// Wakes the threads whose timers have expired; returns how many entries that were.
@@ -265,7 +271,7 @@ pub(crate) unsafe fn place<P: Parts>(worker: &Worker<P>, next: *const Record) ->
     if record.is_fresh() {
         // SAFETY: C1, C2.
         unsafe { bind::<P>(worker, record)? };
-    } else if !record.meta.suspended.load(Relaxed).is_null() {
+    } else if !record.meta.suspended.load(Relaxed).is_null() && !resident::come_home(record) {
         return Ok(Place::Held(next));
     }
     install(&worker.base, record);
@@ -360,7 +366,7 @@ pub(crate) fn native(base: &WorkerBase) -> *const Registers {
 ///
 /// C1 of [`pick`]; **C2**: `record` runs here; `target` came from [`target`] or [`native`].
 #[inline(always)]
-unsafe fn depart<P: Parts>(worker: &Worker<P>, record: &Record, after: After, target: *const Registers) {
+pub(crate) unsafe fn depart<P: Parts>(worker: &Worker<P>, record: &Record, after: After, target: *const Registers) {
     worker.base.after.set(after);
     // SAFETY: C1 of `switch`: the record is this thread's. C2: `target` is a saved context that this
     // worker alone was handed. C3: no borrow of the OS thread's is live.
@@ -452,11 +458,15 @@ unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
 ///
 /// C1 of [`pick`].
 #[inline(always)]
-unsafe fn target_if_any<P: Parts>(worker: &Worker<P>) -> Option<*const Registers> {
+pub(crate) unsafe fn target_if_any<P: Parts>(worker: &Worker<P>) -> Option<*const Registers> {
     let current = worker.base.current.get();
     // SAFETY: C1.
     let target = unsafe { target(worker) };
     if worker.base.current.get().is_null() && worker.base.handoff.get().is_null() {
+        if worker.base.core().migrates {
+            // Through the loop, which finds it another OS thread.
+            return Some(target);
+        }
         worker.base.current.set(current);
         return None;
     }
@@ -611,6 +621,7 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
         worker.base.set_carrier(Some(os_thread));
         worker.base.coarse_ns.store(worker.core().now_ns(), Relaxed);
         lifecycle::keep_spare(worker.core());
+        resident::remind(&worker.base, os_thread);
     }
     let goes_on = loop {
         // Whichever worker this OS thread carries now: a held thread may have left with another.
@@ -618,23 +629,28 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
         let worker = unsafe { Worker::<P>::of(&*local::worker()) };
         // SAFETY: carried by this OS thread.
         unsafe { run_after(worker) };
-        let held = worker.base.handoff.replace(ptr::null());
-        if !held.is_null() {
-            // SAFETY: records outlive their threads.
-            // ORDERING: Acquire pairs with the Release in `held::keep`.
-            let keeper = unsafe { &*held }.meta.suspended.load(Acquire) as *const OsThread;
-            // SAFETY: a held thread's keeper is alive.
-            let keeper = unsafe { &*keeper };
-            // H1 of `os_thread`: forgotten before it is given. Spare first, since after the gift
-            // this OS thread may not touch the core: with the last worker gone it could end.
-            os_thread.set_worker(ptr::null());
-            worker.base.set_carrier(None);
-            worker.core().base.pool.add_spare(os_thread);
-            keeper.give(&worker.base);
-            break true;
-        }
-        // SAFETY: carried by this OS thread.
-        let target = unsafe { target(worker) };
+        let picked = worker.base.handoff.replace(ptr::null());
+        // SAFETY: null, or a record, which outlives its thread.
+        let target = if let Some(record) = unsafe { picked.as_ref() } {
+            // SAFETY: picked; carried by this OS thread.
+            match unsafe { resident::route(worker, os_thread, record) } {
+                // SAFETY: as above.
+                resident::Route::Here => unsafe { target_slow(worker, picked) },
+                resident::Route::Forwarded => continue,
+                resident::Route::To(receiver) => {
+                    // H1 of `os_thread`: forgotten before it is given. Spare first, since after the gift
+                    // this OS thread may not touch the core: with the last worker gone it could end.
+                    os_thread.set_worker(ptr::null());
+                    worker.base.set_carrier(None);
+                    resident::stay(&worker.core().base, os_thread);
+                    receiver.give(&worker.base);
+                    break true;
+                }
+            }
+        } else {
+            // SAFETY: carried by this OS thread.
+            unsafe { target(worker) }
+        };
         if !worker.base.current.get().is_null() {
             // SAFETY: the loop's own registers; a fresh target.
             unsafe { P::Context::switch(os_thread.native.get(), target) };

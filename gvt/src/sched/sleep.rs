@@ -52,7 +52,9 @@ pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
     if core.base.lifecycle.is_stopping() {
         stop = true;
     // SAFETY: C1.
-    } else if !core.base.idle.rescans() || !core.queue.has_work(unsafe { worker.queue() }) {
+    } else if !core.base.idle.rescans()
+        || !(core.queue.has_work(unsafe { worker.queue() }) || super::resident::is_awaited())
+    {
         core.base.lifecycle.note_idle();
         wait(worker);
     }

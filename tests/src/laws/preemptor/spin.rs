@@ -279,7 +279,7 @@ extern "C" fn trash_avx512() {
 }
 
 /// Wipes every vector register, as the ABI allows any function; for hooks.
-pub(super) fn trash() {
+pub(crate) fn trash() {
     /// The function's address; 0 before the first call, which a law makes outside of signals.
     static TRASH: AtomicU64 = AtomicU64::new(0);
     // Relaxed: the code at the address was always there.
