@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -167,6 +167,7 @@ where
                 timer_watch_ns: AtomicU64::new(u64::MAX),
                 poller: AtomicU32::new(0),
                 debug: config.debug_logging,
+                returning: AtomicPtr::new(std::ptr::null_mut()),
                 migrates: config.migrate_always,
             },
             queue: queue.build(&plan)?,

@@ -93,6 +93,8 @@ pub(crate) struct CoreBase {
     /// The worker that waits in a backend's descriptor, plus one.
     pub(crate) poller: AtomicU32,
     pub(crate) debug: bool,
+    /// Threads that have come back from the kernel and wait to be queued (`held::come_back`).
+    pub(crate) returning: AtomicPtr<Record>,
     /// Whether threads change OS threads at each turn, for tests.
     pub(crate) migrates: bool,
 }

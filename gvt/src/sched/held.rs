@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | [`park_held`] | it waits while a panic unwinds on this OS thread, whose panic count it has raised | when woken |
 //! | [`blocking`] | it says that it is going to block in the kernel | when it comes back |
-//! | [`take_from_blocked`] | the monitor finds it blocked in the kernel | when it enters the runtime again |
+//! | [`take_from_blocked`] | the monitor finds it blocked in the kernel | when it enters the runtime again, or is found running |
 //! | [`on_interrupt`] | the preemption signal takes it off | at once |
 //!
 //! **Protocol.** **Y1** The record's `suspended` names the OS thread, the OS thread's `keeper_of` the record. **Y2** The
@@ -53,6 +53,7 @@ use super::resident;
 use super::schedule::{fire_timers, install, pick};
 use super::wait::{self, Committed};
 use super::{counters::Counters, lifecycle};
+use crate::os::is_asleep_in_kernel;
 
 /// Y1: notes that `record` keeps `os_thread`.
 fn keep(os_thread: &OsThread, record: &Record) {
@@ -158,6 +159,7 @@ unsafe fn resume(os_thread: &OsThread, record: &Record) {
     let base = unsafe { &*base };
     os_thread.queued.store(false, Relaxed);
     os_thread.free_running.store(false, Relaxed);
+    os_thread.taken.store(false, Relaxed);
     os_thread.set_keeper_of(ptr::null());
     record.set_at_large(os_thread);
     base.set_carrier(Some(os_thread));
@@ -271,6 +273,8 @@ pub(crate) fn take_from_blocked<P: Parts>(core: &Core<P>, base: &WorkerBase, os_
         record.meta.blocked_since_ns.store(base.coarse_ns.load(Relaxed), Relaxed);
         record.set_state(GvtState::Blocked);
         keep(os_thread, record);
+        os_thread.running_looks.store(0, Relaxed);
+        os_thread.taken.store(true, Relaxed);
     });
     if taken {
         hand_over(base, After::NOTHING, spare);
@@ -304,22 +308,75 @@ pub(crate) unsafe extern "C" fn on_interrupt(context: *mut c_void) -> Interrupte
             return Interrupted::Taken;
         }
         Some(worker) => preempt(os_thread, worker),
-        // It computes without a worker (`rescue`): it takes the one in its inbox, or waits for one.
-        None => stop_free_running(os_thread),
+        // It computes without a worker: it takes the one in its inbox, or waits for one.
+        None => come_back(os_thread),
     }
     os_thread.shallow();
     Interrupted::Taken
 }
 
-/// Ends what [`rescue`] began. A thread that is let go on once more meanwhile may miss that; the monitor says it again.
-fn stop_free_running(os_thread: &OsThread) {
+/// An interrupted thread computes without a worker, since it was let go on ([`rescue`]), or has lost its worker while it was
+/// blocked in the kernel and has come back: it waits for one. A thread that is let go on once more meanwhile may miss that; the
+/// monitor says it again.
+fn come_back(os_thread: &OsThread) {
     // SAFETY: a kept record is mapped.
-    if let Some(record) = unsafe { os_thread.keeper_of().as_ref() }
-        && os_thread.free_running.swap(false, Relaxed)
-    {
-        // SAFETY: what was let go on is queued since it was preempted.
-        unsafe { resume(os_thread, record) };
+    let Some(record) = (unsafe { os_thread.keeper_of().as_ref() }) else {
+        return;
+    };
+    if os_thread.taken.load(Relaxed) && !os_thread.queued.swap(true, Relaxed) {
+        record.set_state(GvtState::Preempted);
+        let core = record.core();
+        Counters::add(&core.counters.forced_preemptions);
+        resident::push(&core.returning, record);
+        // Whoever is awake looks at its next round, whoever sleeps is woken; all of it signal-safe.
+        for index in 0..core.worker_count {
+            core.worker(index).poke.store(true, Relaxed);
+        }
+        let sleepers = core.idle.sleepers();
+        if sleepers != 0 {
+            core.unpark(sleepers.trailing_zeros() as usize);
+        }
+    } else if !os_thread.free_running.swap(false, Relaxed) {
+        return;
     }
+    // SAFETY: queued, or to be queued by `welcome_back`.
+    unsafe { resume(os_thread, record) };
+}
+
+/// Queues those that have come back from the kernel.
+pub(crate) fn welcome_back(core: &CoreBase) {
+    let mut first = ptr::null_mut();
+    if !core.returning.load(Relaxed).is_null() {
+        resident::drain(&core.returning, &mut first);
+    }
+    // SAFETY: records outlive their threads; the list is this call's.
+    while let Some(record) = unsafe { first.as_ref() } {
+        first = resident::after(record);
+        // SAFETY: it waits on the OS thread that it keeps, and no token of it exists.
+        core.inject(unsafe { record.runnable() });
+    }
+}
+
+/// Of the threads whose worker was taken, those that run all the same, among the `some` that are looked at this time. They are to
+/// be interrupted, so that they wait for their turn.
+///
+/// Context: the monitor. Looking costs some microseconds each.
+pub(crate) fn back_from_kernel(core: &CoreBase, from: &mut usize, some: usize) -> impl Iterator<Item = i32> {
+    const RUNNING_LOOKS: u32 = 2;
+    let is_taken = |os_thread: &&OsThread| os_thread.taken.load(Relaxed) && !os_thread.queued.load(Relaxed);
+    let count = core.pool.each().filter(is_taken).count();
+    let skip = if count == 0 { 0 } else { *from % count };
+    *from = skip + some;
+    core.pool.each().filter(is_taken).skip(skip).take(some).filter_map(|os_thread| {
+        let thread = os_thread.thread_id.load(Relaxed);
+        if is_asleep_in_kernel(thread) {
+            os_thread.running_looks.store(0, Relaxed);
+            return None;
+        }
+        let looks = os_thread.running_looks.load(Relaxed) + 1;
+        os_thread.running_looks.store(looks, Relaxed);
+        (looks >= RUNNING_LOOKS).then_some(thread)
+    })
 }
 
 fn preempt(os_thread: &OsThread, worker: &WorkerBase) {

@@ -119,6 +119,8 @@ struct Monitor<'a, P: Parts> {
     next_ns: u64,
     /// Whether the queue has ever said that it holds something.
     hinted: bool,
+    /// Where among the threads whose worker was taken the next look begins.
+    taken_from: usize,
     /// Looks in a row that found threads queued beside a sleeping worker.
     queued_looks: u32,
 }
@@ -138,6 +140,7 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
         next_ns: 0,
         hinted: false,
         queued_looks: 0,
+        taken_from: 0,
     };
     let mut quiet = 0;
     while word.load(SeqCst) != STOP {
@@ -187,6 +190,9 @@ impl<P: Parts> Monitor<'_, P> {
         }
         let over = !self.seen.iter().any(|seen| seen.stuck_looks >= RESCUE_LOOKS);
         for thread in held::free_running(base, over) {
+            core.preempt.interrupt(OsThreadId(thread));
+        }
+        for thread in held::back_from_kernel(base, &mut self.taken_from, TAKEN_LOOKS) {
             core.preempt.interrupt(OsThreadId(thread));
         }
         if overdue_since.is_some() {
@@ -310,6 +316,9 @@ fn is_awaited(worker: &WorkerBase) -> bool {
     // SAFETY: an OS thread's place outlives it.
     unsafe { worker.carrier().as_ref() }.is_some_and(|carrier| carrier.home.has_bound())
 }
+
+/// OS threads that are looked at each time for whether they have come back from the kernel.
+const TAKEN_LOOKS: usize = 4;
 
 /// Looks that find an OS thread asleep inside the runtime before preempted threads are let go on: most such sleeps are short.
 const RESCUE_LOOKS: u32 = 4;

@@ -46,6 +46,10 @@ pub(crate) struct OsThread {
     pub(crate) queued: AtomicBool,
     /// That green thread runs although it has no worker (`rescue`).
     pub(crate) free_running: AtomicBool,
+    /// Its worker was taken while that thread was blocked in the kernel, and it has not come back.
+    pub(crate) taken: AtomicBool,
+    /// Looks in a row at which the monitor found it running all the same.
+    pub(crate) running_looks: AtomicU32,
     /// The green thread that keeps it while it carries nothing, or null.
     keeper_of: AtomicPtr<Record>,
     /// The scheduler's loop, while a green thread runs.
@@ -83,6 +87,8 @@ impl OsThread {
             home: Home::new(),
             queued: AtomicBool::new(false),
             free_running: AtomicBool::new(false),
+            taken: AtomicBool::new(false),
+            running_looks: AtomicU32::new(0),
             keeper_of: AtomicPtr::new(ptr::null_mut()),
             native: UnsafeCell::new(Registers::default()),
             inbox: AtomicPtr::new(ptr::null_mut()),

@@ -73,6 +73,37 @@ fn link(record: &Record) -> &std::sync::atomic::AtomicU64 {
     &record.meta.result_ptr
 }
 
+/// Adds to a list that many may add to (B2). Async-signal-safe; ends with a full fence.
+pub(crate) fn push(list: &AtomicPtr<Record>, record: &Record) {
+    let mut head = list.load(Relaxed);
+    loop {
+        link(record).store(head as u64, Relaxed);
+        // ORDERING O1: Release pairs with the Acquire in `drain`.
+        match list.compare_exchange_weak(head, ptr::from_ref(record).cast_mut(), Release, Relaxed) {
+            Ok(_) => break,
+            Err(now) => head = now,
+        }
+    }
+    fence(SeqCst);
+}
+
+/// Takes all of a list and puts it before `first`, oldest first; that is then the caller's.
+pub(crate) fn drain(list: &AtomicPtr<Record>, first: &mut *mut Record) {
+    // ORDERING O1: Acquire pairs with the Release in `push`.
+    let mut next = list.swap(ptr::null_mut(), Acquire);
+    // SAFETY: records outlive their threads; the list is this call's.
+    while let Some(record) = unsafe { next.as_ref() } {
+        next = after(record);
+        link(record).store(*first as u64, Relaxed);
+        *first = ptr::from_ref(record).cast_mut();
+    }
+}
+
+/// The next of a list.
+pub(crate) fn after(record: &Record) -> *mut Record {
+    link(record).load(Relaxed) as *mut Record
+}
+
 impl Home {
     pub(crate) const fn new() -> Self {
         Home {
@@ -99,40 +130,17 @@ impl Home {
         self.residents.store(self.residents.load(Relaxed).wrapping_add_signed(count), Relaxed);
     }
 
-    /// B2.
-    fn push(&self, record: &Record) {
-        let mut head = self.bound.load(Relaxed);
-        loop {
-            link(record).store(head as u64, Relaxed);
-            // ORDERING O1: Release pairs with the Acquire in `take`.
-            match self.bound.compare_exchange_weak(
-                head,
-                ptr::from_ref(record).cast_mut(),
-                Release,
-                Relaxed,
-            ) {
-                Ok(_) => break,
-                Err(now) => head = now,
-            }
-        }
-        fence(SeqCst);
-    }
 
     /// B4: the resident whose turn came first. Only for the OS thread itself.
     fn take(&self) -> Option<&'static Record> {
         if self.turns.load(Relaxed).is_null() {
-            // ORDERING O1: Acquire pairs with the Release in `push`.
-            let mut next = self.bound.swap(ptr::null_mut(), Acquire);
-            // SAFETY: records outlive their threads; the list is this call's.
-            while let Some(record) = unsafe { next.as_ref() } {
-                next = link(record).load(Relaxed) as *mut Record;
-                link(record).store(self.turns.load(Relaxed) as u64, Relaxed);
-                self.turns.store(ptr::from_ref(record).cast_mut(), Relaxed);
-            }
+            let mut first = ptr::null_mut();
+            drain(&self.bound, &mut first);
+            self.turns.store(first, Relaxed);
         }
         // SAFETY: as above.
         let first = unsafe { self.turns.load(Relaxed).as_ref() }?;
-        self.turns.store(link(first).load(Relaxed) as *mut Record, Relaxed);
+        self.turns.store(after(first), Relaxed);
         Some(first)
     }
 
@@ -271,7 +279,7 @@ pub(crate) unsafe fn route<P: Parts>(worker: &Worker<P>, os_thread: &OsThread, r
             base.handoff.set(record);
             return Route::To(home);
         }
-        home.home.push(record);
+        push(&home.home.bound, record);
         if home.home.claim() {
             return Route::To(home);
         }
@@ -291,7 +299,7 @@ pub(crate) unsafe fn route<P: Parts>(worker: &Worker<P>, os_thread: &OsThread, r
         base.handoff.set(record);
         return Route::To(spare);
     }
-    if base.core().migrates && !record.is_fresh() {
+    if base.core().migrates {
         link(record).store(ptr::from_ref(os_thread).addr() as u64, Relaxed);
     }
     Route::Here

@@ -176,6 +176,7 @@ pub(crate) unsafe fn rounds<P: Parts>(worker: &Worker<P>) {
     root::settle_debt(&worker.base);
     // SAFETY: C1.
     unsafe { fire_timers(worker) };
+    held::welcome_back(&worker.core().base);
     resident::remind_here(&worker.base);
 }
 

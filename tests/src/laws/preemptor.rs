@@ -28,7 +28,7 @@ mod spin;
 mod stage;
 
 pub use chaining::{p5_covered, p5_foreign_signals, p5_refused, p5_restored};
-pub use spin::Width;
+pub use spin::{Found, Width};
 pub(crate) use spin::trash;
 pub use sharing::{p6_detach_in_any_order, p6_each_its_own, p6_storm};
 
