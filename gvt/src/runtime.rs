@@ -383,8 +383,19 @@ unsafe fn start<A: Parts>(
 ) -> Result<std::thread::JoinHandle<()>, WorkerError> {
     // SAFETY: C1.
     let this: &'static Core<A> = unsafe { &*core };
-    for worker in &this.workers {
-        start_os_thread(this)?.give(&worker.base);
+    // All before any works: one that does may start a spare, and take another's place at the bound.
+    let mut started = Vec::with_capacity(this.workers.len());
+    for _ in &this.workers {
+        match start_os_thread(this) {
+            Ok(os_thread) => started.push(os_thread),
+            Err(error) => {
+                started.into_iter().for_each(|os_thread| this.base.pool.add_spare(os_thread));
+                return Err(error);
+            }
+        }
+    }
+    for (worker, os_thread) in this.workers.iter().zip(started) {
+        os_thread.give(&worker.base);
     }
     // Some may be for ever; sums of them must fit.
     let ns = |period: Duration| period.as_nanos().min(u128::from(u64::MAX / 8)) as u64;
