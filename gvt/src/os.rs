@@ -65,6 +65,13 @@ pub(crate) fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
+// Out of line: the place is another on another OS thread.
+#[inline(never)]
+pub(crate) fn set_errno(errno: i32) {
+    // SAFETY: the calling OS thread's own.
+    unsafe { *libc::__errno_location() = errno };
+}
+
 /// The kernel's number of this OS thread.
 pub(crate) fn thread_id() -> i32 {
     // SAFETY: no arguments, cannot fail.

@@ -139,13 +139,18 @@ fn computing_threads_share_fairly() {
     });
     let turns: Vec<u64> = turns.iter().map(|turns| turns.load(Relaxed)).collect();
     let mean = turns.iter().sum::<u64>() as f64 / turns.len() as f64;
-    let (least, most) = (*turns.iter().min().unwrap() as f64 / mean, *turns.iter().max().unwrap() as f64 / mean);
+    let (least, most) =
+        (*turns.iter().min().unwrap() as f64 / mean, *turns.iter().max().unwrap() as f64 / mean);
     let counters = runtime.counters();
     println!("{threads} threads: {least:.3} to {most:.3} of the mean of {mean:.0} turns; {counters}");
     assert!(counters.os_threads <= 2 + 4096, "{counters}");
     assert!(least > 0.0, "a thread starved; {counters}");
     if threads == 1000 {
-        println!("within {:.0} % of the mean; the goal is {:.0} %", (most - 1.0).max(1.0 - least) * 100.0, tolerance * 100.0);
+        println!(
+            "within {:.0} % of the mean; the goal is {:.0} %",
+            (most - 1.0).max(1.0 - least) * 100.0,
+            tolerance * 100.0
+        );
     }
 }
 
@@ -198,8 +203,7 @@ fn at_the_bound_on_os_threads() {
                 ended.fetch_add(1, SeqCst);
             };
             let builder = gvt::Builder::new();
-            let builder =
-                if number > 8 { builder.migration(gvt::Migration::Pinned) } else { builder };
+            let builder = if number > 8 { builder.migration(gvt::Migration::Pinned) } else { builder };
             handles.push(builder.spawn(move |_| job()).unwrap());
         }
         handles.into_iter().for_each(|handle| handle.join().unwrap());
@@ -208,8 +212,11 @@ fn at_the_bound_on_os_threads() {
     let counters = runtime.counters();
     assert_eq!(counters.os_threads, 2, "{counters}");
     assert_eq!((counters.forced_preemptions, counters.workers_taken_from_blocked), (0, 0), "{counters}");
-    let refused = Runtime::try_new(SchedulerConfig::default().num_workers(4).max_os_threads(3)).err().unwrap();
-    assert!(refused.to_string().contains("max_os_threads") || format!("{refused:?}").contains("max_os_threads"));
+    let refused =
+        Runtime::try_new(SchedulerConfig::default().num_workers(4).max_os_threads(3)).err().unwrap();
+    assert!(
+        refused.to_string().contains("max_os_threads") || format!("{refused:?}").contains("max_os_threads")
+    );
 }
 
 /// A runtime that is built where SIGURG is blocked interrupts its threads all the same.

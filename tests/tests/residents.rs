@@ -297,7 +297,8 @@ fn switches_among_all_sorts(#[case] workers: usize) {
         gvt::sleep_ms(800);
         // Everybody has had a turn, or gets one.
         let begin = Instant::now();
-        while turns.iter().any(|turns| turns.load(Relaxed) == 0) && begin.elapsed() < Duration::from_secs(60) {
+        while turns.iter().any(|turns| turns.load(Relaxed) == 0) && begin.elapsed() < Duration::from_secs(60)
+        {
             gvt::sleep_ms(1);
         }
         stop.store(true, SeqCst);
@@ -342,4 +343,39 @@ fn reentrant_threads_use_the_runtime() {
         handles.into_iter().for_each(|handle| drop(handle.join().unwrap()));
     });
     assert_eq!(ended.load(SeqCst), 16);
+}
+
+/// errno is a thread-local that every call leaves something in: a switch in between keeps it.
+#[test]
+fn switches_keep_errno() {
+    let _watchdog = Watchdog::new();
+    let runtime = hurried(1);
+    let stop = Arc::new(AtomicBool::new(false));
+    let changed = Arc::new(AtomicUsize::new(0));
+    runtime.block_on(|| {
+        let spinners: Vec<_> = (1..4)
+            .map(|number| {
+                let (stop, changed) = (stop.clone(), changed.clone());
+                // SAFETY: it reads one word of its OS thread, to which it comes back.
+                unsafe {
+                    reentrant(move || {
+                        let errno = libc::__errno_location();
+                        errno.write_volatile(number);
+                        while !stop.load(Relaxed) {
+                            if errno.read_volatile() != number {
+                                changed.fetch_add(1, Relaxed);
+                                break;
+                            }
+                        }
+                        (stop, changed)
+                    })
+                }
+            })
+            .collect();
+        gvt::sleep_ms(100);
+        stop.store(true, SeqCst);
+        spinners.into_iter().for_each(|handle| drop(handle.join().unwrap()));
+    });
+    assert!(runtime.counters().fast_preemptions > 0);
+    assert_eq!(changed.load(SeqCst), 0, "errno was changed");
 }

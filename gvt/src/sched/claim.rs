@@ -13,7 +13,8 @@
 //! the worker to another meanwhile, and then two would carry it.
 //!
 //! **Evidence.** loom `detach_or_enter`, with both halves of the barrier as full fences, which is what it amounts to; mutants
-//! `EnterBlind` (no E2), `NoBarrier` (no E4), `DepthFirst` (E5 before E3), `RelaxedDecision` (E6 without Release) fail it.
+//! `EnterBlind` (no E2), `NoBarrier` (no E4), `DepthFirst` (E5 before E3), `RelaxedDecision` (E2 and E6 without
+//! Acquire and Release) fail it.
 
 use super::sync::{AtomicBool, AtomicPtr, AtomicU32, Mutant, Ordering::*, light_fence, mutant};
 
@@ -25,6 +26,12 @@ pub(crate) struct Claim<W> {
     depth: AtomicU32,
     /// The monitor may be taking the worker.
     claim: AtomicBool,
+}
+
+/// How E2 is read.
+#[inline(always)]
+fn decided() -> super::sync::Ordering {
+    if mutant(Mutant::RelaxedDecision) { Relaxed } else { Acquire }
 }
 
 impl<W> Claim<W> {
@@ -46,11 +53,8 @@ impl<W> Claim<W> {
     #[inline(always)]
     pub(crate) fn enter(&self) -> *const W {
         self.deepen();
-        if self.claim.load(Relaxed) && !mutant(Mutant::EnterBlind) {
-            std::ptr::null()
-        } else {
-            self.worker()
-        }
+        // ORDERING O2: Acquire pairs with the Release of E6: an OS thread that finds the decision over sees what it was.
+        if self.claim.load(decided()) && !mutant(Mutant::EnterBlind) { std::ptr::null() } else { self.worker() }
     }
 
     /// E1. Relaxed, here and in `shallow`: only this OS thread writes it; the signal handler runs on this OS
@@ -87,7 +91,7 @@ impl<W> Claim<W> {
     /// E2: waits while the monitor decides.
     pub(crate) fn wait_for_decision(&self) {
         // ORDERING O2: Acquire pairs with the Release of E6: what the monitor did is seen.
-        while self.claim.load(if mutant(Mutant::RelaxedDecision) { Relaxed } else { Acquire }) {
+        while self.claim.load(decided()) {
             super::sync::yield_os_thread();
         }
     }

@@ -304,7 +304,9 @@ pub(crate) unsafe extern "C" fn on_interrupt(context: *mut c_void) -> Interrupte
     // SAFETY: a carried worker is alive.
     match unsafe { os_thread.worker().as_ref() } {
         // SAFETY: outside the runtime until just now, with this worker and this context.
-        Some(worker) if worker.current().has_flag(FAST) && unsafe { resident::divert(os_thread, worker, context) } => {
+        Some(worker)
+            if worker.current().has_flag(FAST) && unsafe { resident::divert(os_thread, worker, context) } =>
+        {
             return Interrupted::Taken;
         }
         Some(worker) => preempt(os_thread, worker),

@@ -164,8 +164,7 @@ fn unwind_waiters(core: &CoreBase, patience: bool) {
     let soon = now + SOON_NS;
     let comes_back = |record: &Record| {
         let due = record.meta.wake_time_ns.load(Relaxed);
-        let away = !record.keeper().is_null()
-            && now < record.meta.blocked_since_ns.load(Relaxed) + SOON_NS;
+        let away = !record.keeper().is_null() && now < record.meta.blocked_since_ns.load(Relaxed) + SOON_NS;
         is_alive(record) && (away || (due != 0 && due <= soon))
     };
     if patience && core.table.used().any(comes_back) {

@@ -40,7 +40,7 @@
 //! its OS thread is blocked in the kernel.
 
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering::*, fence};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*, fence};
 
 use gvt_traits::{ContextSwitch, GvtState, PushKind, ReadyQueue, StackBounds};
 
@@ -67,9 +67,15 @@ pub(crate) struct Home {
     turns: AtomicPtr<Record>,
 }
 
-/// The next record of a list, or the OS thread that a thread ran on last. A thread that has started and not ended does not use the
-/// field otherwise. Relaxed: ordered by the lists.
-fn link(record: &Record) -> &std::sync::atomic::AtomicU64 {
+/// The next record of a list: in a field that is for people, about waits, and a thread in a list does not wait. Relaxed: ordered
+/// by the lists.
+fn link(record: &Record) -> &AtomicU64 {
+    &record.meta.blocked_since_ns
+}
+
+/// The OS thread that a thread ran on last. A thread that can be picked has no result yet, or has taken it out again. Relaxed: used by
+/// whoever has just picked it.
+fn last(record: &Record) -> &AtomicU64 {
     &record.meta.result_ptr
 }
 
@@ -129,7 +135,6 @@ impl Home {
     fn add(&self, count: i32) {
         self.residents.store(self.residents.load(Relaxed).wrapping_add_signed(count), Relaxed);
     }
-
 
     /// B4: the resident whose turn came first. Only for the OS thread itself.
     fn take(&self) -> Option<&'static Record> {
@@ -242,8 +247,7 @@ pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record>
     // SAFETY: records outlive their tokens.
     let record = unsafe { &*next };
     let place = record.meta.suspended.load(Relaxed);
-    let runs_here =
-        if place.is_null() { is_welcome(os_thread, record) } else { place == tagged(os_thread) };
+    let runs_here = if place.is_null() { is_welcome(os_thread, record) } else { place == tagged(os_thread) };
     if runs_here && !base.core().migrates {
         return Some(next);
     }
@@ -292,7 +296,9 @@ pub(crate) unsafe fn route<P: Parts>(worker: &Worker<P>, os_thread: &OsThread, r
         }
         return Route::Forwarded;
     }
-    let ran_here = base.core().migrates && link_is(record, os_thread);
+    let ran_here = base.core().migrates
+        && !record.is_fresh()
+        && last(record).load(Relaxed) == ptr::from_ref(os_thread).addr() as u64;
     if (ran_here || !is_welcome(os_thread, record))
         && let Some(spare) = held::spare(worker.core())
     {
@@ -300,13 +306,9 @@ pub(crate) unsafe fn route<P: Parts>(worker: &Worker<P>, os_thread: &OsThread, r
         return Route::To(spare);
     }
     if base.core().migrates {
-        link(record).store(ptr::from_ref(os_thread).addr() as u64, Relaxed);
+        last(record).store(ptr::from_ref(os_thread).addr() as u64, Relaxed);
     }
     Route::Here
-}
-
-fn link_is(record: &Record, os_thread: &OsThread) -> bool {
-    !record.is_fresh() && link(record).load(Relaxed) == ptr::from_ref(os_thread).addr() as u64
 }
 
 /// What an OS thread does that gives its worker away and has nothing to do until it gets one (B3).
@@ -396,8 +398,7 @@ pub(crate) unsafe fn divert_on<P: Parts>(base: &WorkerBase, context: *mut std::f
     let slot = record.meta.slot.load(Relaxed);
     // SAFETY: the running thread's slot is in use; the table belongs to this core's type.
     let (bottom, top) = unsafe { (base.vtable.stack_bounds)(base.core(), slot) };
-    let (Some(bottom), Some(top)) =
-        (ptr::NonNull::new(bottom as *mut u8), ptr::NonNull::new(top as *mut u8))
+    let (Some(bottom), Some(top)) = (ptr::NonNull::new(bottom as *mut u8), ptr::NonNull::new(top as *mut u8))
     else {
         return false;
     };
@@ -412,6 +413,8 @@ pub(crate) unsafe fn divert_on<P: Parts>(base: &WorkerBase, context: *mut std::f
 /// **C1**: called on a green thread that runs on a worker of type `Worker<P>`, inside the runtime.
 unsafe extern "C" fn diverted<P: Parts>() {
     let no_unwind = NoUnwind;
+    // The interrupted code's; others run on this OS thread meanwhile.
+    let errno = crate::os::errno();
     {
         // SAFETY: C1.
         let worker = unsafe { Worker::<P>::of(&*local::worker()) };
@@ -434,6 +437,7 @@ unsafe extern "C" fn diverted<P: Parts>() {
         }
     }
     std::mem::forget(no_unwind);
+    crate::os::set_errno(errno);
     local::leave();
 }
 

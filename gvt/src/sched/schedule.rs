@@ -367,7 +367,12 @@ pub(crate) fn native(base: &WorkerBase) -> *const Registers {
 ///
 /// C1 of [`pick`]; **C2**: `record` runs here; `target` came from [`target`] or [`native`].
 #[inline(always)]
-pub(crate) unsafe fn depart<P: Parts>(worker: &Worker<P>, record: &Record, after: After, target: *const Registers) {
+pub(crate) unsafe fn depart<P: Parts>(
+    worker: &Worker<P>,
+    record: &Record,
+    after: After,
+    target: *const Registers,
+) {
     worker.base.after.set(after);
     // SAFETY: C1 of `switch`: the record is this thread's. C2: `target` is a saved context that this
     // worker alone was handed. C3: no borrow of the OS thread's is live.

@@ -53,7 +53,8 @@ pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
         stop = true;
     // SAFETY: C1.
     } else if !core.base.idle.rescans()
-        || !(core.queue.has_work(unsafe { worker.queue() }) || super::resident::is_awaited()
+        || !(core.queue.has_work(unsafe { worker.queue() })
+            || super::resident::is_awaited()
             || !core.base.returning.load(Acquire).is_null())
     {
         core.base.lifecycle.note_idle();

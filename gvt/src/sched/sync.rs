@@ -64,7 +64,7 @@ pub(crate) enum Mutant {
     NoBarrier = 10,
     /// `claim`: E5 before E3.
     DepthFirst = 11,
-    /// `claim`: E6 without Release.
+    /// `claim`: E2 and E6 without Acquire and Release.
     RelaxedDecision = 12,
 }
 

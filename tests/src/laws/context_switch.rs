@@ -25,8 +25,8 @@ mod ring;
 mod strand;
 mod walk;
 
-use probe::{Pattern, probe};
 pub use divert::x7_diverted;
+use probe::{Pattern, probe};
 pub use ring::x1_ring;
 use strand::{Pause, Strand};
 

@@ -28,9 +28,9 @@ mod spin;
 mod stage;
 
 pub use chaining::{p5_covered, p5_foreign_signals, p5_refused, p5_restored};
-pub use spin::{Found, Width};
-pub(crate) use spin::trash;
 pub use sharing::{p6_detach_in_any_order, p6_each_its_own, p6_storm};
+pub(crate) use spin::trash;
+pub use spin::{Found, Width};
 
 pub use context::{p7_context, p8_ready};
 use stage::{CALLS_ON, CAUSE, CAUSE_SEEN, RECORDS, Stage, TARGETS, Target, build, eventually};

@@ -273,7 +273,8 @@ fn seconds() -> Option<u64> {
 /// The body of the test function `test`.
 pub fn torture(test: &'static str, workers: usize) {
     let long = seconds();
-    let ended = Child::of(test).run(|| child(workers, Duration::from_millis(long.map_or(1200, |s| s * 1000))));
+    let ended =
+        Child::of(test).run(|| child(workers, Duration::from_millis(long.map_or(1200, |s| s * 1000))));
     let ended = ended.succeeded();
     let lines = ended.stdout.lines().filter(|line| line.starts_with("line "));
     let mut count = 0;
@@ -356,11 +357,9 @@ fn child(workers: usize, span: Duration) {
     let counters = runtime.counters();
     drop(runtime);
 
-    for (pair, number) in [
-        (*world.std_mutex.lock().unwrap(), 5),
-        (*world.parking_lot.lock(), 6),
-        (*world.green.lock(), 13),
-    ] {
+    for (pair, number) in
+        [(*world.std_mutex.lock().unwrap(), 5), (*world.parking_lot.lock(), 6), (*world.green.lock(), 13)]
+    {
         let turns = world.turns[number].load(SeqCst);
         assert_eq!(pair, (turns, turns), "{} lost an update", DEEDS[number].0);
     }

@@ -1,10 +1,7 @@
 //! P7 and P8: what the hook sees, and OS threads that were born deaf.
 
 use std::mem::MaybeUninit;
-use std::sync::atomic::{
-    AtomicBool, AtomicI32,
-    Ordering::SeqCst,
-};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
 
 use gvt_traits::{Factory, OsThreadId, Preemptor, Strength};
 
@@ -72,7 +69,9 @@ pub fn p7_context<F: Factory<Output: Preemptor>>(factory: &F) -> Verdict {
         }
         match eventually(|| seen.load(SeqCst)) {
             true => Ok(()),
-            false => violation("P7", "the hook changed r10 in its context, and the interrupted code saw nothing"),
+            false => {
+                violation("P7", "the hook changed r10 in its context, and the interrupted code saw nothing")
+            }
         }
     })
 }
