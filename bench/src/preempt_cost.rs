@@ -42,7 +42,7 @@ fn cpu_ns() -> f64 {
 /// One turn: a few hundred nanoseconds without memory.
 #[inline(always)]
 fn turn() {
-    black_box((0..256u64).fold(black_box(1), |sum, i| sum.wrapping_mul(31) ^ i));
+    black_box((0..256u64).fold(black_box(1u64), |sum, i| sum.wrapping_mul(31) ^ i));
 }
 
 fn measure<P: Factory<Output: Preemptor>>(preemptor: P, mode: Mode, slice: Duration) -> Measured {

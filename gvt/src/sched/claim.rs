@@ -54,7 +54,11 @@ impl<W> Claim<W> {
     pub(crate) fn enter(&self) -> *const W {
         self.deepen();
         // ORDERING O2: Acquire pairs with the Release of E6: an OS thread that finds the decision over sees what it was.
-        if self.claim.load(decided()) && !mutant(Mutant::EnterBlind) { std::ptr::null() } else { self.worker() }
+        if self.claim.load(decided()) && !mutant(Mutant::EnterBlind) {
+            std::ptr::null()
+        } else {
+            self.worker()
+        }
     }
 
     /// E1. Relaxed, here and in `shallow`: only this OS thread writes it; the signal handler runs on this OS

@@ -57,7 +57,7 @@ use crate::os::is_asleep_in_kernel;
 
 /// Y1: notes that `record` keeps `os_thread`.
 fn keep(os_thread: &OsThread, record: &Record) {
-    // ORDERING O1: Release pairs with the Acquire in `schedule::carry`.
+    // ORDERING O1: Release pairs with the Acquire in `carry`.
     record.meta.suspended.store(ptr::from_ref(os_thread).cast_mut().cast(), Release);
     os_thread.set_keeper_of(record);
 }
@@ -303,13 +303,14 @@ pub(crate) unsafe extern "C" fn on_interrupt(context: *mut c_void) -> Interrupte
     os_thread.wait_for_decision();
     // SAFETY: a carried worker is alive.
     match unsafe { os_thread.worker().as_ref() } {
-        // SAFETY: outside the runtime until just now, with this worker and this context.
-        Some(worker)
-            if worker.current().has_flag(FAST) && unsafe { resident::divert(os_thread, worker, context) } =>
-        {
-            return Interrupted::Taken;
+        Some(worker) => {
+            // SAFETY: outside the runtime until just now, with this worker and this context.
+            if worker.current().has_flag(FAST) && unsafe { resident::divert(os_thread, worker, context) } {
+                // Inside it from here on, until it goes on.
+                return Interrupted::Taken;
+            }
+            preempt(os_thread, worker);
         }
-        Some(worker) => preempt(os_thread, worker),
         // It computes without a worker: it takes the one in its inbox, or waits for one.
         None => come_back(os_thread),
     }

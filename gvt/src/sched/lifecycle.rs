@@ -22,7 +22,7 @@ use gvt_traits::{Preemptor, PushKind, WorkerError};
 use super::core::{Core, CoreBase, Parts};
 use super::os_thread::{OsThread, Received};
 use super::record::{Record, UNWIND};
-use super::{join, local, schedule, wait};
+use super::{carry, join, local, wait};
 
 pub(crate) struct Lifecycle {
     closing: AtomicBool,
@@ -79,7 +79,7 @@ pub(crate) fn start_os_thread<P: Parts>(core: &Core<P>) -> Result<&'static OsThr
         local::adopt(os_thread);
         while let Received::Worker(worker) = core.base.pool.wait_as_spare(os_thread) {
             // SAFETY: received.
-            if !unsafe { schedule::carry::<P>(os_thread, worker) } {
+            if !unsafe { carry::carry::<P>(os_thread, worker) } {
                 break;
             }
         }

@@ -5,7 +5,7 @@
 //! | `record`, `table` | a thread's record; where records are |
 //! | `core` | what a runtime consists of |
 //! | `local`, `os_thread`, `pool` | what an OS thread knows; how workers pass between OS threads; all of them |
-//! | `schedule`, `root` | leaving one thread for the next; a thread's beginning and end |
+//! | `schedule`, `carry`, `root` | leaving one thread for the next; the loop between; a thread's beginning and end |
 //! | `wait`, `join` | one wait and its wake-up; a thread's end and its joiner |
 //! | `idle`, `parker`, `sleep` | who sleeps; where; when |
 //! | `held` | threads that keep their OS thread: preempted, blocked, unwinding |
@@ -24,6 +24,8 @@ pub(crate) mod parker;
 mod sync;
 pub(crate) mod wait;
 
+#[cfg(not(loom))]
+pub(crate) mod carry;
 #[cfg(not(loom))]
 pub(crate) mod core;
 #[cfg(not(loom))]

@@ -151,6 +151,7 @@ impl Home {
 
     /// B1.
     fn claim(&self) -> bool {
+        // ORDERING O2: SeqCst, with `push`'s fence before it, pairs with `stay`'s store and fence.
         self.at_home.compare_exchange(true, false, SeqCst, SeqCst).is_ok()
     }
 }
@@ -165,6 +166,7 @@ impl Record {
 
     /// The OS thread that this thread is resident on, or null.
     fn home(&self) -> *const OsThread {
+        // ORDERING O3: Acquire pairs with the Release in `Stay` and `diverted`.
         let place = self.meta.suspended.load(Acquire) as *const OsThread;
         if place.addr() & HOME == 0 { ptr::null() } else { place.map_addr(|place| place & !HOME) }
     }
@@ -317,6 +319,7 @@ pub(crate) fn stay(core: &CoreBase, os_thread: &OsThread) {
         core.pool.add_spare(os_thread);
         return;
     }
+    // ORDERING O2: the store and the fence pair with `push`'s fence and `claim`: of a push and a going home one sees the other.
     os_thread.home.at_home.store(true, SeqCst);
     fence(SeqCst);
     while let Some(record) = os_thread.home.take() {
@@ -343,6 +346,7 @@ impl Stay {
             let os_thread = here();
             os_thread.home.add(1);
             os_thread.home.pinned.fetch_add(1, Relaxed);
+            // ORDERING O3: Release pairs with the Acquire in `home`.
             record.meta.suspended.store(tagged(os_thread), Release);
             // SAFETY: a green thread inside the runtime runs on a worker.
             remind(unsafe { &*local::worker() }, os_thread);
@@ -361,6 +365,7 @@ impl Drop for Stay {
             let os_thread = here();
             os_thread.home.add(-1);
             os_thread.home.pinned.fetch_sub(1, Relaxed);
+            // ORDERING O3: as in `begin`.
             record.meta.suspended.store(ptr::null_mut(), Release);
         }
         record.meta.flags.fetch_and(!(PINNED | REENTRANT | FAST), Relaxed);
@@ -428,6 +433,7 @@ unsafe extern "C" fn diverted<P: Parts>() {
         match unsafe { schedule::target_if_any(worker) } {
             Some(target) => {
                 record.set_state(GvtState::Preempted);
+                // ORDERING O3: as in `Stay::begin`.
                 record.meta.suspended.store(tagged(os_thread), Release);
                 Counters::add(&worker.base.core().counters.fast_preemptions);
                 // SAFETY: C1; the target is fresh.

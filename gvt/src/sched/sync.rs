@@ -16,6 +16,7 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64,
 /// The cheap half of a fence whose other half, [`heavy_fence`], is made for both (`membarrier`): nothing for the processor.
 #[inline(always)]
 pub(crate) fn light_fence() {
+    // ORDERING: pairs with the other half, a `membarrier` by the monitor (`claim` E4); in models with `heavy_fence`.
     #[cfg(not(loom))]
     std::sync::atomic::compiler_fence(Ordering::SeqCst);
     // What both halves amount to; without the other half it would be none.
@@ -28,6 +29,7 @@ pub(crate) fn light_fence() {
 /// The dear half, in models.
 #[cfg(loom)]
 pub(crate) fn heavy_fence() {
+    // ORDERING: pairs with `light_fence`.
     fence(Ordering::SeqCst);
 }
 

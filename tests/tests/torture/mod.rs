@@ -189,7 +189,8 @@ fn nest(dropped: &AtomicU64, turn: u64, depth: u32) {
     if depth == 0 {
         resume_unwind(Box::new(turn));
     }
-    black_box(nest(dropped, turn, depth - 1));
+    nest(dropped, turn, depth - 1);
+    black_box(());
 }
 
 fn unwind_through_destructors(world: &Arc<World>, turn: u64) {
