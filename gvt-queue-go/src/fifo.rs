@@ -31,9 +31,22 @@ impl Fifo {
         Fifo { places: vec![NonNull::dangling(); places].into(), head: 0, tail: 0 }
     }
 
-    #[inline]
+    /// Where `index` lies: below `places.len()`, which is a power of two and never 0.
+    #[inline(always)]
     fn place(&self, index: usize) -> usize {
-        index & (self.places.len() - 1)
+        index & self.places.len().wrapping_sub(1)
+    }
+
+    /// How many were ever pushed, modulo 2^64.
+    #[inline(always)]
+    pub(crate) fn pushed(&self) -> usize {
+        self.tail
+    }
+
+    /// How many were ever popped, as [`pushed`](Self::pushed).
+    #[inline(always)]
+    pub(crate) fn popped(&self) -> usize {
+        self.head
     }
 
     #[inline]
@@ -46,27 +59,29 @@ impl Fifo {
         self.tail == self.head
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, task: Runnable) {
         self.push_raw(task.into_raw());
     }
 
-    #[inline]
+    #[inline(always)]
     fn push_raw(&mut self, entry: NonNull<Metadata>) {
         if self.len() == self.places.len() {
             return self.grow_and_push(entry);
         }
         let place = self.place(self.tail);
-        self.places[place] = entry;
+        // SAFETY: by `place`.
+        unsafe { *self.places.get_unchecked_mut(place) = entry };
         self.tail = self.tail.wrapping_add(1);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pop(&mut self) -> Option<Runnable> {
         if self.is_empty() {
             return None;
         }
-        let entry = self.places[self.place(self.head)];
+        // SAFETY: by `place`.
+        let entry = unsafe { *self.places.get_unchecked(self.place(self.head)) };
         self.head = self.head.wrapping_add(1);
         // SAFETY: C1 and C2 of `from_raw`: it lay in `head..tail`, and does no longer.
         Some(unsafe { Runnable::from_raw(entry) })
@@ -83,8 +98,11 @@ impl Fifo {
     }
 
     /// The pointer `distance` places behind the first.
+    #[inline(always)]
     pub(crate) fn peek(&self, distance: usize) -> Option<NonNull<Metadata>> {
-        (distance < self.len()).then(|| self.places[self.place(self.head.wrapping_add(distance))])
+        let place = self.place(self.head.wrapping_add(distance));
+        // SAFETY: by `place`.
+        (distance < self.len()).then(|| unsafe { *self.places.get_unchecked(place) })
     }
 
     /// Gives memory back if it is empty and has more than `kept` places.
@@ -98,6 +116,8 @@ impl Fifo {
     #[inline(never)]
     fn grow_and_push(&mut self, entry: NonNull<Metadata>) {
         let mut larger = Fifo::with_places(self.places.len() * 2);
+        // The counts go on.
+        (larger.head, larger.tail) = (self.head, self.head);
         while let Some(task) = self.pop() {
             larger.push(task);
         }

@@ -29,99 +29,119 @@ pub(crate) struct Solo {
     streak: u32,
     /// Pops until the global list has its turn.
     turn: u32,
-    /// How many are here, for the runtime's monitor and for people. Exact behind each call: if it said 0 beside a
-    /// thread that waits, the one that runs would never be preempted; if it said more, a lone
-    /// computation would be disturbed.
-    len_hint: Arc<Padded<AtomicUsize>>,
+    gauge: Arc<Padded<Gauge>>,
+}
+
+/// How many are here, for the runtime's monitor and for people. Exact behind each call: if it said 0 beside a
+/// thread that waits, the one that runs would never be preempted; if it said more, a lone
+/// computation would be disturbed.
+///
+/// Copies of the two ends, so that a push and a pop store one word each. Relaxed: nothing follows from it but
+/// a look at the clock.
+#[derive(Default)]
+pub(crate) struct Gauge {
+    pushed: AtomicUsize,
+    popped: AtomicUsize,
+    next_up: AtomicUsize,
+}
+
+impl Gauge {
+    pub(crate) fn len(&self) -> usize {
+        let popped = self.popped.load(Relaxed);
+        self.pushed.load(Relaxed).wrapping_sub(popped) + self.next_up.load(Relaxed)
+    }
 }
 
 impl Solo {
-    pub(crate) fn new(len_hint: Arc<Padded<AtomicUsize>>) -> Self {
-        Solo { ring: Fifo::with_places(256), next_up: None, streak: 0, turn: TURN, len_hint }
+    pub(crate) fn new(gauge: Arc<Padded<Gauge>>) -> Self {
+        Solo { ring: Fifo::with_places(256), next_up: None, streak: 0, turn: TURN, gauge }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, task: Runnable, kind: PushKind) {
         if goes_next_up(kind, self.streak) {
-            if let Some(displaced) = self.next_up.replace(task) {
-                self.ring.push(displaced);
-            }
+            self.put_next_up(task);
         } else {
-            self.ring.push(task);
+            self.append(task);
         }
-        self.tell_len();
     }
 
-    #[inline]
-    fn tell_len(&self) {
-        // Relaxed: nothing follows from it but a look at the clock.
-        self.len_hint.0.store(self.len(), Relaxed);
+    #[inline(always)]
+    fn append(&mut self, task: Runnable) {
+        self.ring.push(task);
+        self.gauge.0.pushed.store(self.ring.pushed(), Relaxed);
     }
 
-    #[inline]
+    #[inline(always)]
+    fn put_next_up(&mut self, task: Runnable) {
+        match self.next_up.replace(task) {
+            Some(displaced) => self.append(displaced),
+            None => self.gauge.0.next_up.store(1, Relaxed),
+        }
+    }
+
+    #[inline(always)]
     pub(crate) fn pop(&mut self, global: &Global) -> Option<Runnable> {
         self.turn -= 1;
         if self.turn == 0 {
-            return self.fetch_and_pop(global);
+            self.fetch(global);
         }
+        match self.pop_here() {
+            None => self.fetch_and_pop(global),
+            task => task,
+        }
+    }
+
+    #[inline(always)]
+    fn pop_here(&mut self) -> Option<Runnable> {
         if let Some(task) = self.next_up.take() {
             self.streak += 1;
-            self.tell_len();
+            self.gauge.0.next_up.store(0, Relaxed);
             return Some(task);
         }
-        if self.ring.is_empty() {
-            return self.fetch_and_pop(global);
-        }
+        let task = self.ring.pop()?;
         self.streak = 0;
-        let task = self.ring.pop();
-        self.tell_len();
-        task
+        self.gauge.0.popped.store(self.ring.popped(), Relaxed);
+        Some(task)
     }
 
     /// Moves the newest thread of the ring to the next-up place, if that is `thread`.
     pub(crate) fn expedite(&mut self, thread: NonNull<Metadata>) {
         if self.streak < FAMILY_STREAK
             && let Some(task) = self.ring.take_newest(thread)
-            && let Some(displaced) = self.next_up.replace(task)
         {
-            self.ring.push(displaced);
+            self.gauge.0.pushed.store(self.ring.pushed(), Relaxed);
+            self.put_next_up(task);
         }
     }
 
-    /// Moves a batch from the global list behind what is here, then pops. Nobody else asks for these
-    /// threads, so that the move need not be announced.
     #[cold]
     #[inline(never)]
     fn fetch_and_pop(&mut self, global: &Global) -> Option<Runnable> {
+        self.fetch(global);
+        self.pop_here()
+    }
+
+    /// Moves a batch from the global list behind what is here. Nobody else asks for these threads, so that
+    /// the move need not be announced.
+    #[cold]
+    #[inline(never)]
+    fn fetch(&mut self, global: &Global) {
         self.turn = TURN;
         if global.is_empty() {
             self.ring.shrink(KEPT);
         } else {
             global.take(BATCH, |next| std::iter::from_fn(next).for_each(|task| self.ring.push(task)));
         }
-        let task = match self.next_up.take() {
-            Some(task) => {
-                self.streak += 1;
-                Some(task)
-            }
-            None => {
-                self.streak = 0;
-                self.ring.pop()
-            }
-        };
-        self.tell_len();
-        task
+        self.gauge.0.popped.store(self.ring.popped(), Relaxed);
+        self.gauge.0.pushed.store(self.ring.pushed(), Relaxed);
     }
 
     pub(crate) fn has_work(&self) -> bool {
         self.next_up.is_some() || !self.ring.is_empty()
     }
 
-    fn len(&self) -> usize {
-        self.ring.len() + usize::from(self.next_up.is_some())
-    }
-
-    #[inline]
+    #[inline(always)]
     pub(crate) fn upcoming(&self, distance: usize) -> Option<NonNull<Metadata>> {
         match &self.next_up {
             Some(task) if distance == 0 => Some(task.as_ptr()),

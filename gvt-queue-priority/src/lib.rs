@@ -27,7 +27,7 @@ mod models;
 
 use std::marker::PhantomData;
 
-use gvt_traits::Runnable;
+use gvt_traits::{Factory, Plan, Runnable, SchedError};
 
 pub use policy::{Ageing, LIFT, Policy, Strict};
 pub use queues::{PriorityLocal, PriorityQueues};
@@ -40,16 +40,33 @@ pub const PATROL: u32 = 16;
 /// A ready queue with four levels. Pass it to the builder: `.queue(PriorityQueue::default())`.
 ///
 /// `P` says what happens to the less urgent: [`Ageing`], the default, or [`Strict`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PriorityQueue<P = Ageing>(PhantomData<P>);
 
-/// A [`PriorityQueue`] under which less urgent threads may wait for ever.
-pub type StrictPriorityQueue = PriorityQueue<Strict>;
+/// A [`PriorityQueue`] under which less urgent threads may wait for ever: `PriorityQueue::<Strict>::new()` by a
+/// name of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StrictPriorityQueue;
 
-impl<P: Policy> PriorityQueue<P> {
+impl<P> PriorityQueue<P> {
     /// The queue.
     pub const fn new() -> Self {
         PriorityQueue(PhantomData)
+    }
+}
+
+/// For [`Ageing`] alone: with a default for every policy, `PriorityQueue::default()` would not say which it is.
+impl Default for PriorityQueue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Factory for StrictPriorityQueue {
+    type Output = PriorityQueues<Strict>;
+
+    fn build(&self, plan: &Plan) -> Result<PriorityQueues<Strict>, SchedError> {
+        PriorityQueue::<Strict>::new().build(plan)
     }
 }
 

@@ -64,7 +64,7 @@ fn holds_but_not_with(mutants: &[Mutant], model: impl Fn() + Copy + Send + Sync 
 }
 
 fn queue(workers: usize) -> (Arc<Queue>, Vec<Local>) {
-    let queue = StrictPriorityQueue::new().build(&Plan::new(workers, 4)).expect("a plan that works");
+    let queue = StrictPriorityQueue.build(&Plan::new(workers, 4)).expect("a plan that works");
     let locals = (0..workers).map(|index| queue.local(WorkerId::new(index))).collect();
     (Arc::new(queue), locals)
 }

@@ -25,6 +25,11 @@ mod sealed {
 }
 
 /// What happens to the less urgent while there is more urgent work: [`Ageing`] or [`Strict`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a policy of `PriorityQueue`",
+    label = "this type does not say what happens to the less urgent",
+    note = "choose `Ageing`, the default, or `Strict`; another order is another `ReadyQueue`"
+)]
 pub trait Policy: sealed::Sealed + Send + Sync + 'static {
     /// What the queue promises.
     const ORDER: Order;

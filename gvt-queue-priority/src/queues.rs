@@ -118,7 +118,7 @@ impl<P: Policy> ReadyQueue for PriorityQueues<P> {
         match &mut local.0 {
             End::Solo(solo, len) => {
                 solo.push(task);
-                len.store(solo.len(), Relaxed); // Relaxed: for people.
+                len.store(solo.len(), Relaxed); // Relaxed: a gauge (Q8).
             }
             End::Member(member) => member.push(task, &self.board, &self.global),
         }
@@ -129,7 +129,7 @@ impl<P: Policy> ReadyQueue for PriorityQueues<P> {
         match &mut local.0 {
             End::Solo(solo, len) => {
                 let task = solo.pop(&self.global);
-                len.store(solo.len(), Relaxed); // Relaxed: for people.
+                len.store(solo.len(), Relaxed); // Relaxed: a gauge (Q8).
                 task
             }
             End::Member(member) => member.pop(&self.board, &self.global),
@@ -152,6 +152,6 @@ impl<P: Policy> ReadyQueue for PriorityQueues<P> {
     }
 
     fn len_hint(&self) -> usize {
-        self.global.len() + self.board.len() + self.solo_len.load(Relaxed) // Relaxed: for people.
+        self.global.len() + self.board.len() + self.solo_len.load(Relaxed) // Relaxed: a gauge (Q8).
     }
 }

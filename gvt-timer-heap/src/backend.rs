@@ -118,10 +118,10 @@ impl HeapBackend {
             self.publish(shard, &timers);
             this.expiring.store(false, Relaxed);
             drop(timers);
-            for &entry in batch.entries() {
+            for &entry in &batch {
                 sink(entry);
             }
-            given += batch.entries().len();
+            given += batch.len();
             if !batch.is_full() {
                 return given;
             }

@@ -25,7 +25,7 @@ pub(crate) struct Item {
 
 impl Item {
     #[inline]
-    fn before(&self, other: &Item) -> bool {
+    pub(crate) fn before(&self, other: &Item) -> bool {
         // Without branches, since which of four children is least cannot be foretold.
         let earlier = self.deadline_ns < other.deadline_ns;
         let equal = self.deadline_ns == other.deadline_ns;

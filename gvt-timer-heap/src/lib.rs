@@ -3,13 +3,15 @@
 //! # How it is built
 //!
 //! `backend` files entries in one `shard` a worker and one for everybody else. A shard is a short
-//! lock over a `heap` of deadlines and a `slab` that finds an entry by its handle. Nothing here is
+//! lock over a `heap` of deadlines and a `slab` that finds an entry by its handle, and over a `run` of sleeps whose
+//! deadlines came in order. Nothing here is
 //! `unsafe`.
 #![warn(missing_docs)]
 #![forbid(unsafe_code)]
 
 mod backend;
 mod heap;
+mod run;
 mod shard;
 mod slab;
 

@@ -159,10 +159,10 @@ impl WheelBackend {
             }
             this.expiring.store(false, Relaxed);
             drop(wheel);
-            for &entry in batch.entries() {
+            for &entry in &batch {
                 sink(entry);
             }
-            given += batch.entries().len();
+            given += batch.len();
             if done {
                 return given;
             }

@@ -7,7 +7,8 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use gvt_traits::{GvtId, TimerEntry, TimerType, WakeTicket, WorkerId};
+use arrayvec::ArrayVec;
+use gvt_traits::TimerEntry;
 
 use crate::wheel::Wheel;
 
@@ -15,35 +16,7 @@ use crate::wheel::Wheel;
 pub(crate) const BATCH: usize = 32;
 
 /// Expired entries on their way to the sink.
-pub(crate) struct Batch {
-    entries: [TimerEntry; BATCH],
-    len: usize,
-}
-
-impl Batch {
-    pub(crate) fn new() -> Self {
-        let vacant = TimerEntry {
-            deadline_ns: 0,
-            ticket: WakeTicket { sequence: 0, id: GvtId::NONE },
-            affinity: WorkerId::NONE,
-            kind: TimerType::Sleep,
-        };
-        Batch { entries: [vacant; BATCH], len: 0 }
-    }
-
-    pub(crate) fn push(&mut self, entry: TimerEntry) {
-        self.entries[self.len] = entry;
-        self.len += 1;
-    }
-
-    pub(crate) fn entries(&self) -> &[TimerEntry] {
-        &self.entries[..self.len]
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.len == BATCH
-    }
-}
+pub(crate) type Batch = ArrayVec<TimerEntry, BATCH>;
 
 /// A shard. Two cache lines of its own, since adjacent ones are fetched in pairs.
 #[repr(align(128))]

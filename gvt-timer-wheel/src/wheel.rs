@@ -315,7 +315,7 @@ mod tests {
         loop {
             let mut batch = Batch::new();
             let done = wheel.take_due(now_ns, &mut batch);
-            out.extend(batch.entries().iter().map(|entry| entry.deadline_ns));
+            out.extend(batch.iter().map(|entry| entry.deadline_ns));
             check(wheel);
             if done {
                 return out;
@@ -411,7 +411,7 @@ mod tests {
         assert_ne!(wheel.pending, NO_LIST);
         check(&wheel);
         // Not due for the call that is behind, and all of it for the call that is ahead.
-        let taken = batch.entries().len();
+        let taken = batch.len();
         assert_eq!(take(&mut wheel, 99_999), []);
         let on_time = take(&mut wheel, 103_000);
         assert_eq!(taken + on_time.len(), 429);

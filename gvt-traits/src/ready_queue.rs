@@ -66,9 +66,12 @@ pub enum PushFence {
 ///   another, and `has_work` tells it of Low threads only. A queue that cannot do that refuses such a
 ///   plan in [`Factory::build`](crate::Factory::build).
 /// - **Q6 fence**: [`PUSH_FENCE`](Self::PUSH_FENCE) is true.
-/// - **Q7 hints are hints**: `upcoming` has no effect, and `expedite` none but on the order.
+/// - **Q7 hints are hints**: `upcoming` and `len_hint` have no effect, and `expedite` none but on the order.
+/// - **Q8 waiting**: with no other call under way, `len_hint` is 0 if and only if nothing is queued, on any level, for
+///   any worker. While calls are under way it may be behind by what they move, and is right again
+///   when they have returned.
 ///
-/// Also B1–B5 of the crate. Tested: Q1–Q5, Q7 (`ready_queue` suite). Argued by hand: Q6, and
+/// Also B1–B5 of the crate. Tested: Q1–Q5, Q7, Q8 (`ready_queue` suite). Argued by hand: Q6, and
 /// modelled in loom where it is [`PushFence::ByQueue`].
 ///
 /// The trait is safe: breaking a clause can delay or strand a thread, or abort the process, but a
@@ -106,6 +109,9 @@ pub enum PushFence {
 ///     }
 ///     fn has_work(&self, _local: &()) -> bool {
 ///         !self.0.lock().unwrap().is_empty()
+///     }
+///     fn len_hint(&self) -> usize {
+///         self.0.lock().unwrap().len()
 ///     }
 /// }
 /// ```
@@ -169,14 +175,12 @@ pub trait ReadyQueue: Send + Sync + 'static {
     /// is overtaken by no more than Q4 allows.
     ///
     /// Context: as `push`.
-    fn expedite(&self, _local: &mut Self::Local, _thread: NonNull<Metadata>) {}
+    fn expedite(&self, _local: &mut Self::Local, _thread: &Metadata) {}
 
-    /// How many threads are queued, roughly: for people, and for the runtime's monitor, which takes a thread
-    /// that has used up its slice off by force only if somebody waits. A queue that always answers 0
-    /// has no forced preemption. A stale answer is fine if it is mended within some pops.
+    /// How many threads are queued, roughly; whether any is, exactly (Q8). The runtime's monitor takes a thread that
+    /// has used up its slice off by force, and offers work to sleepers, only if somebody waits: a queue that
+    /// says 0 while threads wait has no forced preemption, one that never says 0 disturbs lone threads.
     ///
-    /// Context: any OS thread.
-    fn len_hint(&self) -> usize {
-        0
-    }
+    /// Context: any OS thread, at any time, also while the worker that it speaks of is at work.
+    fn len_hint(&self) -> usize;
 }

@@ -168,16 +168,7 @@ impl<Q, T, P, C, S> RuntimeBuilder<Q, T, P, C, S> {
         self.config = self.config.debug_logging(enable);
         self
     }
-}
 
-impl<Q, T, P, C, S> RuntimeBuilder<Q, T, P, C, S>
-where
-    Q: Factory<Output: ReadyQueue>,
-    T: Factory<Output: TimerBackend>,
-    P: Factory<Output: Preemptor>,
-    C: ContextSwitch,
-    S: Factory<Output: SlotAllocator>,
-{
     /// Builds the runtime and starts its workers.
     ///
     /// # Errors
@@ -185,7 +176,15 @@ where
     /// [`SchedError::Config`] for a setting that cannot work, [`SchedError::Memory`] if address space is short,
     /// [`SchedError::Worker`] if an OS thread, a descriptor or a signal handler cannot be had. Nothing is
     /// left behind.
-    pub fn build(self) -> Result<Runtime<Q, T, P, C, S>, SchedError> {
+    pub fn build(self) -> Result<Runtime<Q, T, P, C, S>, SchedError>
+    where
+        // Here, not on the `impl`: of a part that does not fit the compiler then speaks in that trait's words.
+        Q: Factory<Output: ReadyQueue>,
+        T: Factory<Output: TimerBackend>,
+        P: Factory<Output: Preemptor>,
+        C: ContextSwitch,
+        S: Factory<Output: SlotAllocator>,
+    {
         Runtime::assemble(self.config, &self.queue, &self.timer, &self.preemptor, &self.slots)
     }
 }

@@ -13,11 +13,6 @@ pub mod stacks;
 pub mod threads;
 pub mod wrong;
 
-/// `docs/WRITING_A_BACKEND.md` as a test: what it tells outsiders to write compiles, runs and keeps the laws.
-#[cfg(doctest)]
-#[doc = include_str!("../../docs/WRITING_A_BACKEND.md")]
-mod guide {}
-
 use std::fmt;
 
 /// A clause that a backend broke.

@@ -331,14 +331,14 @@ fn somebody_waits_for_the_worker(
     }
 }
 
-/// The queue of `ReadyQueue`'s documentation: first in, first out, and not a word more than it must.
+/// The queue of `ReadyQueue`'s documentation: first in, first out, and not a method more than it must have.
 #[derive(Clone, Default)]
-struct Taciturn;
+struct Bare;
 
 #[derive(Default)]
 struct Fifo(std::sync::Mutex<VecDeque<Runnable>>);
 
-impl Factory for Taciturn {
+impl Factory for Bare {
     type Output = Fifo;
     fn build(&self, _plan: &Plan) -> Result<Fifo, SchedError> {
         Ok(Fifo::default())
@@ -361,13 +361,16 @@ impl ReadyQueue for Fifo {
     fn has_work(&self, _local: &()) -> bool {
         !self.0.lock().unwrap().is_empty()
     }
+    fn len_hint(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
 }
 
-/// With a queue that does not say how many it holds, an idle worker still comes to hear of what waits.
+/// With a queue that has the required methods alone, an idle worker comes to hear of what waits.
 #[test]
-fn a_taciturn_queue() {
+fn a_bare_queue() {
     let _watchdog = Watchdog::new();
-    let runtime = Runtime::builder().workers(2).queue(Taciturn).build().unwrap();
+    let runtime = Runtime::builder().workers(2).queue(Bare).build().unwrap();
     runtime.block_on(|| {
         for _ in 0..5 {
             let (stop, mutex) = (Arc::new(AtomicBool::new(false)), Arc::new(SchedMutex::new(())));

@@ -6,7 +6,7 @@ use gvt_conformance::laws::ready_queue as laws;
 use gvt_conformance::wrong::ready_queue::{AgeingPriority, Defect, Fair, Faulty, StrictPriority};
 use gvt_conformance::{Verdict, Violation};
 use gvt_queue_go::GoQueue;
-use gvt_queue_priority::{Ageing, PriorityQueue, StrictPriorityQueue};
+use gvt_queue_priority::{PriorityQueue, StrictPriorityQueue};
 use gvt_traits::{Factory, ReadyQueue};
 use rstest::rstest;
 use rstest_reuse::{apply, template};
@@ -17,8 +17,8 @@ use rstest_reuse::{apply, template};
 #[case::strict_reference(Faulty::<StrictPriority>::sound())]
 #[case::ageing_reference(Faulty::<AgeingPriority>::sound())]
 #[case::go(GoQueue)]
-#[case::priority(PriorityQueue::<Ageing>::new())]
-#[case::strict_priority(StrictPriorityQueue::new())]
+#[case::priority(PriorityQueue::default())]
+#[case::strict_priority(StrictPriorityQueue)]
 fn every_queue(#[case] factory: impl Factory<Output: ReadyQueue>) {}
 
 fn kept(verdict: Verdict) {
@@ -45,7 +45,7 @@ laws! {
     q4_two_wakers q4_yielders q4_outside_beside_yielders q4_own_beside_flood q4_beside_spawners
     q4_beside_a_family q4_stuck_worker q4_urgent_first q4_arrival_within_level q4_critical_next q4_levels_below
     q5_low_workers q5_low_threads_elsewhere q5_under_theft
-    q7_hints
+    q7_hints q8_len_hint
     agrees_with_model
 }
 
@@ -146,6 +146,23 @@ fn q5_can_fail() {
 #[case(Defect::ExpediteLoses)]
 fn q7_can_fail(#[case] defect: Defect) {
     rejected("Q7", laws::q7_hints(&fair(defect)));
+}
+
+#[rstest]
+#[case(Defect::HintsNothing)]
+#[case(Defect::HintsAlways)]
+#[case(Defect::HintForgetsOutside)]
+#[case(Defect::HintForgetsLow)]
+fn q8_can_fail(#[case] defect: Defect) {
+    rejected("Q8", laws::q8_len_hint(&fair(defect)));
+    rejected("Q8", laws::agrees_with_model(&fair(defect)));
+}
+
+#[rstest]
+#[case(Defect::HintsNothing)]
+#[case(Defect::HintsAlways)]
+fn q8_under_theft_can_fail(#[case] defect: Defect) {
+    rejected("Q8", laws::q1_under_theft(&fair(defect)));
 }
 
 #[test]

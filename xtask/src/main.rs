@@ -6,6 +6,7 @@
 //! | `graph` | a backend that depends on more than `gvt-traits`; other edges that the layout forbids |
 //! | `heads` | a source file without a module head |
 //! | `links` | a relative link in a document that leads nowhere |
+//! | `listings` | a listing in a document that is not the file that it says it shows |
 //! | `mutants` | a fault that no model is run with, or that is planted nowhere |
 //! | `ordering` | an atomic access above `Relaxed` without an `ORDERING` comment nearby |
 //! | `size` | a source file that has grown past one mechanism |

@@ -8,7 +8,7 @@ use gvt::{
     Cooperative, HeapTimer, JoinHandle, MmapSlots, NoPreempt, Receiver, Runtime, RuntimeBuilder, SchedMutex,
     Sender,
 };
-use gvt_queue_priority::{Ageing, PriorityQueue};
+use gvt_queue_priority::PriorityQueue;
 use gvt_timer_timerfd::TimerFd;
 use gvt_timer_wheel::Wheel;
 use gvt_traits::{ContextSwitch, Factory, Preemptor, ReadyQueue, SlotAllocator, TimerBackend};
@@ -49,7 +49,7 @@ impl Green for Gvt {
         let main: Main<R> = Box::new(main);
         match variant.iter().find(|name| **name != "64k") {
             None => run(builder, main),
-            Some(&"prio") => run(builder.queue(PriorityQueue::<Ageing>::default()), main),
+            Some(&"prio") => run(builder.queue(PriorityQueue::default()), main),
             Some(&"wheel") => run(builder.timer(Wheel::default()), main),
             Some(&"timerfd") => run(builder.timer(TimerFd::<HeapTimer>::default()), main),
             Some(&"coop") => run(builder.preemptor(Cooperative), main),

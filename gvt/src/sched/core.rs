@@ -195,11 +195,17 @@ impl After {
         After((slot as usize) << 3 | Self::ENDED)
     }
 
+    /// The thread that yielded, if one did.
+    #[inline(always)]
+    pub(crate) fn yielder(self) -> Option<*const Record> {
+        (self.0 & Self::KIND == Self::YIELDED).then_some((self.0 & !Self::KIND) as *const Record)
+    }
+
+    /// What else there is to do.
     #[inline]
     pub(crate) fn decode(self) -> Departed {
         let record = (self.0 & !Self::KIND) as *const Record;
         match self.0 & Self::KIND {
-            Self::YIELDED => Departed::Yielded(record),
             Self::PARKED => Departed::Parked(record),
             Self::PREEMPTED => Departed::Preempted(record),
             Self::ENDED => Departed::Ended((self.0 >> 3) as u32),
@@ -211,7 +217,6 @@ impl After {
 /// [`After`], decoded.
 pub(crate) enum Departed {
     Nobody,
-    Yielded(*const Record),
     Parked(*const Record),
     Preempted(*const Record),
     Ended(u32),

@@ -15,7 +15,7 @@
 //!   is asked for its rounds;
 //! - **M4** threads are queued and another worker sleeps, and either a worker is stuck or that has been so for [`SPREAD_LOOKS`]
 //!   looks: the sleeper is woken. A thread that was woken first is kept by its waker (`schedule::push_here`), and nobody is told of
-//!   it when both then take turns by yielding. A queue that has never said how many it holds is taken to hold some.
+//!   it when both then take turns by yielding. Whether any is queued is the queue's word (Q8).
 //!
 //! The monitor itself allocates nothing and waits for no lock that is held over an allocation (`pool`), so that it goes on
 //! whatever a preempted thread holds.
@@ -117,8 +117,6 @@ struct Monitor<'a, P: Parts> {
     seen: [Seen; MAX_WORKERS],
     /// When to look again at the latest.
     next_ns: u64,
-    /// Whether the queue has ever said that it holds something.
-    hinted: bool,
     /// Where among the threads whose worker was taken the next look begins.
     taken_from: usize,
     /// Looks in a row that found threads queued beside a sleeping worker.
@@ -138,7 +136,6 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
         periods,
         seen: [Seen::default(); MAX_WORKERS],
         next_ns: 0,
-        hinted: false,
         queued_looks: 0,
         taken_from: 0,
     };
@@ -181,7 +178,6 @@ impl<P: Parts> Monitor<'_, P> {
             self.look_again(now.saturating_add(deadline - clock));
         }
         let queued = core.queue.len_hint() > 0;
-        self.hinted |= queued;
         let sleepers = base.idle.sleepers();
         let mut stuck = false;
         for index in (0..base.worker_count).filter(|index| sleepers & (1 << index) == 0) {
@@ -207,8 +203,7 @@ impl<P: Parts> Monitor<'_, P> {
         }
         // M4.
         self.queued_looks = if queued && sleepers != 0 { self.queued_looks + 1 } else { 0 };
-        let waits = stuck && (queued || !self.hinted);
-        if sleepers != 0 && (waits || self.queued_looks >= SPREAD_LOOKS) {
+        if sleepers != 0 && ((stuck && queued) || self.queued_looks >= SPREAD_LOOKS) {
             self.queued_looks = 0;
             super::schedule::wake_one(base, Class::Normal);
             if base.idle.has_classes() {
@@ -328,7 +323,7 @@ fn offer_spare<P: Parts>(core: &Core<P>, worker: &WorkerBase) -> bool {
     if !worker.preempt_spare.load(Relaxed).is_null() {
         return true;
     }
-    let Some(spare) = core.base.pool.take_spare() else {
+    let Some(spare) = held::idle_spare(&core.base) else {
         Counters::add(&core.base.counters.spares_exhausted);
         return false;
     };

@@ -42,7 +42,7 @@
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*, fence};
 
-use gvt_traits::{ContextSwitch, GvtState, PushKind, ReadyQueue, StackBounds};
+use gvt_traits::{ContextSwitch, GvtState, PushKind, ReadyQueue, Registers, StackBounds};
 
 use super::core::{After, Core, CoreBase, Parts, Worker, WorkerBase};
 use super::counters::Counters;
@@ -430,7 +430,7 @@ unsafe extern "C" fn diverted<P: Parts>() {
         os_thread.home.add(1);
         remind(&worker.base, os_thread);
         // SAFETY: C1.
-        match unsafe { schedule::target_if_any(worker) } {
+        match unsafe { target_if_any(worker) } {
             Some(target) => {
                 record.set_state(GvtState::Preempted);
                 // ORDERING O3: as in `Stay::begin`.
@@ -445,6 +445,40 @@ unsafe extern "C" fn diverted<P: Parts>() {
     std::mem::forget(no_unwind);
     crate::os::set_errno(errno);
     local::leave();
+}
+
+/// `schedule::target`, or `None` if nothing else can run.
+///
+/// # Safety
+///
+/// C1 of `schedule::pick`.
+unsafe fn target_if_any<P: Parts>(worker: &Worker<P>) -> Option<*const Registers> {
+    let base = &worker.base;
+    let current = base.current.get();
+    // SAFETY: C1.
+    let target = unsafe { schedule::target(worker) };
+    if base.current.get().is_null() && base.handoff.get().is_null() {
+        base.current.set(current);
+        return None;
+    }
+    Some(target)
+}
+
+/// A yield for which [`pick`] found nobody who runs here: through the loop, if it has found one for elsewhere, or if it is
+/// to find `record` itself another OS thread.
+///
+/// # Safety
+///
+/// C1 of `schedule::pick`; `record` is the running thread's.
+#[cold]
+pub(crate) unsafe fn yield_to_loop<P: Parts>(worker: &Worker<P>, record: &Record) {
+    let base = &worker.base;
+    if !base.handoff.get().is_null() || base.core().migrates {
+        let target = schedule::native(base);
+        record.set_state(GvtState::Ready);
+        // SAFETY: C1; the loop of this OS thread.
+        unsafe { schedule::depart(worker, record, After::yielded(record), target) };
+    }
 }
 
 /// Queues a picked thread again, behind the others.

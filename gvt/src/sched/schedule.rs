@@ -230,14 +230,16 @@ pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
 #[inline(always)]
 pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kind: PushKind) {
     let core = worker.core();
-    let class = class_of(&core.base, &task);
-    // SAFETY: C1.
-    core.queue.push(unsafe { worker.queue() }, task, kind);
     // After a yield the number of queued threads has not grown: whoever should know has been told. And
     // an only worker is awake, since it is this one.
     if kind == PushKind::Yield || core.base.worker_count == 1 {
+        // SAFETY: C1.
+        core.queue.push(unsafe { worker.queue() }, task, kind);
         return;
     }
+    let class = class_of(&core.base, &task);
+    // SAFETY: C1.
+    core.queue.push(unsafe { worker.queue() }, task, kind);
     let base = &worker.base;
     let offer = match kind {
         // The first thread woken since the last decision is likely run here next, when the present
@@ -315,6 +317,17 @@ pub(crate) unsafe fn target<P: Parts>(worker: &Worker<P>) -> *const Registers {
     let Some(next) = (unsafe { pick(worker) }) else {
         return native(&worker.base);
     };
+    // SAFETY: C1; just picked.
+    unsafe { target_of(worker, next) }
+}
+
+/// The same once a thread is picked.
+///
+/// # Safety
+///
+/// C1 and C2 of [`place`].
+#[inline(always)]
+unsafe fn target_of<P: Parts>(worker: &Worker<P>, next: *const Record) -> *const Registers {
     // SAFETY: records outlive their tokens.
     let record = unsafe { &*next };
     if record.is_fresh() || !record.meta.suspended.load(Relaxed).is_null() {
@@ -398,14 +411,24 @@ pub(crate) unsafe fn arrive<P: Parts>() {
 /// C1 of [`pick`].
 #[inline(always)]
 pub(crate) unsafe fn run_after<P: Parts>(worker: &Worker<P>) {
-    match worker.base.after.replace(After::NOTHING).decode() {
+    let after = worker.base.after.replace(After::NOTHING);
+    if let Some(record) = after.yielder() {
+        // SAFETY: it has left its stack, runs nowhere, and no token of it exists.
+        let task = unsafe { (*record).runnable() };
+        // SAFETY: C1.
+        return unsafe { push_here(worker, task, PushKind::Yield) };
+    }
+    // SAFETY: C1.
+    unsafe { run_rarer_after(worker, after) }
+}
+
+/// # Safety
+///
+/// C1 of [`pick`].
+#[inline(never)]
+unsafe fn run_rarer_after<P: Parts>(worker: &Worker<P>, after: After) {
+    match after.decode() {
         Departed::Nobody => {}
-        Departed::Yielded(record) => {
-            // SAFETY: it has left its stack, runs nowhere, and no token of it exists.
-            let task = unsafe { (*record).runnable() };
-            // SAFETY: C1.
-            unsafe { push_here(worker, task, PushKind::Yield) };
-        }
         Departed::Parked(record) => {
             // SAFETY: records outlive their threads.
             let record = unsafe { &*record };
@@ -448,34 +471,23 @@ unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
     // A thread that unwinds stays on its OS thread, whose panic count it has raised.
     if !std::thread::panicking() {
         // SAFETY: C1, entered.
-        if let Some(target) = unsafe { target_if_any(worker) } {
-            record.set_state(GvtState::Ready);
-            // SAFETY: C1, entered; the target is fresh.
-            unsafe { depart(worker, record, After::yielded(record), target) };
+        if let Some(next) = unsafe { pick(worker) } {
+            // SAFETY: C1; just picked.
+            let target = unsafe { target_of(worker, next) };
+            // Nobody at all: those who were picked could not be given a stack.
+            if base.current.get().is_null() && base.handoff.get().is_null() {
+                base.current.set(record);
+            } else {
+                record.set_state(GvtState::Ready);
+                // SAFETY: C1, entered; the target is fresh.
+                unsafe { depart(worker, record, After::yielded(record), target) };
+            }
+        } else if base.poke.load(Relaxed) {
+            // SAFETY: C1, entered; nobody was picked.
+            unsafe { resident::yield_to_loop(worker, record) };
         }
     }
     std::mem::forget(no_unwind);
-}
-
-/// [`target`], or `None` if nothing else can run.
-///
-/// # Safety
-///
-/// C1 of [`pick`].
-#[inline(always)]
-pub(crate) unsafe fn target_if_any<P: Parts>(worker: &Worker<P>) -> Option<*const Registers> {
-    let current = worker.base.current.get();
-    // SAFETY: C1.
-    let target = unsafe { target(worker) };
-    if worker.base.current.get().is_null() && worker.base.handoff.get().is_null() {
-        if worker.base.core().migrates {
-            // Through the loop, which finds it another OS thread.
-            return Some(target);
-        }
-        worker.base.current.set(current);
-        return None;
-    }
-    Some(target)
 }
 
 /// # Safety
@@ -508,7 +520,7 @@ unsafe fn park_for<P: Parts>(base: &WorkerBase, awaited: &Record) {
     // SAFETY: C1.
     let worker = unsafe { Worker::<P>::of(base) };
     // SAFETY: C1.
-    worker.core().queue.expedite(unsafe { worker.queue() }, NonNull::from(&awaited.meta));
+    worker.core().queue.expedite(unsafe { worker.queue() }, &awaited.meta);
     std::mem::forget(no_unwind);
     // SAFETY: C1.
     unsafe { park::<P>(base) };

@@ -41,6 +41,19 @@ unsafe impl Sync for RecordTable {}
 // SAFETY: as above.
 unsafe impl Send for RecordTable {}
 
+/// Asks for huge pages behind the first few thousand records, where there are so many that each access would
+/// miss in the processor's page tables, and a page fault for every 16 be half of what a new one costs.
+fn advise_huge_pages(base: usize, bytes: usize) {
+    const HUGE: usize = 2 << 20;
+    let first = (base + HUGE / 2).next_multiple_of(HUGE);
+    let end = (base + bytes) & !(HUGE - 1);
+    if first < end {
+        // A refusal (no huge pages here) costs speed, no more.
+        // SAFETY: within the mapping just made, of which nothing was used yet.
+        unsafe { libc::madvise(first as *mut _, end - first, libc::MADV_HUGEPAGE) };
+    }
+}
+
 impl RecordTable {
     pub(crate) fn new(limit: usize, workers: usize) -> Result<Self, MemoryError> {
         let batch = if limit >= 64 * CACHE * workers { CACHE / 2 } else { 0 };
@@ -64,6 +77,7 @@ impl RecordTable {
                 errno: crate::os::errno(),
             });
         }
+        advise_huge_pages(base as usize, bytes);
         Ok(RecordTable {
             base: NonNull::new(base.cast()).expect("mmap never maps address 0"),
             bytes,

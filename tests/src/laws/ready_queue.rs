@@ -1,4 +1,4 @@
-//! The laws of [`ReadyQueue`](gvt_traits::ReadyQueue): Q1–Q5, Q7, and F1, F2, B4 as far as queues can break
+//! The laws of [`ReadyQueue`](gvt_traits::ReadyQueue): Q1–Q5, Q7, Q8, and F1, F2, B4 as far as queues can break
 //! them.
 //!
 //! Each law takes a factory and builds as many queues as it likes, for plans of its own. Most laws notice a
@@ -23,7 +23,7 @@ pub use order::{
 };
 pub use sequential::{
     b4_workers_move, f1_builds, q1_exactly_once, q1_floods, q2_empty_pop, q2_empty_pop_within,
-    q3_found_by_all, q3_has_work_exact, q5_low_threads_elsewhere, q5_low_workers, q7_hints,
+    q3_found_by_all, q3_has_work_exact, q5_low_threads_elsewhere, q5_low_workers, q7_hints, q8_len_hint,
 };
 
 /// Puts a test for each law into module `$name`, for the queues that `$factory` builds.
@@ -49,7 +49,7 @@ macro_rules! ready_queue_suite {
                 q4_beside_a_family,
                 q4_stuck_worker, q4_urgent_first, q4_arrival_within_level, q4_critical_next, q4_levels_below,
                 q5_low_workers, q5_low_threads_elsewhere, q5_under_theft,
-                q7_hints,
+                q7_hints, q8_len_hint,
                 agrees_with_model);
         }
     };

@@ -75,6 +75,14 @@ pub enum Defect {
     ExpediteLoses,
     /// `expedite` brings whoever it is asked for to the front, and his family always stays there (Q4).
     ExpeditesUnbounded,
+    /// `len_hint` is always 0 (Q8).
+    HintsNothing,
+    /// `len_hint` is never 0 (Q8).
+    HintsAlways,
+    /// `len_hint` does not count what came from outside (Q8).
+    HintForgetsOutside,
+    /// `len_hint` does not count Low threads (Q8).
+    HintForgetsLow,
     /// All queues of one factory share their threads (F1).
     SharesBetweenBuilds,
     /// Plans with several workers are refused (F1).
@@ -365,13 +373,13 @@ impl<P: Promise> ReadyQueue for FaultyQueue<P> {
         Some(lists.levels[level][place].task.as_ptr())
     }
 
-    fn expedite(&self, _: &mut usize, thread: NonNull<Metadata>) {
+    fn expedite(&self, _: &mut usize, thread: &Metadata) {
         if !matches!(self.defect, Defect::ExpediteLoses | Defect::ExpeditesUnbounded) {
             return;
         }
         let mut lists = self.lists();
         for list in &mut lists.levels {
-            if let Some(place) = list.iter().position(|entry| entry.task.as_ptr() == thread) {
+            if let Some(place) = list.iter().position(|entry| entry.task.as_ptr() == NonNull::from(thread)) {
                 let entry = list.remove(place).expect("just seen");
                 if self.defect == Defect::ExpediteLoses {
                     return forget(entry.task);
@@ -382,6 +390,13 @@ impl<P: Promise> ReadyQueue for FaultyQueue<P> {
     }
 
     fn len_hint(&self) -> usize {
-        self.lists().entries().count()
+        let lists = self.lists();
+        let counts = |entry: &&Entry| match self.defect {
+            Defect::HintsNothing => false,
+            Defect::HintForgetsOutside => entry.from.is_some(),
+            Defect::HintForgetsLow => entry.task.priority() != Priority::Low,
+            _ => true,
+        };
+        lists.entries().filter(counts).count() + usize::from(self.defect == Defect::HintsAlways)
     }
 }

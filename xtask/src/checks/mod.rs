@@ -4,6 +4,7 @@ mod clauses;
 mod graph;
 mod heads;
 mod links;
+mod listings;
 mod mutants;
 mod ordering;
 mod size;
@@ -11,5 +12,13 @@ mod size;
 use crate::tree::{Finding, Tree};
 
 /// All of them.
-pub const ALL: &[fn(&Tree) -> Vec<Finding>] =
-    &[clauses::check, graph::check, heads::check, links::check, mutants::check, ordering::check, size::check];
+pub const ALL: &[fn(&Tree) -> Vec<Finding>] = &[
+    clauses::check,
+    graph::check,
+    heads::check,
+    links::check,
+    listings::check,
+    mutants::check,
+    ordering::check,
+    size::check,
+];

@@ -106,10 +106,11 @@ fn storm<F: Factory<Output: ReadyQueue>>(factory: &F, plan: &Plan, count: usize)
             running.push(scope.spawn(move || {
                 let mut dice = Dice(worker as u64);
                 // Whom this worker has just pushed, which others may have taken since.
-                let mut pushed = None;
+                let mut pushed: Option<std::ptr::NonNull<gvt_traits::Metadata>> = None;
                 for _ in 0..CALLS {
                     if let Some(record) = pushed.take_if(|_| dice.roll(3) == 0) {
-                        queue.expedite(local, record);
+                        // SAFETY: records are never freed.
+                        queue.expedite(local, unsafe { record.as_ref() });
                     }
                     let Some(task) = queue.pop(local) else {
                         if law.is_broken() {
@@ -151,6 +152,7 @@ fn storm<F: Factory<Output: ReadyQueue>>(factory: &F, plan: &Plan, count: usize)
     if let Some(violation) = law.broken.lock().expect("nobody panics with it").take() {
         return Err(violation);
     }
+    let hint = queue.len_hint();
     // The worker that saw the most of it takes all, and nothing is left for the others.
     let mut come_out = 0;
     for (worker, local) in locals.iter_mut().enumerate() {
@@ -167,6 +169,7 @@ fn storm<F: Factory<Output: ReadyQueue>>(factory: &F, plan: &Plan, count: usize)
         }
     }
     demand(come_out == count, "Q1", || format!("of {count} threads {} were lost", count - come_out))?;
+    demand(hint > 0, "Q8", || format!("`len_hint` was 0 after a storm that left {count} threads queued"))?;
     let runs: u64 = law.records.iter().map(|record| record.runs.load(Relaxed)).sum();
     let pops = law.pops.load(Relaxed);
     demand(runs == pops, "Q1", || {
@@ -174,6 +177,8 @@ fn storm<F: Factory<Output: ReadyQueue>>(factory: &F, plan: &Plan, count: usize)
             "{pops} pops, but the threads saw {runs}: two held a token at once, or one missed the last one's work"
         )
     })?;
+    let hint = queue.len_hint();
+    demand(hint == 0, "Q8", || format!("`len_hint` was {hint} after a storm that left an empty queue"))?;
     for (worker, local) in locals.iter().enumerate() {
         demand(!queue.has_work(local), "Q3", || format!("worker {worker} has work in an empty queue"))?;
     }
@@ -182,7 +187,7 @@ fn storm<F: Factory<Output: ReadyQueue>>(factory: &F, plan: &Plan, count: usize)
     Ok(())
 }
 
-/// Q1 with 16 workers that steal from each other and four OS threads that inject; few threads and many.
+/// Q1 and Q8 with 16 workers that steal from each other and four OS threads that inject; few threads and many.
 pub fn q1_under_theft<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
     guarded(|| {
         for (workers, count) in [(2, 3), (2, 2_000), (16, 20), (16, 1_000)] {

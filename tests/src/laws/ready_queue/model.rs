@@ -17,6 +17,7 @@ enum Call {
     Pop { worker: usize, times: usize },
     HasWork { worker: usize },
     Upcoming { worker: usize, distance: usize },
+    LenHint,
 }
 
 fn call() -> impl Strategy<Value = Call> {
@@ -28,6 +29,7 @@ fn call() -> impl Strategy<Value = Call> {
         5 => (0..8usize, 1..4usize).prop_map(|(worker, times)| Call::Pop { worker, times }),
         1 => (0..8usize).prop_map(|worker| Call::HasWork { worker }),
         1 => (0..8usize, 0..400usize).prop_map(|(worker, distance)| Call::Upcoming { worker, distance }),
+        1 => Just(Call::LenHint),
     ]
 }
 
@@ -35,7 +37,7 @@ fn plan() -> impl Strategy<Value = (usize, usize)> {
     prop::sample::select(vec![(1, 0), (2, 0), (3, 0), (7, 0), (2, 1), (4, 2)])
 }
 
-/// The rig is the model: it knows who is queued, and checks Q1, Q3 and Q5 at each call. Strict order is checked
+/// The rig is the model: it knows who is queued, and checks Q1, Q3, Q5 and Q8 at each call. Strict order is checked
 /// here.
 fn agrees<F: Factory<Output: ReadyQueue>>(factory: &F, plan: (usize, usize), script: &[Call]) -> Verdict {
     guarded(|| {
@@ -69,13 +71,14 @@ fn agrees<F: Factory<Output: ReadyQueue>>(factory: &F, plan: (usize, usize), scr
                 Call::Upcoming { worker, distance } => {
                     let _ = rig.upcoming(worker % workers, distance);
                 }
+                Call::LenHint => rig.len_hint()?,
             }
         }
         rig.finish()
     })
 }
 
-/// Q1, Q3–Q5, Q7: whatever is called in whatever order, the queue agrees with a set.
+/// Q1, Q3–Q5, Q7, Q8: whatever is called in whatever order, the queue agrees with a set.
 ///
 /// A failure names the shortest script that proptest found, which is enough to repeat it.
 pub fn agrees_with_model<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {

@@ -184,13 +184,22 @@ impl<Q: ReadyQueue> Rig<Q> {
         })
     }
 
+    /// Asks how many are queued and checks the answer as far as it must be exact: whether any is (Q8).
+    pub(super) fn len_hint(&self) -> Verdict {
+        let hint = self.queue.len_hint();
+        demand((hint > 0) == (self.count > 0), "Q8", || {
+            format!("`len_hint` was {hint} while {} threads were queued", self.count)
+        })
+    }
+
     pub(super) fn upcoming(&self, worker: usize, distance: usize) -> Option<NonNull<Metadata>> {
         self.queue.upcoming(&self.locals[worker], distance)
     }
 
     pub(super) fn expedite(&mut self, worker: usize, index: usize) {
         let record = self.threads.record(index);
-        self.queue.expedite(&mut self.locals[worker], record);
+        // SAFETY: records are never freed.
+        self.queue.expedite(&mut self.locals[worker], unsafe { record.as_ref() });
     }
 
     /// All that `worker` can get, in order.

@@ -303,6 +303,49 @@ pub fn q7_hints<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
     })
 }
 
+/// Q8: with no other call under way `len_hint` is 0 exactly when nothing is queued: whoever pushed it, in
+/// whatever kind and level, whoever takes it.
+pub fn q8_len_hint<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
+    guarded(|| {
+        for (workers, low) in PLANS {
+            let Some(mut rig) = Rig::new(factory, workers, low, 4)? else { continue };
+            for source in sources(workers) {
+                for popper in [0, workers - low - 1] {
+                    rig.len_hint()?;
+                    for index in 0..4 {
+                        rig.threads.set_priority(index, Priority::ALL[index]);
+                        push(&mut rig, source, index);
+                        rig.len_hint()?;
+                    }
+                    for _ in 0..4 {
+                        rig.pop(popper)?;
+                        rig.len_hint()?;
+                    }
+                }
+            }
+            rig.finish()?;
+        }
+        // Waves that run full and empty by turns, across rings and lists of any size.
+        for (workers, low) in [(1, 0), (3, 0), (3, 1)] {
+            let Some(mut rig) = Rig::new(factory, workers, low, 1_500)? else { continue };
+            let mut dice = Dice(8);
+            for wave in 0..6 {
+                for index in 0..[1_500, 3, 300][wave % 3] {
+                    let from = sources(workers);
+                    push(&mut rig, from[dice.roll(from.len())], index);
+                    rig.len_hint()?;
+                }
+                while rig.pop(dice.roll(workers - low))?.is_some() {
+                    rig.len_hint()?;
+                }
+                rig.len_hint()?;
+            }
+            rig.finish()?;
+        }
+        Ok(())
+    })
+}
+
 /// B4: a worker moves from one OS thread to another between two calls.
 pub fn b4_workers_move<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
     guarded(|| {

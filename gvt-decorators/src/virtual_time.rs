@@ -1,0 +1,79 @@
+//! `VirtualTime`: a timer whose clock stands still while threads run, and jumps to the next deadline when a worker
+//! has nothing to do. A program that sleeps for an hour takes no time, and sleepers wake in the order of their deadlines,
+//! in every run.
+//!
+//! The contract leaves room for it: a backend is told the time in `expire`, may keep a clock of its own (`now_ns`), and
+//! answers an idle worker with [`IdleWait::Due`] when it has moved it.
+//!
+//! **Limits.** With several workers the first that is idle moves time on, while others run. What reads a clock
+//! of its own (`std::time::Instant`, `gvt`'s deadlines given as such) sees real time. Threads that wait for the outside world are
+//! not waited for: time goes on without them.
+
+use std::sync::atomic::{AtomicU64, Ordering::*};
+
+use gvt_traits::{Factory, IdleWait, Plan, SchedError, TimerBackend, TimerEntry, TimerHandle, WorkerId};
+
+/// A timer in virtual time, ordered by the timer it wraps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VirtualTime<B>(pub B);
+
+impl<B: Factory<Output: TimerBackend>> Factory for VirtualTime<B> {
+    type Output = VirtualTimePart<B::Output>;
+
+    fn build(&self, plan: &Plan) -> Result<Self::Output, SchedError> {
+        Ok(VirtualTimePart { order: self.0.build(plan)?, clock_ns: AtomicU64::new(0) })
+    }
+}
+
+/// What [`VirtualTime`] builds.
+#[derive(Debug)]
+pub struct VirtualTimePart<T> {
+    order: T,
+    clock_ns: AtomicU64,
+}
+
+impl<T: TimerBackend> TimerBackend for VirtualTimePart<T> {
+    fn resolution_ns(&self) -> u64 {
+        self.order.resolution_ns()
+    }
+
+    fn insert(&self, entry: TimerEntry) -> TimerHandle {
+        self.order.insert(entry)
+    }
+
+    fn cancel(&self, handle: TimerHandle) -> Option<TimerEntry> {
+        self.order.cancel(handle)
+    }
+
+    fn expire(&self, near: WorkerId, now_ns: u64, sink: &mut dyn FnMut(TimerEntry)) -> usize {
+        self.order.expire(near, now_ns, sink)
+    }
+
+    fn next_deadline_ns(&self) -> Option<u64> {
+        self.order.next_deadline_ns()
+    }
+
+    /// Moves the clock on. By T5 an `expire` at that time gives something out, or makes the deadline move on.
+    fn idle_wait(&self) -> IdleWait {
+        match self.order.next_deadline_ns() {
+            None => IdleWait::Forever,
+            Some(deadline) => {
+                // Relaxed: one number that only grows; what is due at it is the wrapped backend's to say.
+                self.clock_ns.fetch_max(deadline, Relaxed);
+                IdleWait::Due
+            }
+        }
+    }
+
+    fn now_ns(&self) -> Option<u64> {
+        Some(self.clock_ns.load(Relaxed)) // Relaxed: as in `idle_wait`.
+    }
+
+    fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}
