@@ -5,6 +5,7 @@ mod compare;
 mod outcome;
 mod params;
 mod peers;
+mod preempt_cost;
 mod report;
 mod usage;
 mod work;
@@ -38,6 +39,8 @@ enum Command {
     },
     /// Writes the document with its charts from the JSON lines of a comparison.
     Report(report::Options),
+    /// What a forced preemption costs in each mode, beside a bare signal; takes half a minute.
+    PreemptCost,
     /// Lists the cases and the peers.
     List,
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Compare(options) => compare::run(&options),
         Command::Report(options) => report::run(&options),
         Command::Run { peer, work, params } => run(&peer, &work, &params),
+        Command::PreemptCost => preempt_cost::run(),
         Command::List => {
             list();
             Ok(())

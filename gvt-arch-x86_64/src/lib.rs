@@ -7,6 +7,7 @@ compile_error!(
     "gvt-arch-x86_64 switches stacks on x86_64 only; another architecture needs a crate of its own"
 );
 
+mod divert;
 mod fresh;
 mod switch;
 

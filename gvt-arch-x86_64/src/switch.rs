@@ -45,11 +45,12 @@
 //! control word, the alignment, the argument, the end of the stack.
 
 use core::arch::asm;
+use core::ffi::c_void;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use gvt_traits::{ContextSwitch, Entry, Registers, StackBounds};
 
-use crate::fresh;
+use crate::{divert, fresh};
 
 /// The switch that keeps all that the System V ABI calls callee-saved: the default.
 ///
@@ -182,6 +183,11 @@ unsafe impl ContextSwitch for X86_64 {
         unsafe { leave!(load, ["ldmxcsr [rsp - 0x08]", "fldcw [rsp - 0x04]"]) }
     }
 
+    unsafe fn divert(context: *mut c_void, stack: StackBounds, callee: unsafe extern "C" fn()) -> bool {
+        // SAFETY: C1 to C3 are the caller's.
+        unsafe { divert::divert(context, stack, callee) }
+    }
+
     #[inline(always)]
     unsafe fn prefetch(load: *const Registers) {
         // SAFETY: C1 is the caller's.
@@ -207,6 +213,11 @@ unsafe impl ContextSwitch for X86_64Lean {
     unsafe fn leave(load: *const Registers) -> ! {
         // SAFETY: C2, C3 as in `switch`.
         unsafe { leave!(load, []) }
+    }
+
+    unsafe fn divert(context: *mut c_void, stack: StackBounds, callee: unsafe extern "C" fn()) -> bool {
+        // SAFETY: C1 to C3 are the caller's.
+        unsafe { divert::divert(context, stack, callee) }
     }
 
     #[inline(always)]

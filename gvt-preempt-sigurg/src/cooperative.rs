@@ -18,7 +18,7 @@ impl Factory for Cooperative {
 }
 
 // SAFETY: P1: safepoints are the runtime's, so the strength is true of any backend that sends no
-// signals. P2–P6: it never interrupts, and never calls the hook.
+// signals. P2–P8: it never interrupts, and never calls the hook.
 unsafe impl Preemptor for Cooperative {
     fn strength(&self) -> Strength {
         Strength::AtSafepoints
@@ -27,6 +27,8 @@ unsafe impl Preemptor for Cooperative {
     unsafe fn attach(&self, _hook: InterruptHook) -> Result<(), WorkerError> {
         Ok(())
     }
+
+    fn enter_thread(&self) {}
 
     fn detach(&self) {}
 

@@ -119,6 +119,17 @@ pub(crate) fn detach(node: &Node) {
     }
 }
 
+/// Lets the calling OS thread receive our signal: it inherits its creator's mask, in which that may be blocked.
+pub(crate) fn unblock() {
+    // SAFETY: a set made here; no other thread's mask is touched.
+    unsafe {
+        let mut set = MaybeUninit::uninit();
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), SIGNAL);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut());
+    }
+}
+
 /// Whether an OS thread of this process exists.
 pub(crate) fn exists(thread: i32) -> bool {
     // SAFETY: signal 0 only asks.

@@ -14,7 +14,7 @@ impl Factory for NoPreempt {
     }
 }
 
-// SAFETY: P1: it does nothing and says so. P2–P6: it never interrupts, and never calls the hook.
+// SAFETY: P1: it does nothing and says so. P2–P8: it never interrupts, and never calls the hook.
 unsafe impl Preemptor for NoPreempt {
     fn strength(&self) -> Strength {
         Strength::Never
@@ -23,6 +23,8 @@ unsafe impl Preemptor for NoPreempt {
     unsafe fn attach(&self, _hook: InterruptHook) -> Result<(), WorkerError> {
         Ok(())
     }
+
+    fn enter_thread(&self) {}
 
     fn detach(&self) {}
 

@@ -37,7 +37,7 @@ pub struct SigurgPreemptor {
 
 // SAFETY: P1: constant; SIGURG comes at any instruction. P2: marks, see `registry`. P3: the kernel keeps all
 // registers and the red zone in the signal's frame, the handler keeps `errno`, SA_RESTART. P4: see
-// `handler`. P5, P6: `handler` and `registry`.
+// `handler`. P5, P6: `handler` and `registry`. P7: the hook gets the kernel's own pointer. P8: `unblock`.
 unsafe impl Preemptor for SigurgPreemptor {
     fn strength(&self) -> Strength {
         Strength::Anywhere
@@ -49,6 +49,10 @@ unsafe impl Preemptor for SigurgPreemptor {
         let before = self.node.swap(ptr::from_ref(node).cast_mut(), AcqRel);
         assert!(before.is_null(), "a preemptor is attached once");
         Ok(())
+    }
+
+    fn enter_thread(&self) {
+        handler::unblock();
     }
 
     fn detach(&self) {

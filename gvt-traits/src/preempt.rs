@@ -36,7 +36,7 @@ pub enum Interrupted {
 /// The runtime's part of the handler. It may keep its OS thread for long (until the interrupted
 /// thread is resumed) and keeps `errno`.
 ///
-/// The argument is the handler's `ucontext_t`.
+/// The argument is the handler's `ucontext_t` (P7).
 pub type InterruptHook = unsafe extern "C" fn(context: *mut c_void) -> Interrupted;
 
 /// Interrupts OS threads on the monitor's behalf.
@@ -55,12 +55,16 @@ pub type InterruptHook = unsafe extern "C" fn(context: *mut c_void) -> Interrupt
 ///   that was installed before, as if this one did not exist.
 /// - **P6 shared**: any number of runtimes may attach and detach in any order. After the last
 ///   `detach` no hook of ours runs.
+/// - **P7 context**: the hook is given the interrupted context itself: what it writes to its general registers,
+///   `rip` and `rsp` among them, is what the OS thread goes on with.
+/// - **P8 ready**: after `enter_thread` on an OS thread, nothing that this inherited from its creator (a signal mask)
+///   keeps interrupts from it.
 ///
-/// Also B1–B5 of the crate. Tested: P1–P3, P5, P6 (`preemptor` suite). Argued by hand: P4.
+/// Also B1–B5 of the crate. Tested: P1–P3, P5–P8 (`preemptor` suite). Argued by hand: P4.
 ///
 /// # Safety
 ///
-/// A hook that runs elsewhere or changes what it interrupts corrupts safe code: P2–P4.
+/// A hook that runs elsewhere or changes what it interrupts corrupts safe code: P2–P4, P7.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a preemptor",
     label = "this backend does not implement `Preemptor`",
@@ -81,6 +85,11 @@ pub unsafe trait Preemptor: Send + Sync + 'static {
     /// **C1**: `hook` is async-signal-safe and can be called on any OS thread until `detach`
     /// returned.
     unsafe fn attach(&self, hook: InterruptHook) -> Result<(), WorkerError>;
+
+    /// Makes the calling OS thread one that can be interrupted (P8).
+    ///
+    /// Context: each OS thread of the runtime, once, before it runs green threads.
+    fn enter_thread(&self);
 
     /// Undoes `attach`. Waits until no OS thread is inside the hook; the caller has let every thread that the hook
     /// holds go on.

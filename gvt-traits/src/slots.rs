@@ -48,7 +48,7 @@ pub struct StackClass(u8);
 
 impl StackClass {
     /// Classes that an allocator has at the most.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 7;
     /// The class of threads that ask for none.
     pub const DEFAULT: StackClass = StackClass(0);
 
@@ -59,7 +59,7 @@ impl StackClass {
     /// If `index` is not below [`COUNT`](Self::COUNT).
     #[inline]
     pub const fn new(index: usize) -> Self {
-        assert!(index < Self::COUNT, "classes of stacks are numbered below 8");
+        assert!(index < Self::COUNT, "classes of stacks are numbered below 7");
         StackClass(index as u8)
     }
 
@@ -67,7 +67,7 @@ impl StackClass {
     #[inline]
     pub const fn index(self) -> usize {
         // It is below `COUNT` anyway; the compiler does not know.
-        self.0 as usize % Self::COUNT
+        if (self.0 as usize) < Self::COUNT { self.0 as usize } else { Self::COUNT - 1 }
     }
 
     /// All numbers that classes may have; an allocator need not have them all.

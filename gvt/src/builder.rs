@@ -163,6 +163,18 @@ impl<Q, T, P, C, S> RuntimeBuilder<Q, T, P, C, S> {
         self
     }
 
+    /// [`SchedulerConfig::max_os_threads`].
+    pub fn max_os_threads(mut self, count: usize) -> Self {
+        self.config = self.config.max_os_threads(count);
+        self
+    }
+
+    /// [`SchedulerConfig::migrate_always`].
+    pub fn migrate_always(mut self, enable: bool) -> Self {
+        self.config = self.config.migrate_always(enable);
+        self
+    }
+
     /// [`SchedulerConfig::debug_logging`].
     pub fn debug_logging(mut self, enable: bool) -> Self {
         self.config = self.config.debug_logging(enable);

@@ -6,6 +6,8 @@ use gvt_traits::{GRACE_PERIOD_NS, MAX_GVTHREADS, MAX_WORKERS, SchedError, TIME_S
 
 /// The most threads that a runtime can be asked to hold at once.
 const MOST_GVTHREADS: usize = 16 << 20;
+/// The most OS threads that a runtime can be allowed: what Linux has numbers for.
+const MOST_OS_THREADS: usize = 4 << 20;
 
 /// A runtime's settings, with setters to chain.
 ///
@@ -29,6 +31,8 @@ pub struct SchedulerConfig {
     pub(crate) enable_forced_preempt: bool,
     pub(crate) debug_logging: bool,
     pub(crate) deadlock_report: Option<Duration>,
+    pub(crate) max_os_threads: Option<usize>,
+    pub(crate) migrate_always: bool,
 }
 
 impl Default for SchedulerConfig {
@@ -49,6 +53,8 @@ impl Default for SchedulerConfig {
             enable_forced_preempt: true,
             debug_logging: false,
             deadlock_report: None,
+            max_os_threads: None,
+            migrate_always: false,
         }
     }
 }
@@ -158,6 +164,33 @@ impl SchedulerConfig {
         self
     }
 
+    /// OS threads at the most, those of the workers among them and the monitor not: workers and 4,096 by default.
+    ///
+    /// A green thread that is preempted, calls [`blocking`](crate::blocking), blocks in the kernel, waits while it unwinds, or
+    /// is pinned, keeps its OS thread. When no further one may be started, nothing fails:
+    ///
+    /// - a thread past its slice is asked at its next safepoint, and not forced;
+    /// - [`blocking`](crate::blocking) and calls that block keep their worker until they return;
+    /// - a thread that unwinds and waits lets its worker fire timers and pass on to other held threads, until it is woken;
+    /// - pinned threads share OS threads with others.
+    ///
+    /// So green threads that block each other in the kernel, on a `std::sync::Mutex` held over a wait, can do so for ever there. As
+    /// many as workers turn all of this off.
+    pub fn max_os_threads(mut self, count: usize) -> Self {
+        self.max_os_threads = Some(count);
+        self
+    }
+
+    /// For tests: every yield and every wait moves the thread to another OS thread, also when it is the only one.
+    ///
+    /// Brings out code that holds what is bound to an OS thread over such a call (a reference into a `thread_local!`, say),
+    /// which goes unnoticed while threads happen to stay. Slow: each turn is handed over in the kernel. Pinned threads
+    /// stay where they are.
+    pub fn migrate_always(mut self, enable: bool) -> Self {
+        self.migrate_always = enable;
+        self
+    }
+
     pub(crate) fn check(&self) -> Result<(), SchedError> {
         let refuse = |setting, problem| Err(SchedError::Config { setting, problem });
         if !(1..=MAX_WORKERS).contains(&self.num_workers) {
@@ -172,6 +205,16 @@ impl SchedulerConfig {
                 format!(
                     "{} of {} workers would run only Low threads, and none the others; leave at least one",
                     self.num_low_priority_workers, self.num_workers
+                ),
+            );
+        }
+        if self.max_os_threads.is_some_and(|most| !(self.num_workers..=MOST_OS_THREADS).contains(&most)) {
+            return refuse(
+                "max_os_threads",
+                format!(
+                    "{} OS threads were allowed for {} workers; allow one a worker and {MOST_OS_THREADS} at the most",
+                    self.max_os_threads.unwrap_or_default(),
+                    self.num_workers
                 ),
             );
         }

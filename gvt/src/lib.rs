@@ -62,7 +62,7 @@ mod api {
     #[doc(hidden)]
     pub use crate::thread::__safepoint;
     pub use crate::thread::{
-        Builder, ThreadId, blocking, current_id, current_name, current_priority, current_token,
+        Builder, Migration, ThreadId, blocking, current_id, current_name, current_priority, current_token,
         current_worker, is_in_gvthread, spawn, spawn_with_priority, try_spawn, yield_now,
     };
     pub use crate::time::{coarse_now_ns, now_ns, sleep, sleep_ms, sleep_until, sleep_us};

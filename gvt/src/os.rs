@@ -65,6 +65,13 @@ pub(crate) fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
+// Out of line: the place is another on another OS thread.
+#[inline(never)]
+pub(crate) fn set_errno(errno: i32) {
+    // SAFETY: the calling OS thread's own.
+    unsafe { *libc::__errno_location() = errno };
+}
+
 /// The kernel's number of this OS thread.
 pub(crate) fn thread_id() -> i32 {
     // SAFETY: no arguments, cannot fail.
@@ -155,4 +162,14 @@ pub(crate) fn is_asleep_in_kernel(thread_id: i32) -> bool {
     // "number (name) state …"; the name may hold anything, but is at most 15 bytes long.
     let state = line.iter().rposition(|&byte| byte == b')').and_then(|end| line.get(end + 2));
     matches!(state, Some(b'S' | b'D'))
+}
+
+/// The signals that the calling OS thread blocks, as the kernel's first word.
+pub(crate) fn signal_mask() -> u64 {
+    let mut mask = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: a valid place; changes nothing. The first word is the kernel's set.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), mask.as_mut_ptr());
+        mask.as_ptr().cast::<u64>().read()
+    }
 }

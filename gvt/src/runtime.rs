@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -159,7 +159,7 @@ where
                 worker_count: workers,
                 wake_descriptor: EventFd::new()
                     .map_err(|errno| WorkerError::Descriptor { what: "waking a worker", errno })?,
-                pool: Pool::new(workers + SPARE_OS_THREADS),
+                pool: Pool::new(config.max_os_threads.unwrap_or(workers + SPARE_OS_THREADS)),
                 keeps_spare: false,
                 monitor: MonitorState::new(),
                 deadlock: report::Watch::new(config.deadlock_report),
@@ -173,6 +173,8 @@ where
                 default_class,
                 admitted: Default::default(),
                 debug: config.debug_logging,
+                returning: AtomicPtr::new(std::ptr::null_mut()),
+                migrates: config.migrate_always,
             },
             queue: queue.build(&plan)?,
             timer: timer.build(&plan)?,
@@ -337,6 +339,7 @@ where
         RuntimeCounters {
             asked_to_yield: read(&base.counters.asked),
             forced_preemptions: read(&base.counters.forced_preemptions),
+            fast_preemptions: read(&base.counters.fast_preemptions),
             grace_expiries: read(&base.counters.grace_expired),
             workers_taken_from_blocked: read(&base.counters.workers_taken),
             blocking_calls: read(&base.counters.blocking_calls),
@@ -428,8 +431,19 @@ unsafe fn start<A: Parts>(
 ) -> Result<std::thread::JoinHandle<()>, WorkerError> {
     // SAFETY: C1.
     let this: &'static Core<A> = unsafe { &*core };
-    for worker in &this.workers {
-        start_os_thread(this)?.give(&worker.base);
+    // All before any works: one that does may start a spare, and take another's place at the bound.
+    let mut started = Vec::with_capacity(this.workers.len());
+    for _ in &this.workers {
+        match start_os_thread(this) {
+            Ok(os_thread) => started.push(os_thread),
+            Err(error) => {
+                started.into_iter().for_each(|os_thread| this.base.pool.add_spare(os_thread));
+                return Err(error);
+            }
+        }
+    }
+    for (worker, os_thread) in this.workers.iter().zip(started) {
+        os_thread.give(&worker.base);
     }
     // Some may be for ever; sums of them must fit.
     let ns = |period: Duration| period.as_nanos().min(u128::from(u64::MAX / 8)) as u64;
@@ -501,8 +515,10 @@ where
 pub struct RuntimeCounters {
     /// Threads asked to yield at their next safepoint.
     pub asked_to_yield: u64,
-    /// Threads taken off by the preemption signal.
+    /// Threads taken off by the preemption signal, with their whole OS thread.
     pub forced_preemptions: u64,
+    /// Threads taken off by the preemption signal, by a stack switch ([`Builder::reentrant`](crate::Builder::reentrant)).
+    pub fast_preemptions: u64,
     /// Looks that found a thread still running after its grace.
     pub grace_expiries: u64,
     /// Workers taken from OS threads that were blocked in the kernel.
@@ -525,10 +541,11 @@ impl fmt::Display for RuntimeCounters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "asked {}, preempted {}, grace over {}, taken from blocked {}, blocking {}, rescues {}, spares \
+            "asked {}, preempted {} and {} by a switch, grace over {}, taken from blocked {}, blocking {}, rescues {}, spares \
              exhausted {}, longest overrun {:?}, OS threads {} ({} spare)",
             self.asked_to_yield,
             self.forced_preemptions,
+            self.fast_preemptions,
             self.grace_expiries,
             self.workers_taken_from_blocked,
             self.blocking_calls,
@@ -620,7 +637,7 @@ impl Handle {
         F: FnOnce(&CancellationToken) -> T + Send + 'static,
         T: Send + 'static,
     {
-        self.spawn_with(Some(builder.into_options()?), f)
+        self.spawn_with(Some(builder.into_options()?), thread::staying(f))
     }
 
     fn spawn_with<F, T>(&self, options: Option<thread::Options>, f: F) -> Result<JoinHandle<T>, SchedError>

@@ -202,7 +202,7 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce(&CancellationToken) -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        self.spawn_with(Some(builder.into_options()?), f)
+        self.spawn_with(Some(builder.into_options()?), thread::staying(f))
     }
 
     fn spawn_with<F, T>(

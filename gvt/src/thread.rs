@@ -10,7 +10,8 @@ use crate::join_handle::JoinHandle;
 use crate::park::{self, ShutdownUnwind};
 use crate::sched::core::{CoreBase, WorkerBase};
 use crate::sched::local;
-use crate::sched::record::{Cold, EntryFn, Outcome, Record, StackChoice, Step};
+use crate::sched::record::{Cold, EntryFn, Outcome, PINNED, REENTRANT, Record, StackChoice, Step};
+use crate::sched::resident::Stay;
 use crate::token::{self, Borrowed, CancellationToken};
 
 /// User-visible ids that a worker draws at once. As with Go's goroutine ids, ids drawn by one worker
@@ -42,6 +43,22 @@ impl std::fmt::Display for ThreadId {
     }
 }
 
+/// Which OS threads a thread may run on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Migration {
+    /// Any: after whatever yields or waits the OS thread may be another.
+    #[default]
+    Free,
+    /// One, which is its own: from its closure's first instruction to its last the thread runs on one OS thread, and
+    /// meanwhile no other green thread runs there.
+    ///
+    /// So everything holds that holds on an OS thread: thread-locals keep their address and their value over every wait, also
+    /// borrowed ones; guards and handles that are bound to an OS thread may be held. Each pinned thread takes one OS thread of
+    /// [`max_os_threads`](crate::SchedulerConfig::max_os_threads), at the bound of which others run beside it, and each
+    /// change to and from it costs a hand-over in the kernel, some 5 to 10 µs.
+    Pinned,
+}
+
 /// What to spawn a thread with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
@@ -51,6 +68,8 @@ pub(crate) struct Options {
     pub(crate) token: Option<CancellationToken>,
     /// 0: the default.
     pub(crate) stack_bytes: usize,
+    pub(crate) migration: Migration,
+    pub(crate) reentrant: bool,
 }
 
 /// Spawns a green thread.
@@ -189,6 +208,70 @@ impl Builder {
         self
     }
 
+    /// Sets which OS threads it may run on.
+    ///
+    /// ```
+    /// # gvt::Runtime::new(Default::default()).block_on(|| {
+    /// use std::cell::Cell;
+    /// thread_local!(static TURNS: Cell<u32> = const { Cell::new(0) });
+    ///
+    /// let pinned = gvt::Builder::new().migration(gvt::Migration::Pinned).spawn(|_| {
+    ///     TURNS.with(|turns| {
+    ///         let before = turns.get();
+    ///         // Over a wait, which threads that migrate may not do.
+    ///         gvt::sleep_us(100);
+    ///         turns.set(before + 1);
+    ///         turns.get()
+    ///     })
+    /// })?;
+    /// assert_eq!(pinned.join().unwrap(), 1);
+    /// # Ok::<(), gvt::SchedError>(()) }).unwrap();
+    /// ```
+    pub fn migration(mut self, migration: Migration) -> Self {
+        self.options.migration = migration;
+        self
+    }
+
+    /// Lets the thread be taken off by a stack switch: a forced preemption then costs about what a signal costs, and puts no
+    /// OS thread to sleep, as long as reentrant threads follow each other. Without this, and always where it cannot be done (the thread
+    /// is pinned, or unwinds, or little of its stack is left, or it is in another signal's handler), the whole OS thread is put to
+    /// sleep, which is right for any code.
+    ///
+    /// The thread resumes on the same OS thread, so the addresses of its thread-locals stay right.
+    ///
+    /// # Safety
+    ///
+    /// While the closure runs, from its first instruction to its last and the destructors of its locals included, any other
+    /// reentrant thread may run on the same OS thread between any two instructions. So the code must be reentrant, as a signal
+    /// handler's must be. It may compute, on its own stack and on memory that is its own or atomic, and call this crate's
+    /// functions as far as these do not allocate. It must not:
+    ///
+    /// - allocate or free memory, also hidden in `Vec`, `String`, `Box`, `Arc`, formatting, or a collection that grows;
+    /// - take a lock that knows its OS thread or that another such thread takes too: std's, parking_lot's, libc's (standard
+    ///   output among them), or one that spins;
+    /// - touch a `thread_local!`, borrowed or not, or what uses one: `HashMap::new`, `rand::rng`, `std::thread::current`;
+    /// - panic, or unwind through its frames: that allocates, takes locks, and counts in a thread-local;
+    /// - call foreign functions that are not async-signal-safe, or any through a symbol that is bound lazily;
+    /// - rely on `errno` over more than one instruction.
+    ///
+    /// What it needs (buffers, handles) it takes along in the closure, and what is to be freed it returns: the closure is
+    /// unpacked before, and the result stored after, under the ordinary preemption.
+    ///
+    /// ```
+    /// # gvt::Runtime::new(Default::default()).block_on(|| {
+    /// let numbers: Vec<u64> = (0..10_000).collect();
+    /// let builder = gvt::Builder::new();
+    /// // SAFETY: it reads memory of its own, and returns it with the sum, to be freed by whoever joins.
+    /// let builder = unsafe { builder.reentrant() };
+    /// let handle = builder.spawn(move |_| (numbers.iter().sum::<u64>(), numbers))?;
+    /// assert_eq!(handle.join().unwrap().0, 49_995_000);
+    /// # Ok::<(), gvt::SchedError>(()) }).unwrap();
+    /// ```
+    pub unsafe fn reentrant(mut self) -> Self {
+        self.options.reentrant = true;
+        self
+    }
+
     /// Spawns the thread.
     ///
     /// # Errors
@@ -201,12 +284,23 @@ impl Builder {
     {
         check(&self.options)?;
         // SAFETY: `'static`.
-        unsafe { spawn_here(Some(self.options), f) }
+        unsafe { spawn_here(Some(self.options), staying(f)) }
     }
 
     pub(crate) fn into_options(self) -> Result<Options, SchedError> {
         check(&self.options)?;
         Ok(self.options)
+    }
+}
+
+/// `f`, on the OS thread and in the mode that its `Builder` has asked for.
+pub(crate) fn staying<F, T>(f: F) -> impl FnOnce(&CancellationToken) -> T + Send
+where
+    F: FnOnce(&CancellationToken) -> T + Send,
+{
+    move |token| {
+        let _stay = Stay::begin();
+        f(token)
     }
 }
 
@@ -342,6 +436,15 @@ fn apply(record: &Record, options: Options) {
         record.meta.affinity.store(worker as u8, Relaxed);
         record.meta.worker_id.store(worker as u32, Relaxed);
     }
+    let mut flags = record.meta.flags.load(Relaxed);
+    if options.migration == Migration::Pinned {
+        flags |= PINNED;
+    }
+    if options.reentrant {
+        flags |= REENTRANT;
+    }
+    // Relaxed: as in `spawn_on`.
+    record.meta.flags.store(flags, Relaxed);
     if options.token.is_some() {
         token::adopt(record);
     }

@@ -250,6 +250,12 @@ pub struct Watchdog {
 /// Until a watchdog bites: far longer than any test takes on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Long forms of tests, by `GVT_STRESS_SECONDS`, are waited for.
+fn patience() -> Duration {
+    let seconds = std::env::var("GVT_STRESS_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    PATIENCE + Duration::from_secs(seconds.unwrap_or(0))
+}
+
 impl Watchdog {
     /// Watches until it is dropped.
     #[track_caller]
@@ -261,7 +267,7 @@ impl Watchdog {
     /// Watches until it is dropped; says `note` if it bites, the seed of what hangs, say.
     #[track_caller]
     pub fn noting(note: impl Into<String>) -> Self {
-        let (patience, note) = (PATIENCE, note.into());
+        let (patience, note) = (patience(), note.into());
         let place = std::panic::Location::caller();
         let done = Arc::new(AtomicBool::new(false));
         let seen = done.clone();

@@ -27,7 +27,7 @@ macro_rules! hold {
     };
 }
 
-hold! { without_control_words: x1_registers x1_ping_pong x1_ring x1_deep_chains x3_entry x4_backtrace x4_panic x4_root x5_moves x5_storm }
+hold! { without_control_words: x1_registers x1_ping_pong x1_ring x1_deep_chains x3_entry x4_backtrace x4_panic x4_root x5_moves x5_storm x7_diverted }
 
 /// That a backend is rejected, and for breaking `clause`.
 #[track_caller]
@@ -51,6 +51,7 @@ fn rejects(verdict: Verdict, clause: &str) {
 #[case::lean_inherits_control_words(laws::x3_control_words(X86_64Lean), "X3")]
 #[case::endless_backtrace(laws::x4_backtrace(wrong::Endless), "X4")]
 #[case::endless_exception(laws::x4_root(wrong::Endless), "X4")]
+#[case::loses_r10_when_diverted(laws::x7_diverted(wrong::DivertsAndLosesR10), "X7")]
 #[case::bound_to_thread(laws::x5_moves(wrong::BoundToThread), "X5")]
 fn wrong_switches_are_rejected(#[case] verdict: Verdict, #[case] clause: &str) {
     rejects(verdict, clause);

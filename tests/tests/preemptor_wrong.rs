@@ -45,6 +45,8 @@ fn p5_restored(flawed: &Flawed) -> Verdict {
 #[case::p6_each_its_own(laws::p6_each_its_own)]
 #[case::p6_detach_in_any_order(laws::p6_detach_in_any_order)]
 #[case::p6_storm(laws::p6_storm)]
+#[case::p7_context(laws::p7_context)]
+#[case::p8_ready(laws::p8_ready)]
 fn without_a_flaw_it_is_accepted(#[case] law: Law) {
     run(law, Flaw::None).unwrap();
 }
@@ -66,6 +68,8 @@ fn without_a_flaw_it_is_accepted(#[case] law: Law) {
 #[case::stays(p5_restored, Flaw::Stays, "P5")]
 #[case::takes_away_others(p5_restored, Flaw::TakesAwayOthers, "P5")]
 #[case::detaches_all(laws::p6_detach_in_any_order, Flaw::DetachesAll, "P6")]
+#[case::copies_context(laws::p7_context, Flaw::CopiesContext, "P7")]
+#[case::leaves_blocked(laws::p8_ready, Flaw::LeavesBlocked, "P8")]
 #[case::keeps_hook(laws::p6_detach_in_any_order, Flaw::KeepsHook, "P6")]
 fn wrong_preemptors_are_rejected(#[case] law: Law, #[case] flaw: Flaw, #[case] clause: &str) {
     match run(law, flaw) {

@@ -22,6 +22,10 @@ unsafe impl<P: Preemptor> Preemptor for CheckedPart<P> {
         Ok(())
     }
 
+    fn enter_thread(&self) {
+        self.part.enter_thread();
+    }
+
     fn detach(&self) {
         // ORDERING O1: as in `attach`.
         let before = self.attached.fetch_sub(1, SeqCst);

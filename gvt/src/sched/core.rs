@@ -65,6 +65,8 @@ pub(crate) struct Vtable {
     /// Gives the worker of this OS thread to another and keeps the OS thread; the running thread
     /// is bound to it until `resume_held`.
     pub(crate) release_worker: unsafe fn(&WorkerBase) -> bool,
+    /// Has interrupted code call into the scheduler; see `resident`.
+    pub(crate) divert: unsafe fn(&WorkerBase, *mut std::ffi::c_void) -> bool,
     /// Frees the core.
     pub(crate) destroy: unsafe fn(*const CoreBase),
 }
@@ -98,6 +100,10 @@ pub(crate) struct CoreBase {
     /// Threads of the other classes that are alive.
     pub(crate) admitted: [AtomicUsize; StackClass::COUNT],
     pub(crate) debug: bool,
+    /// Threads that have come back from the kernel and wait to be queued (`held::come_back`).
+    pub(crate) returning: AtomicPtr<Record>,
+    /// Whether threads change OS threads at each turn, for tests.
+    pub(crate) migrates: bool,
 }
 
 // SAFETY: `workers` is written before the core is shared, and only read afterwards; the rest is

@@ -9,6 +9,8 @@ pub(crate) struct Counters {
     pub(crate) asked: AtomicU64,
     /// Threads taken off by force.
     pub(crate) forced_preemptions: AtomicU64,
+    /// Threads taken off by force, by a stack switch: not among the above.
+    pub(crate) fast_preemptions: AtomicU64,
     /// Threads that were still running when their grace was over.
     pub(crate) grace_expired: AtomicU64,
     /// Workers taken from OS threads that were blocked in the kernel.

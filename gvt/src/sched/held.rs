@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | [`park_held`] | it waits while a panic unwinds on this OS thread, whose panic count it has raised | when woken |
 //! | [`blocking`] | it says that it is going to block in the kernel | when it comes back |
-//! | [`take_from_blocked`] | the monitor finds it blocked in the kernel | when it enters the runtime again |
+//! | [`take_from_blocked`] | the monitor finds it blocked in the kernel | when it enters the runtime again, or is found running |
 //! | [`on_interrupt`] | the preemption signal takes it off | at once |
 //!
 //! **Protocol.** **Y1** The record's `suspended` names the OS thread, the OS thread's `keeper_of` the record. **Y2** The
@@ -28,8 +28,11 @@
 //!
 //! **Hazard: the runtime's own locks.** A section of the runtime may allocate, and so wait for a lock that a preempted thread
 //! holds; that thread needs a worker to go on, perhaps this one. **Rescue** ([`rescue`]): when the monitor finds an OS thread asleep in the
-//! kernel *inside* the runtime for long, it lets all preempted threads go on without a worker. Their `Runnable`s stay queued; a worker
-//! that is passed to one waits in its inbox until that thread enters the runtime, or is interrupted to take it.
+//! kernel *inside* the runtime for long, it lets preempted threads go on without a worker, more at each look. Their `Runnable`s stay
+//! queued; a worker that is passed to one waits in its inbox until that thread enters the runtime, or is interrupted to take it. When
+//! the lock has been released those that still run so are interrupted, and wait for a worker as before.
+//!
+//! A thread whose author says that it is reentrant is taken off without all this: see `resident`.
 //!
 //! **Limits.** OS threads are bounded (`max_os_threads`). At the bound a panicking thread that waits keeps its worker until an
 //! OS thread is spare or a held thread is ready, which brings its own; meanwhile the worker fires timers; `blocking` blocks
@@ -40,19 +43,21 @@ use std::ptr;
 use std::sync::atomic::Ordering::*;
 use std::time::Duration;
 
-use gvt_traits::{GvtState, Interrupted, PushKind, WaitReason};
+use gvt_traits::{GvtState, Interrupted, WaitReason};
 
 use super::core::{After, Core, CoreBase, Parts, Worker, WorkerBase};
 use super::local;
 use super::os_thread::{OsThread, Received};
-use super::record::Record;
-use super::schedule::{fire_timers, install, pick, push_here, wake_one};
+use super::record::{FAST, Record};
+use super::resident;
+use super::schedule::{fire_timers, install, pick};
 use super::wait::{self, Committed};
 use super::{counters::Counters, lifecycle};
+use crate::os::is_asleep_in_kernel;
 
 /// Y1: notes that `record` keeps `os_thread`.
 fn keep(os_thread: &OsThread, record: &Record) {
-    // ORDERING O1: Release pairs with the Acquire in `schedule::carry`.
+    // ORDERING O1: Release pairs with the Acquire in `carry`.
     record.meta.suspended.store(ptr::from_ref(os_thread).cast_mut().cast(), Release);
     os_thread.set_keeper_of(record);
 }
@@ -126,19 +131,14 @@ unsafe fn release_worker_at_any_cost<P: Parts>(worker: &Worker<P>, record: &Reco
         if let Some(next) = unsafe { pick(worker) } {
             // SAFETY: records outlive their tokens.
             let next = unsafe { &*next };
-            // ORDERING O1: Acquire pairs with the Release in `keep`.
-            let keeper = next.meta.suspended.load(Acquire) as *const OsThread;
             // SAFETY: a held thread's keeper is alive.
-            if let Some(keeper) = unsafe { keeper.as_ref() } {
+            if let Some(keeper) = unsafe { next.keeper().as_ref() } {
                 // SAFETY: C1; its thread was just picked.
                 unsafe { give(worker, keeper) };
                 return true;
             }
-            // SAFETY: just picked.
-            let task = unsafe { next.runnable() };
-            // SAFETY: C1.
-            unsafe { push_here(worker, task, PushKind::Yield) };
-            wake_one(&core.base, core.base.idle.class_of(worker.base.index));
+            // SAFETY: C1; just picked.
+            unsafe { resident::put_back(worker, next) };
         }
         std::thread::sleep(RETRY);
     }
@@ -159,10 +159,11 @@ unsafe fn resume(os_thread: &OsThread, record: &Record) {
     let base = unsafe { &*base };
     os_thread.queued.store(false, Relaxed);
     os_thread.free_running.store(false, Relaxed);
+    os_thread.taken.store(false, Relaxed);
     os_thread.set_keeper_of(ptr::null());
-    // Relaxed: the thread is its own now.
-    record.meta.suspended.store(ptr::null_mut(), Relaxed);
+    record.set_at_large(os_thread);
     base.set_carrier(Some(os_thread));
+    resident::remind(base, os_thread);
     install(base, record);
     os_thread.set_worker(base);
 }
@@ -258,12 +259,25 @@ pub(crate) unsafe fn park_held<P: Parts>(worker: &Worker<P>, record: &Record) {
     unsafe { resume_with_worker(os_thread, record) };
 }
 
+/// A spare OS thread for the monitor, which starts none: from the pool, or one that was offered to a handler and is not in use
+/// yet. As many workers as are blocked at once may each have been offered one.
+pub(crate) fn idle_spare(core: &CoreBase) -> Option<&'static OsThread> {
+    core.pool.take_spare().or_else(|| {
+        (0..core.worker_count).find_map(|index| {
+            // ORDERING O2: as in `preempt`.
+            let offered = core.worker(index).preempt_spare.swap(ptr::null_mut(), AcqRel);
+            // SAFETY: OS threads of the pool are alive.
+            unsafe { offered.as_ref() }
+        })
+    })
+}
+
 /// Takes the worker of an OS thread that sleeps in the kernel, and gives it to another; whether that was done. The thread
 /// gets a worker again when it next enters the runtime.
 ///
 /// Context: the monitor.
 pub(crate) fn take_from_blocked<P: Parts>(core: &Core<P>, base: &WorkerBase, os_thread: &OsThread) -> bool {
-    let Some(spare) = core.base.pool.take_spare() else {
+    let Some(spare) = idle_spare(&core.base) else {
         Counters::add(&core.base.counters.spares_exhausted);
         return false;
     };
@@ -272,6 +286,8 @@ pub(crate) fn take_from_blocked<P: Parts>(core: &Core<P>, base: &WorkerBase, os_
         record.meta.blocked_since_ns.store(base.coarse_ns.load(Relaxed), Relaxed);
         record.set_state(GvtState::Blocked);
         keep(os_thread, record);
+        os_thread.running_looks.store(0, Relaxed);
+        os_thread.taken.store(true, Relaxed);
     });
     if taken {
         hand_over(base, After::NOTHING, spare);
@@ -287,7 +303,7 @@ pub(crate) fn take_from_blocked<P: Parts>(core: &Core<P>, base: &WorkerBase, os_
 /// # Safety
 ///
 /// Called by a preemptor's signal handler, which keeps `errno`. Async-signal-safe: atomics and futex calls.
-pub(crate) unsafe extern "C" fn on_interrupt(_context: *mut c_void) -> Interrupted {
+pub(crate) unsafe extern "C" fn on_interrupt(context: *mut c_void) -> Interrupted {
     // SAFETY: its own entry stays for as long as an OS thread runs.
     let Some(os_thread) = (unsafe { local::os_thread().as_ref() }) else {
         return Interrupted::NotOurs;
@@ -300,15 +316,83 @@ pub(crate) unsafe extern "C" fn on_interrupt(_context: *mut c_void) -> Interrupt
     os_thread.wait_for_decision();
     // SAFETY: a carried worker is alive.
     match unsafe { os_thread.worker().as_ref() } {
-        Some(worker) => preempt(os_thread, worker),
-        // It computes without a worker (`rescue`) while one lies in its inbox: it takes that.
-        None if os_thread.has_delivery() => {
-            rejoin(os_thread);
+        Some(worker) => {
+            // SAFETY: outside the runtime until just now, with this worker and this context.
+            if worker.current().has_flag(FAST) && unsafe { resident::divert(os_thread, worker, context) } {
+                // Inside it from here on, until it goes on.
+                return Interrupted::Taken;
+            }
+            preempt(os_thread, worker);
         }
-        None => {}
+        // It computes without a worker: it takes the one in its inbox, or waits for one.
+        None => come_back(os_thread),
     }
     os_thread.shallow();
     Interrupted::Taken
+}
+
+/// An interrupted thread computes without a worker, since it was let go on ([`rescue`]), or has lost its worker while it was
+/// blocked in the kernel and has come back: it waits for one. A thread that is let go on once more meanwhile may miss that; the
+/// monitor says it again.
+fn come_back(os_thread: &OsThread) {
+    // SAFETY: a kept record is mapped.
+    let Some(record) = (unsafe { os_thread.keeper_of().as_ref() }) else {
+        return;
+    };
+    if os_thread.taken.load(Relaxed) && !os_thread.queued.swap(true, Relaxed) {
+        record.set_state(GvtState::Preempted);
+        let core = record.core();
+        Counters::add(&core.counters.forced_preemptions);
+        resident::push(&core.returning, record);
+        // Whoever is awake looks at its next round, whoever sleeps is woken; all of it signal-safe.
+        for index in 0..core.worker_count {
+            core.worker(index).poke.store(true, Relaxed);
+        }
+        let sleepers = core.idle.sleepers();
+        if sleepers != 0 {
+            core.unpark(sleepers.trailing_zeros() as usize);
+        }
+    } else if !os_thread.free_running.swap(false, Relaxed) {
+        return;
+    }
+    // SAFETY: queued, or to be queued by `welcome_back`.
+    unsafe { resume(os_thread, record) };
+}
+
+/// Queues those that have come back from the kernel.
+pub(crate) fn welcome_back(core: &CoreBase) {
+    let mut first = ptr::null_mut();
+    if !core.returning.load(Relaxed).is_null() {
+        resident::drain(&core.returning, &mut first);
+    }
+    // SAFETY: records outlive their threads; the list is this call's.
+    while let Some(record) = unsafe { first.as_ref() } {
+        first = resident::after(record);
+        // SAFETY: it waits on the OS thread that it keeps, and no token of it exists.
+        core.inject(unsafe { record.runnable() });
+    }
+}
+
+/// Of the threads whose worker was taken, those that run all the same, among the `some` that are looked at this time. They are to
+/// be interrupted, so that they wait for their turn.
+///
+/// Context: the monitor. Looking costs some microseconds each.
+pub(crate) fn back_from_kernel(core: &CoreBase, from: &mut usize, some: usize) -> impl Iterator<Item = i32> {
+    const RUNNING_LOOKS: u32 = 2;
+    let is_taken = |os_thread: &&OsThread| os_thread.taken.load(Relaxed) && !os_thread.queued.load(Relaxed);
+    let count = core.pool.each().filter(is_taken).count();
+    let skip = if count == 0 { 0 } else { *from % count };
+    *from = skip + some;
+    core.pool.each().filter(is_taken).skip(skip).take(some).filter_map(|os_thread| {
+        let thread = os_thread.thread_id.load(Relaxed);
+        if is_asleep_in_kernel(thread) {
+            os_thread.running_looks.store(0, Relaxed);
+            return None;
+        }
+        let looks = os_thread.running_looks.load(Relaxed) + 1;
+        os_thread.running_looks.store(looks, Relaxed);
+        (looks >= RUNNING_LOOKS).then_some(thread)
+    })
 }
 
 fn preempt(os_thread: &OsThread, worker: &WorkerBase) {
@@ -330,28 +414,32 @@ fn preempt(os_thread: &OsThread, worker: &WorkerBase) {
     unsafe { resume(os_thread, record) };
 }
 
-/// Lets every preempted thread go on without a worker: one of them holds a lock that the runtime itself waits for.
+/// Lets up to `most` preempted threads go on without a worker: one of them may hold a lock that the runtime itself waits for.
 ///
 /// Context: the monitor.
-pub(crate) fn rescue(core: &CoreBase) {
-    for os_thread in core.pool.each() {
+pub(crate) fn rescue(core: &CoreBase, most: usize) {
+    let preempted = core.pool.each().filter(|os_thread| {
         // SAFETY: a kept record is mapped.
-        let Some(record) = (unsafe { os_thread.keeper_of().as_ref() }) else {
-            continue;
-        };
-        if record.meta.state.load(Relaxed) == GvtState::Preempted as u8 && !os_thread.has_delivery() {
-            os_thread.free_running.store(true, Relaxed);
-            os_thread.nudge();
-        }
+        let record = unsafe { os_thread.keeper_of().as_ref() };
+        record.is_some_and(|record| record.meta.state.load(Relaxed) == GvtState::Preempted as u8)
+            && !os_thread.has_delivery()
+            && !os_thread.free_running.load(Relaxed)
+    });
+    for os_thread in preempted.take(most) {
+        os_thread.free_running.store(true, Relaxed);
+        os_thread.nudge();
     }
     Counters::add(&core.counters.rescues);
 }
 
-/// Threads that were let go on and to which a worker has been passed: to be interrupted, so that they take it.
-pub(crate) fn free_running_with_worker(core: &CoreBase) -> impl Iterator<Item = i32> {
-    let waiting =
-        core.pool.each().filter(|os_thread| os_thread.free_running.load(Relaxed) && os_thread.has_delivery());
-    waiting.map(|os_thread| os_thread.thread_id.load(Relaxed))
+/// Threads that were let go on, and are to be interrupted: those to which a worker has been passed, so that they take it;
+/// and if what they were let go for is `over`, all, so that they stop and wait for one. Else as many would run at once as
+/// were preempted.
+pub(crate) fn free_running(core: &CoreBase, over: bool) -> impl Iterator<Item = i32> {
+    let chosen = move |os_thread: &&OsThread| {
+        os_thread.free_running.load(Relaxed) && (over || os_thread.has_delivery())
+    };
+    core.pool.each().filter(chosen).map(|os_thread| os_thread.thread_id.load(Relaxed))
 }
 
 /// Queues a thread that was taken off, on arrival of its worker elsewhere: behind everything that is local, since it has

@@ -17,13 +17,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use gvt_traits::{PushKind, WorkerError};
+use gvt_traits::{Preemptor, PushKind, WorkerError};
 
 use super::core::{Core, CoreBase, Parts};
 use super::os_thread::{OsThread, Received};
 use super::record::{Record, UNWIND};
 use super::report::{self, is_alive};
-use super::{join, local, schedule, wait};
+use super::{carry, join, local, wait};
 
 pub(crate) struct Lifecycle {
     closing: AtomicBool,
@@ -74,10 +74,13 @@ pub(crate) fn start_os_thread<P: Parts>(core: &Core<P>) -> Result<&'static OsThr
         os_thread.thread_id.store(crate::os::thread_id(), Relaxed);
         crate::os::set_timer_slack();
         let _alternate = crate::overflow::AlternateStack::install();
+        // What blocks the preemption signal is inherited from whoever starts this OS thread.
+        core.preempt.enter_thread();
+        os_thread.signal_mask.store(crate::os::signal_mask(), Relaxed);
         local::adopt(os_thread);
         while let Received::Worker(worker) = core.base.pool.wait_as_spare(os_thread) {
             // SAFETY: received.
-            if !unsafe { schedule::carry::<P>(os_thread, worker) } {
+            if !unsafe { carry::carry::<P>(os_thread, worker) } {
                 break;
             }
         }
@@ -162,8 +165,7 @@ fn unwind_waiters(core: &CoreBase, patience: bool) {
     let soon = now + SOON_NS;
     let comes_back = |record: &Record| {
         let due = record.meta.wake_time_ns.load(Relaxed);
-        let away = !record.meta.suspended.load(Relaxed).is_null()
-            && now < record.meta.blocked_since_ns.load(Relaxed) + SOON_NS;
+        let away = !record.keeper().is_null() && now < record.meta.blocked_since_ns.load(Relaxed) + SOON_NS;
         is_alive(record) && (away || (due != 0 && due <= soon))
     };
     if patience && core.table.used().any(comes_back) {
@@ -175,7 +177,7 @@ fn unwind_waiters(core: &CoreBase, patience: bool) {
         }
         let number = wait::number(&record.meta.wait);
         let due = record.meta.wake_time_ns.load(Relaxed);
-        let held = !record.meta.suspended.load(Relaxed).is_null();
+        let held = !record.keeper().is_null();
         if held || (due != 0 && due <= soon) {
             continue;
         }
@@ -224,10 +226,7 @@ pub(crate) unsafe fn stop<P: Parts>(core: *const Core<P>, monitor: Option<std::t
         }
     }
     base.pool.join_all();
-    {
-        use gvt_traits::Preemptor;
-        this.preempt.detach();
-    }
+    this.preempt.detach();
     for worker in &this.workers {
         super::root::settle_debt(&worker.base);
         // SAFETY: no OS thread carries it any more.

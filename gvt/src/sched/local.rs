@@ -9,7 +9,7 @@
 //! **Sections.** Runtime code runs between [`enter`] and [`leave`]; a preemption signal that finds
 //! the depth above zero leaves the thread alone, and the monitor takes no worker away from it. The depth belongs to
 //! the OS thread: a switch leaves it as it is, since both sides of a switch are inside the runtime. First deeper, then
-//! the look at the worker (E1, E2 of `os_thread`): a thread that was taken off between a look and a use would use another's
+//! the look at the worker (E1, E2 of `claim`): a thread that was taken off between a look and a use would use another's
 //! worker.
 
 use std::cell::Cell;

@@ -5,22 +5,27 @@
 //! | `record`, `table` | a thread's record; where records are |
 //! | `core` | what a runtime consists of |
 //! | `local`, `os_thread`, `pool` | what an OS thread knows; how workers pass between OS threads; all of them |
-//! | `schedule`, `root` | leaving one thread for the next; a thread's beginning and end |
+//! | `schedule`, `carry`, `root` | leaving one thread for the next; the loop between; a thread's beginning and end |
 //! | `wait`, `join` | one wait and its wake-up; a thread's end and its joiner |
 //! | `idle`, `parker`, `sleep` | who sleeps; where; when |
 //! | `held` | threads that keep their OS thread: preempted, blocked, unwinding |
+//! | `claim` | taking the worker of an OS thread that is outside the runtime |
+//! | `resident` | threads that share an OS thread and cannot go on elsewhere: pinned, taken off by a stack switch |
 //! | `monitor`, `counters` | looking after busy workers; what was done |
 //! | `lifecycle`, `report` | beginning and end of a runtime; what its threads do |
 //!
-//! `wait`, `join`, `idle` and `parker` are protocols on words of their own and compile with loom's
+//! `wait`, `join`, `idle`, `claim` and `parker` are protocols on words of their own and compile with loom's
 //! atomics too; under `--cfg loom` nothing else of the crate does.
 
+pub(crate) mod claim;
 pub(crate) mod idle;
 pub(crate) mod join;
 pub(crate) mod parker;
 mod sync;
 pub(crate) mod wait;
 
+#[cfg(not(loom))]
+pub(crate) mod carry;
 #[cfg(not(loom))]
 pub(crate) mod core;
 #[cfg(not(loom))]
@@ -41,6 +46,8 @@ pub(crate) mod pool;
 pub(crate) mod record;
 #[cfg(not(loom))]
 pub(crate) mod report;
+#[cfg(not(loom))]
+pub(crate) mod resident;
 #[cfg(not(loom))]
 pub(crate) mod root;
 #[cfg(not(loom))]

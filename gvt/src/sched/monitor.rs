@@ -9,7 +9,8 @@
 //!   `wake_wait`, and the thread has had `min_run`): if its OS thread sleeps in the kernel, the
 //!   worker is taken away (`held::take_from_blocked`); else the OS thread is interrupted, with a spare at the ready
 //!   (`held::on_interrupt`);
-//!   Asleep inside the runtime, it waits for a lock that a preempted thread may hold: those are let go on (`held::rescue`);
+//!   Asleep inside the runtime for several looks, it waits for a lock that a preempted thread may hold: those are let go
+//!   on (`held::rescue`), and stopped again when it is over;
 //! - **M3** a deadline has passed and nobody has fired it: a sleeping worker is woken for it, or, if all are busy, every worker
 //!   is asked for its rounds;
 //! - **M4** threads are queued and another worker sleeps, and either a worker is stuck or that has been so for [`SPREAD_LOOKS`]
@@ -46,6 +47,7 @@ use super::counters::Counters;
 use super::held;
 use super::idle::Class;
 use super::os_thread::OsThread;
+use super::record::FAST;
 use super::report::{self, Reported};
 use super::schedule::ROUNDS;
 use crate::os::{futex_wait_until, futex_wake, is_asleep_in_kernel, monotonic_ns};
@@ -111,6 +113,8 @@ struct Seen {
     since_ns: u64,
     /// When the thread was asked to yield; 0: it was not.
     asked_ns: u64,
+    /// Looks in a row that found its OS thread asleep inside the runtime.
+    stuck_looks: u32,
 }
 
 struct Monitor<'a, P: Parts> {
@@ -119,6 +123,8 @@ struct Monitor<'a, P: Parts> {
     seen: [Seen; MAX_WORKERS],
     /// When to look again at the latest.
     next_ns: u64,
+    /// Where among the threads whose worker was taken the next look begins.
+    taken_from: usize,
     /// Looks in a row that found threads queued beside a sleeping worker.
     queued_looks: u32,
     /// When to look after unneeded memory again.
@@ -143,6 +149,7 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
         next_ns: 0,
         queued_looks: 0,
         decay_ns: 0,
+        taken_from: 0,
     };
     let mut quiet = 0;
     let mut reported = Reported::default();
@@ -190,14 +197,18 @@ impl<P: Parts> Monitor<'_, P> {
         if let Some(deadline) = deadline.filter(|&deadline| deadline > clock) {
             self.look_again(now.saturating_add(deadline - clock));
         }
-        let queued = core.queue.len_hint() > 0;
+        let queued = core.queue.len_hint() > 0 || !base.returning.load(Relaxed).is_null();
         let sleepers = base.idle.sleepers();
         let mut stuck = false;
         for index in (0..base.worker_count).filter(|index| sleepers & (1 << index) == 0) {
             base.worker(index).coarse_ns.store(clock, Relaxed);
             stuck |= self.look_at(index, now, overdue_since, queued);
         }
-        for thread in held::free_running_with_worker(base) {
+        let over = !self.seen.iter().any(|seen| seen.stuck_looks >= RESCUE_LOOKS);
+        for thread in held::free_running(base, over) {
+            core.preempt.interrupt(OsThreadId(thread));
+        }
+        for thread in held::back_from_kernel(base, &mut self.taken_from, TAKEN_LOOKS) {
             core.preempt.interrupt(OsThreadId(thread));
         }
         if overdue_since.is_some() {
@@ -233,7 +244,7 @@ impl<P: Parts> Monitor<'_, P> {
         let decisions = row.activity_counter.load(Relaxed) % ROUNDS;
         let seen = &mut self.seen[index];
         if decisions != seen.decisions || seen.since_ns == 0 {
-            *seen = Seen { decisions, since_ns: now, asked_ns: 0 };
+            *seen = Seen { decisions, since_ns: now, asked_ns: 0, stuck_looks: 0 };
             row.start_time_ns.store(now, Relaxed);
             return false;
         }
@@ -253,31 +264,52 @@ impl<P: Parts> Monitor<'_, P> {
                 return true;
             }
             seen.asked_ns = now;
-            self.ask(worker);
         }
+        // At each look: whoever was asked before may have left since, and the counter come round to the same value.
+        self.ask(worker);
         if now < force_at {
             self.look_again(force_at);
-        } else if overdue_since.is_some() || queued {
+        } else if overdue_since.is_some() || queued || is_awaited(worker) {
             let counters = &self.core.base.counters;
             counters.longest_overrun_ns.fetch_max(now.saturating_sub(slice_over), Relaxed);
             Counters::add(&counters.grace_expired);
-            self.force(worker);
+            self.force(index, worker);
         }
         true
+    }
+
+    /// Worker `index`'s OS thread is asleep inside the runtime. If that lasts, preempted threads are let go on: one, then
+    /// twice as many at each look.
+    fn stuck_in_runtime(&mut self, index: usize) {
+        let seen = &mut self.seen[index];
+        seen.stuck_looks += 1;
+        if let Some(round) = seen.stuck_looks.checked_sub(RESCUE_LOOKS) {
+            held::rescue(&self.core.base, 1 << round.min(16));
+        }
+    }
+
+    /// Whether the running thread needs no spare to be taken off.
+    fn runs_reentrant(&self, worker: &WorkerBase) -> bool {
+        let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
+        current.is_some() && self.core.base.table.get(current).has_flag(FAST)
     }
 
     /// M1.
     fn ask(&self, worker: &WorkerBase) {
         let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
-        if current.is_some() {
+        if !current.is_some() {
+            return;
+        }
+        let flag = &self.core.base.table.get(current).meta.preempt_flag;
+        if flag.load(Relaxed) == 0 {
             // The thread may have left meanwhile; a flag too many costs a yield.
-            self.core.base.table.get(current).meta.preempt_flag.store(1, Relaxed);
+            flag.store(1, Relaxed);
             Counters::add(&self.core.base.counters.asked);
         }
     }
 
     /// M2.
-    fn force(&mut self, worker: &WorkerBase) {
+    fn force(&mut self, index: usize, worker: &WorkerBase) {
         let core = self.core;
         // SAFETY: an OS thread's place outlives it.
         let Some(carrier) = (unsafe { worker.carrier().as_ref() }) else {
@@ -291,20 +323,32 @@ impl<P: Parts> Monitor<'_, P> {
             if carrier.depth() == 0 {
                 held::take_from_blocked(core, worker, carrier);
             } else {
-                held::rescue(&core.base);
+                self.stuck_in_runtime(index);
             }
-        } else if carrier.depth() == 0 && offer_spare(core, worker) {
+        } else if carrier.depth() == 0 && (offer_spare(core, worker) || self.runs_reentrant(worker)) {
             core.preempt.interrupt(OsThreadId(thread));
         }
     }
 }
+
+/// Whether a resident waits for the OS thread that carries `worker`.
+fn is_awaited(worker: &WorkerBase) -> bool {
+    // SAFETY: an OS thread's place outlives it.
+    unsafe { worker.carrier().as_ref() }.is_some_and(|carrier| carrier.home.has_bound())
+}
+
+/// OS threads that are looked at each time for whether they have come back from the kernel.
+const TAKEN_LOOKS: usize = 4;
+
+/// Looks that find an OS thread asleep inside the runtime before preempted threads are let go on: most such sleeps are short.
+const RESCUE_LOOKS: u32 = 4;
 
 /// Puts a spare OS thread where the handler finds it; whether one is there.
 fn offer_spare<P: Parts>(core: &Core<P>, worker: &WorkerBase) -> bool {
     if !worker.preempt_spare.load(Relaxed).is_null() {
         return true;
     }
-    let Some(spare) = core.base.pool.take_spare() else {
+    let Some(spare) = held::idle_spare(&core.base) else {
         Counters::add(&core.base.counters.spares_exhausted);
         return false;
     };

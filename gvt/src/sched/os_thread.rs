@@ -16,28 +16,21 @@
 //! swaps the inbox empty, Acquire, and from there on carries the worker. A worker is in exactly one
 //! place: an OS thread's `worker`, an inbox, or a local variable between H1 and H2.
 //!
-//! **Taking a worker away** from an OS thread that sleeps in the kernel, without a signal, is the monitor's
-//! doing (`detach`). The OS thread may wake up at any moment and enter the runtime. Its way in is: **E1**
-//! `depth` + 1, **E2** look at `claim`; if it is set, wait until it is not; then read `worker`. The monitor: **E3** sets
-//! `claim`, **E4** a barrier on all running OS threads of the process (`membarrier`), **E5** reads `depth`. Zero: the OS
-//! thread is outside, and will wait at E2, so the worker is the monitor's to take. Not zero: it was inside, or came in just now; nothing
-//! is touched. **E6** clears `claim`. The barrier stands in for a full fence between E1 and E2, which every entry into the
-//! runtime would pay.
-//!
-//! **Rejected.** Taking the worker first and putting it back if the OS thread proves to be inside: it may have given
-//! the worker to another meanwhile, and then two would carry it.
+//! **Taking a worker away** from an OS thread that sleeps in the kernel, without a signal, is the monitor's doing (`claim`).
 //!
 //! **Limits.** Without `membarrier` (Linux before 4.14, or a filter) no worker is taken away; threads that block in the
 //! kernel then keep theirs, and `blocking` remains.
 
 use std::cell::UnsafeCell;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering::*, compiler_fence};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
 use gvt_traits::Registers;
 
+use super::claim::Claim;
 use super::core::WorkerBase;
 use super::record::Record;
+use super::resident::Home;
 use crate::os::{futex_wait_until, futex_wake, membarrier};
 
 /// In an inbox: end.
@@ -45,16 +38,18 @@ const QUIT: *mut WorkerBase = ptr::without_provenance_mut(1);
 
 #[repr(C)]
 pub(crate) struct OsThread {
-    /// What it carries. Written by itself, and by the monitor between E5 and E6.
-    worker: AtomicPtr<WorkerBase>,
-    /// How deep in the runtime it is; above zero it is not preempted.
-    depth: AtomicU32,
-    /// The monitor may be taking the worker.
-    claim: AtomicBool,
+    /// The worker that it carries, and how deep in the runtime it is.
+    claim: Claim<WorkerBase>,
+    /// Suspended green threads that can go on only here, and what else `resident` knows.
+    pub(crate) home: Home,
     /// The `Runnable` of the green thread that keeps this OS thread is out.
     pub(crate) queued: AtomicBool,
     /// That green thread runs although it has no worker (`rescue`).
     pub(crate) free_running: AtomicBool,
+    /// Its worker was taken while that thread was blocked in the kernel, and it has not come back.
+    pub(crate) taken: AtomicBool,
+    /// Looks in a row at which the monitor found it running all the same.
+    pub(crate) running_looks: AtomicU32,
     /// The green thread that keeps it while it carries nothing, or null.
     keeper_of: AtomicPtr<Record>,
     /// The scheduler's loop, while a green thread runs.
@@ -63,6 +58,8 @@ pub(crate) struct OsThread {
     /// Bumped at each delivery; what the receiver sleeps on.
     deliveries: AtomicU32,
     pub(crate) thread_id: AtomicI32,
+    /// The signals that it blocks at its start.
+    pub(crate) signal_mask: AtomicU64,
 }
 
 // SAFETY: `native` is used only by its own OS thread; the rest is atomic.
@@ -85,62 +82,60 @@ pub(crate) enum Received {
 impl OsThread {
     pub(crate) fn new() -> Self {
         OsThread {
-            worker: AtomicPtr::new(ptr::null_mut()),
             // Its first code is the scheduler's.
-            depth: AtomicU32::new(1),
-            claim: AtomicBool::new(false),
+            claim: Claim::new(),
+            home: Home::new(),
             queued: AtomicBool::new(false),
             free_running: AtomicBool::new(false),
+            taken: AtomicBool::new(false),
+            running_looks: AtomicU32::new(0),
             keeper_of: AtomicPtr::new(ptr::null_mut()),
             native: UnsafeCell::new(Registers::default()),
             inbox: AtomicPtr::new(ptr::null_mut()),
             deliveries: AtomicU32::new(0),
             thread_id: AtomicI32::new(0),
+            signal_mask: AtomicU64::new(0),
         }
     }
 
     /// Makes the place of an ended OS thread ready for the next.
     pub(crate) fn reset(&self) {
-        self.depth.store(1, Relaxed);
+        self.claim.reset();
         self.queued.store(false, Relaxed);
         self.free_running.store(false, Relaxed);
         self.thread_id.store(0, Relaxed);
     }
 
-    /// E1, and E2 as far as it is quick: the worker, or null if there is none or it is claimed.
+    /// [`Claim::enter`].
     #[inline(always)]
     pub(crate) fn enter(&self) -> *const WorkerBase {
-        self.deepen();
-        if self.claim.load(Relaxed) { ptr::null() } else { self.worker() }
+        self.claim.enter()
     }
 
-    /// E1. Relaxed, here and in `shallow`: only this OS thread writes it; the signal handler runs on this OS
-    /// thread too, and the monitor reads it behind its barrier.
+    /// [`Claim::deepen`].
     #[inline(always)]
     pub(crate) fn deepen(&self) {
-        self.depth.store(self.depth.load(Relaxed) + 1, Relaxed);
-        // ORDERING: for the compiler; E4 stands in for the processor's fence.
-        compiler_fence(SeqCst);
+        self.claim.deepen();
     }
 
+    /// [`Claim::shallow`].
     #[inline(always)]
     pub(crate) fn shallow(&self) {
-        compiler_fence(SeqCst);
-        self.depth.store(self.depth.load(Relaxed) - 1, Relaxed);
+        self.claim.shallow();
     }
 
     pub(crate) fn depth(&self) -> u32 {
-        self.depth.load(Relaxed)
+        self.claim.depth()
     }
 
-    /// The worker. Relaxed: written by this OS thread, or by the monitor before the Release of E6.
+    /// [`Claim::worker`].
     #[inline(always)]
     pub(crate) fn worker(&self) -> *const WorkerBase {
-        self.worker.load(Relaxed)
+        self.claim.worker()
     }
 
     pub(crate) fn set_worker(&self, worker: *const WorkerBase) {
-        self.worker.store(worker.cast_mut(), Relaxed);
+        self.claim.set_worker(worker);
     }
 
     /// The green thread that keeps this OS thread though it carries no worker.
@@ -152,34 +147,23 @@ impl OsThread {
         self.keeper_of.store(record.cast_mut(), Relaxed);
     }
 
-    /// E2: waits while the monitor decides.
+    /// [`Claim::wait_for_decision`].
     pub(crate) fn wait_for_decision(&self) {
-        // ORDERING O3: Acquire pairs with the Release of E6: what the monitor did is seen.
-        while self.claim.load(Acquire) {
-            std::thread::yield_now();
-        }
+        self.claim.wait_for_decision();
     }
 
-    /// Takes the worker away if this OS thread is outside the runtime with it (E3 to E6). The worker's running thread then
-    /// keeps the OS thread; `note` is told of it before the OS thread can go on in the runtime.
+    /// Takes the worker away if this OS thread is outside the runtime with it (E3 to E6 of `claim`). The worker's running
+    /// thread then keeps the OS thread; `note` is told of it before the OS thread can go on in the runtime.
     ///
     /// Context: the monitor only.
     pub(crate) fn detach(&self, worker: &WorkerBase, note: impl FnOnce(&Record)) -> bool {
-        self.claim.store(true, SeqCst);
-        // Acquire: what the OS thread did before it left the runtime is seen (x86 keeps stores in order).
-        let outside = membarrier() && self.depth.load(Acquire) == 0;
-        let taken = outside && ptr::eq(self.worker(), worker);
-        if taken {
+        self.claim.detach(worker, membarrier, || {
             // SAFETY: outside the runtime with a worker it runs a green thread, whose record is mapped; and it does
             // not change what runs before it is inside.
             let record = unsafe { &*worker.current.get() };
             note(record);
             self.set_keeper_of(record);
-            self.set_worker(ptr::null());
-        }
-        // E6. ORDERING O3: Release pairs with the Acquire in `wait_for_decision`.
-        self.claim.store(false, Release);
-        taken
+        })
     }
 
     /// H2. Async-signal-safe.

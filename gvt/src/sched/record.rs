@@ -35,8 +35,14 @@ pub(crate) const INLINE_BYTES: usize = 64;
 pub(crate) const UNWIND: u8 = 1;
 /// `Metadata::flags`: the thread is changing its link to its parent; see `token`.
 pub(crate) const SKIPPING: u8 = 2;
-/// `Metadata::flags`: the upper four bits are the class of the thread's stack plus one; 0 for the runtime's default.
-const CLASS_SHIFT: u32 = 4;
+/// `Metadata::flags`: goes on only on the OS thread that it began on.
+pub(crate) const PINNED: u8 = 4;
+/// `Metadata::flags`: its author allows it to be taken off by a stack switch.
+pub(crate) const REENTRANT: u8 = 8;
+/// `Metadata::flags`: that may be done now: its closure runs.
+pub(crate) const FAST: u8 = 16;
+/// `Metadata::flags`: the upper three bits are the class of the thread's stack plus one; 0 for the runtime's default.
+const CLASS_SHIFT: u32 = 5;
 
 const _: () = assert!(StackClass::COUNT < 1 << (8 - CLASS_SHIFT));
 
@@ -56,7 +62,7 @@ impl StackChoice {
     pub(crate) const fn class(self) -> Option<StackClass> {
         match self.0 {
             0 => None,
-            bits => Some(StackClass::new(((bits >> CLASS_SHIFT) - 1) as usize % StackClass::COUNT)),
+            bits => Some(StackClass::new(((bits >> CLASS_SHIFT) - 1) as usize)),
         }
     }
 

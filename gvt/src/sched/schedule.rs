@@ -34,10 +34,9 @@ use gvt_traits::{
 
 use super::core::{After, Core, CoreBase, Departed, Parts, Vtable, Worker, WorkerBase};
 use super::idle::Class;
-use super::os_thread::OsThread;
 use super::record::Record;
 use super::wait::{self, Committed};
-use super::{held, lifecycle, local, root};
+use super::{held, local, resident, root};
 
 /// Rounds (timers, debts) are made at every this-many-th decision. Safepoints count as so many decisions, so
 /// that they do not disturb the rhythm.
@@ -61,6 +60,7 @@ impl<P: Parts> Core<P> {
         class_for: class_for::<P>,
         stack_bounds: stack_bounds::<P>,
         release_worker: held::release_worker::<P>,
+        divert: resident::divert_on::<P>,
         destroy: destroy::<P>,
     };
 }
@@ -98,6 +98,10 @@ pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record>
     if activity.is_multiple_of(ROUNDS) || base.poke.load(Relaxed) {
         // SAFETY: C1.
         unsafe { rounds(worker) };
+        if base.poke.load(Relaxed) {
+            // SAFETY: C1.
+            return unsafe { resident::pick(worker) };
+        }
     }
     let queue = &worker.core().queue;
     // SAFETY: C1.
@@ -151,7 +155,7 @@ fn prefetch_record(record: NonNull<Record>) {
 ///
 /// C1 of [`pick`].
 #[cold]
-unsafe fn found<P: Parts>(worker: &Worker<P>) {
+pub(crate) unsafe fn found<P: Parts>(worker: &Worker<P>) {
     let base = &worker.base;
     base.searching.set(false);
     base.core().idle.found(base.index);
@@ -187,6 +191,8 @@ pub(crate) unsafe fn rounds<P: Parts>(worker: &Worker<P>) {
     root::settle_debt(&worker.base);
     // SAFETY: C1.
     unsafe { fire_timers(worker) };
+    held::welcome_back(&worker.core().base);
+    resident::remind_here(&worker.base);
 }
 
 /// Wakes the threads whose timers have expired; returns how many entries that were.
@@ -283,7 +289,7 @@ pub(crate) unsafe fn place<P: Parts>(worker: &Worker<P>, next: *const Record) ->
     if record.is_fresh() {
         // SAFETY: C1, C2.
         unsafe { bind::<P>(worker, record)? };
-    } else if !record.meta.suspended.load(Relaxed).is_null() {
+    } else if !record.meta.suspended.load(Relaxed).is_null() && !resident::come_home(record) {
         return Ok(Place::Held(next));
     }
     install(&worker.base, record);
@@ -355,7 +361,7 @@ pub(crate) unsafe fn target_of<P: Parts>(worker: &Worker<P>, next: *const Record
 ///
 /// C1 and C2 of [`place`].
 #[inline(never)]
-unsafe fn target_slow<P: Parts>(worker: &Worker<P>, mut next: *const Record) -> *const Registers {
+pub(crate) unsafe fn target_slow<P: Parts>(worker: &Worker<P>, mut next: *const Record) -> *const Registers {
     loop {
         // SAFETY: C1, C2.
         match unsafe { place(worker, next) } {
@@ -390,7 +396,12 @@ pub(crate) fn native(base: &WorkerBase) -> *const Registers {
 ///
 /// C1 of [`pick`]; **C2**: `record` runs here; `target` came from [`target`] or [`native`].
 #[inline(always)]
-unsafe fn depart<P: Parts>(worker: &Worker<P>, record: &Record, after: After, target: *const Registers) {
+pub(crate) unsafe fn depart<P: Parts>(
+    worker: &Worker<P>,
+    record: &Record,
+    after: After,
+    target: *const Registers,
+) {
     worker.base.after.set(after);
     // SAFETY: C1 of `switch`: the record is this thread's. C2: `target` is a saved context that this
     // worker alone was handed. C3: no borrow of the OS thread's is live.
@@ -488,6 +499,9 @@ unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
                 // SAFETY: C1, entered; the target is fresh.
                 unsafe { depart(worker, record, After::yielded(record), target) };
             }
+        } else if base.poke.load(Relaxed) {
+            // SAFETY: C1, entered; nobody was picked.
+            unsafe { resident::yield_to_loop(worker, record) };
         }
     }
     std::mem::forget(no_unwind);
@@ -636,58 +650,4 @@ unsafe fn stack_bounds<P: Parts>(base: &CoreBase, slot: u32) -> (usize, usize) {
 unsafe fn destroy<P: Parts>(base: *const CoreBase) {
     // SAFETY: C1.
     drop(unsafe { Box::from_raw(base.cast_mut().cast::<Core<P>>()) });
-}
-
-/// The scheduler's loop, on the native stack of an OS thread that has received `worker`. Returns
-/// when the OS thread carries nothing any more; `false` if it should end.
-///
-/// # Safety
-///
-/// **C1**: `worker` was received by this OS thread, which is `os_thread`.
-pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *const WorkerBase) -> bool {
-    let no_unwind = NoUnwind;
-    os_thread.set_worker(worker);
-    {
-        // SAFETY: C1.
-        let worker = unsafe { Worker::<P>::of(&*worker) };
-        worker.base.set_carrier(Some(os_thread));
-        worker.base.coarse_ns.store(worker.core().now_ns(), Relaxed);
-        lifecycle::keep_spare(worker.core());
-    }
-    let goes_on = loop {
-        // Whichever worker this OS thread carries now: a held thread may have left with another.
-        // SAFETY: C1.
-        let worker = unsafe { Worker::<P>::of(&*local::worker()) };
-        // SAFETY: carried by this OS thread.
-        unsafe { run_after(worker) };
-        let held = worker.base.handoff.replace(ptr::null());
-        if !held.is_null() {
-            // SAFETY: records outlive their threads.
-            // ORDERING: Acquire pairs with the Release in `held::keep`.
-            let keeper = unsafe { &*held }.meta.suspended.load(Acquire) as *const OsThread;
-            // SAFETY: a held thread's keeper is alive.
-            let keeper = unsafe { &*keeper };
-            // H1 of `os_thread`: forgotten before it is given. Spare first, since after the gift
-            // this OS thread may not touch the core: with the last worker gone it could end.
-            os_thread.set_worker(ptr::null());
-            worker.base.set_carrier(None);
-            worker.core().base.pool.add_spare(os_thread);
-            keeper.give(&worker.base);
-            break true;
-        }
-        // SAFETY: carried by this OS thread.
-        let target = unsafe { target(worker) };
-        if !worker.base.current.get().is_null() {
-            // SAFETY: the loop's own registers; a fresh target.
-            unsafe { P::Context::switch(os_thread.native.get(), target) };
-        } else if worker.base.handoff.get().is_null() {
-            // SAFETY: carried by this OS thread.
-            if unsafe { super::sleep::sleep(worker) } == super::sleep::Slept::Stop {
-                os_thread.set_worker(ptr::null());
-                break false;
-            }
-        }
-    };
-    std::mem::forget(no_unwind);
-    goes_on
 }

@@ -52,7 +52,7 @@ pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
     if core.base.lifecycle.is_stopping() {
         stop = true;
     // SAFETY: C1.
-    } else if !core.base.idle.rescans() || !core.queue.has_work(unsafe { worker.queue() }) {
+    } else if !core.base.idle.rescans() || !unsafe { has_work(worker) } {
         core.base.lifecycle.note_idle();
         wait(worker);
     }
@@ -72,6 +72,20 @@ pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
         return Slept::Stop;
     }
     Slept::Awake
+}
+
+/// The second look (I7 of `idle`).
+///
+/// # Safety
+///
+/// C1 of [`sleep`].
+unsafe fn has_work<P: Parts>(worker: &Worker<P>) -> bool {
+    let core = worker.core();
+    // SAFETY: C1.
+    core.queue.has_work(unsafe { worker.queue() })
+        || super::resident::is_awaited()
+        // ORDERING: Acquire pairs with the Release in `resident::push`, whose fence pairs with `announce`'s.
+        || !core.base.returning.load(Acquire).is_null()
 }
 
 fn wait<P: Parts>(worker: &Worker<P>) {

@@ -8,10 +8,37 @@
 //! on loom's because they take the words they work on as arguments.
 
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+
+/// The cheap half of a fence whose other half, [`heavy_fence`], is made for both (`membarrier`): nothing for the processor.
+#[inline(always)]
+pub(crate) fn light_fence() {
+    // ORDERING: pairs with the other half, a `membarrier` by the monitor (`claim` E4); in models with `heavy_fence`.
+    #[cfg(not(loom))]
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
+    // What both halves amount to; without the other half it would be none.
+    #[cfg(loom)]
+    if !mutant(Mutant::NoBarrier) {
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// The dear half, in models.
+#[cfg(loom)]
+pub(crate) fn heavy_fence() {
+    // ORDERING: pairs with `light_fence`.
+    fence(Ordering::SeqCst);
+}
+
+pub(crate) fn yield_os_thread() {
+    #[cfg(not(loom))]
+    std::thread::yield_now();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
 
 /// A step to leave out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +60,14 @@ pub(crate) enum Mutant {
     ParkBlind = 7,
     /// `idle`: one `searching` for both classes.
     OneSearcher = 8,
+    /// `claim`: no E2.
+    EnterBlind = 9,
+    /// `claim`: no E4.
+    NoBarrier = 10,
+    /// `claim`: E5 before E3.
+    DepthFirst = 11,
+    /// `claim`: E2 and E6 without Acquire and Release.
+    RelaxedDecision = 12,
 }
 
 #[cfg(not(loom))]

@@ -19,11 +19,13 @@ use gvt_traits::{ContextSwitch, Registers};
 use crate::stacks::Stack;
 use crate::{Verdict, Violation};
 
+mod divert;
 mod probe;
 mod ring;
 mod strand;
 mod walk;
 
+pub use divert::x7_diverted;
 use probe::{Pattern, probe};
 pub use ring::x1_ring;
 use strand::{Pause, Strand};
@@ -41,7 +43,7 @@ macro_rules! context_switch_laws {
     ($name:ident, $backend:expr) => {
         mod $name {
             $crate::context_switch_laws!(@ $backend; x1_registers x1_control_words x1_ping_pong x1_ring
-                x1_deep_chains x3_entry x3_control_words x4_backtrace x4_panic x4_root x5_moves x5_storm);
+                x1_deep_chains x3_entry x3_control_words x4_backtrace x4_panic x4_root x5_moves x5_storm x7_diverted);
         }
     };
     (@ $backend:expr; $($law:ident)*) => {

@@ -21,6 +21,7 @@ use gvt_traits::{Factory, Preemptor, Strength};
 use crate::{Verdict, Violation};
 
 mod chaining;
+mod context;
 mod sharing;
 mod signals;
 mod spin;
@@ -28,7 +29,10 @@ mod stage;
 
 pub use chaining::{p5_covered, p5_foreign_signals, p5_refused, p5_restored};
 pub use sharing::{p6_detach_in_any_order, p6_each_its_own, p6_storm};
+pub(crate) use spin::trash;
+pub use spin::{Found, Width};
 
+pub use context::{p7_context, p8_ready};
 use stage::{CALLS_ON, CAUSE, CAUSE_SEEN, RECORDS, Stage, TARGETS, Target, build, eventually};
 
 /// Makes a module `$name` with a test for each law, run on the backend that `$factory` builds.
@@ -45,7 +49,7 @@ macro_rules! preemptor_laws {
     ($name:ident, $factory:expr, $signal:expr) => {
         mod $name {
             $crate::preemptor_laws!(@ ($factory); p1_strength p2_target p2_burst p3_registers p3_errno
-                p3_system_calls p6_each_its_own p6_detach_in_any_order p6_storm);
+                p3_system_calls p6_each_its_own p6_detach_in_any_order p6_storm p7_context p8_ready);
             $crate::preemptor_laws!(@ ($factory, $signal); p5_foreign_signals p5_refused p5_restored p5_covered);
         }
     };

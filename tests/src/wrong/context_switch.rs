@@ -5,6 +5,7 @@
 
 use std::arch::naked_asm;
 use std::cell::Cell;
+use std::ffi::c_void;
 
 use gvt_traits::{ContextSwitch, Entry, Registers, StackBounds};
 
@@ -190,4 +191,34 @@ switches! {
         switch endless [save stack rbx rest r15 mxcsr x87 go];
     /// Keeps rbx in the OS thread's own storage: breaks X5.
     BoundToThread: prepare Fresh::SOUND, switch bound_to_thread [swap_rbx save stack rest r15 mxcsr x87 go] slot slot;
+}
+
+/// Says that it has diverted interrupted code, and has only changed r10: breaks X7.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct DivertsAndLosesR10;
+
+// SAFETY: X1 to X6: `Sound`'s. X7 is broken on purpose, for the law that must notice.
+unsafe impl ContextSwitch for DivertsAndLosesR10 {
+    unsafe fn prepare(registers: *mut Registers, stack: StackBounds, entry: Entry, argument: *mut ()) {
+        // SAFETY: the caller's promises, handed on.
+        unsafe { Sound::prepare(registers, stack, entry, argument) }
+    }
+
+    unsafe fn switch(save: *mut Registers, load: *const Registers) {
+        // SAFETY: as above.
+        unsafe { Sound::switch(save, load) }
+    }
+
+    unsafe fn leave(load: *const Registers) -> ! {
+        // SAFETY: as above.
+        unsafe { Sound::leave(load) }
+    }
+
+    unsafe fn divert(context: *mut c_void, _: StackBounds, _: unsafe extern "C" fn()) -> bool {
+        // SAFETY: C1 of `divert`.
+        unsafe {
+            (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_R10 as usize] ^= 1;
+        }
+        true
+    }
 }

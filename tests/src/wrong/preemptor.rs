@@ -56,6 +56,10 @@ pub enum Flaw {
     DetachesAll,
     /// Goes on calling the hook of a runtime that has detached: breaks P6.
     KeepsHook,
+    /// Shows the hook a copy of the interrupted context: breaks P7.
+    CopiesContext,
+    /// Leaves an inherited signal mask as it is: breaks P8.
+    LeavesBlocked,
 }
 
 /// Builds preemptors with a flaw.
@@ -108,7 +112,9 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c
                 if flaw(Flaw::CallsTwice) {
                     hook(context);
                 }
-                pass = hook(context) == Interrupted::NotOurs && !flaw(Flaw::KeepsRefused);
+                let mut copy = context.cast::<libc::ucontext_t>().read();
+                let shown = if flaw(Flaw::CopiesContext) { (&raw mut copy).cast() } else { context };
+                pass = hook(shown) == Interrupted::NotOurs && !flaw(Flaw::KeepsRefused);
             } else {
                 pass &= !flaw(Flaw::KeepsForeign);
             }
@@ -169,7 +175,7 @@ impl Factory for Flawed {
 
 // SAFETY: without a flaw: P1: constant. P2: the signal is directed, `WANTED` names the OS thread and is taken
 // once. P3: the kernel's frame, `errno` kept, SA_RESTART. P4: atomics, `gettid` and the hook. P5, P6: by the laws
-// that accept it, for tests. With a flaw: broken on purpose, for the law that must notice.
+// that accept it, for tests. P7: the kernel's own pointer. P8: `enter_thread` unblocks. With a flaw: broken on purpose, for the law that must notice.
 unsafe impl Preemptor for FlawedPreemptor {
     fn strength(&self) -> Strength {
         if self.flaw == Flaw::ClaimsTooLittle { Strength::AtSafepoints } else { Strength::Anywhere }
@@ -197,6 +203,19 @@ unsafe impl Preemptor for FlawedPreemptor {
         HOOKS[place].store(hook as usize, SeqCst);
         self.place.store(place, SeqCst);
         Ok(())
+    }
+
+    fn enter_thread(&self) {
+        if self.flaw == Flaw::LeavesBlocked {
+            return;
+        }
+        // SAFETY: a set made here.
+        unsafe {
+            let mut set = MaybeUninit::uninit();
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGURG);
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut());
+        }
     }
 
     fn detach(&self) {

@@ -3,9 +3,10 @@
 use std::arch::naked_asm;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// What [`Width::spin`] found in the registers at its end.
+/// What [`Width::hold`] found in the registers at its end.
 #[repr(C, align(64))]
-pub(super) struct Found {
+#[derive(Debug)]
+pub struct Found {
     general: [u64; 13],
     flags: u64,
     red_zone: [u64; 16],
@@ -34,9 +35,12 @@ const X87_CONTROL: u16 = 0x0F7F;
 
 /// How wide the processor's vectors are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Width {
+pub enum Width {
+    /// 16 registers of 16 bytes.
     Sse,
+    /// 16 of 32.
     Avx,
+    /// 32 of 64, and masks.
     Avx512,
 }
 
@@ -168,7 +172,7 @@ spinner!(
 
 impl Width {
     /// This processor's.
-    pub(super) fn here() -> Self {
+    pub fn here() -> Self {
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
             Width::Avx512
         } else if is_x86_feature_detected!("avx") {
@@ -187,13 +191,17 @@ impl Width {
     }
 
     /// Holds known values in every register until `*stop` is not 0; what was another then.
-    pub(super) fn spin(self, stop: &AtomicU32) -> Vec<String> {
-        let mut vectors = [[0u8; 64]; 32];
-        for (register, bytes) in vectors.iter_mut().enumerate() {
-            for (index, byte) in bytes.iter_mut().enumerate() {
-                *byte = (register * 7 + index * 3 + 1) as u8;
-            }
-        }
+    pub fn spin(self, stop: &AtomicU32) -> Vec<String> {
+        self.changed(&self.hold(stop))
+    }
+
+    fn vectors() -> [[u8; 64]; 32] {
+        std::array::from_fn(|register| std::array::from_fn(|index| (register * 7 + index * 3 + 1) as u8))
+    }
+
+    /// The first half of [`spin`](Self::spin): it allocates nothing.
+    pub fn hold(self, stop: &AtomicU32) -> Found {
+        let vectors = Self::vectors();
         let mut found = Found {
             general: [0; 13],
             flags: 0,
@@ -212,7 +220,12 @@ impl Width {
         };
         // SAFETY: all pointers are valid, and this processor has these registers.
         unsafe { spin(stop, vectors.as_ptr().cast(), &raw mut found, GENERAL.as_ptr()) };
+        found
+    }
 
+    /// The second half: what is not as it was.
+    pub fn changed(self, found: &Found) -> Vec<String> {
+        let vectors = Self::vectors();
         let mut changed = Vec::new();
         let mut expect = |same: bool, what: String| {
             if !same {
@@ -276,7 +289,7 @@ extern "C" fn trash_avx512() {
 }
 
 /// Wipes every vector register, as the ABI allows any function; for hooks.
-pub(super) fn trash() {
+pub(crate) fn trash() {
     /// The function's address; 0 before the first call, which a law makes outside of signals.
     static TRASH: AtomicU64 = AtomicU64::new(0);
     // Relaxed: the code at the address was always there.

@@ -1,0 +1,74 @@
+//! The scheduler's loop, for when there is no thread to switch to straight away.
+//!
+//! It runs on the native stack of the OS thread that carries a worker: when nothing is ready, when a thread must go on on another OS
+//! thread (`held`, `resident`), and between the two.
+
+use std::ptr;
+use std::sync::atomic::Ordering::*;
+
+use gvt_traits::ContextSwitch;
+
+use super::core::{Parts, Worker, WorkerBase};
+use super::os_thread::OsThread;
+use super::schedule::{NoUnwind, run_after, target, target_slow};
+use super::{lifecycle, local, resident};
+
+/// The scheduler's loop, on the native stack of an OS thread that has received `worker`. Returns
+/// when the OS thread carries nothing any more; `false` if it should end.
+///
+/// # Safety
+///
+/// **C1**: `worker` was received by this OS thread, which is `os_thread`.
+pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *const WorkerBase) -> bool {
+    let no_unwind = NoUnwind;
+    os_thread.set_worker(worker);
+    {
+        // SAFETY: C1.
+        let worker = unsafe { Worker::<P>::of(&*worker) };
+        worker.base.set_carrier(Some(os_thread));
+        worker.base.coarse_ns.store(worker.core().now_ns(), Relaxed);
+        lifecycle::keep_spare(worker.core());
+        resident::remind(&worker.base, os_thread);
+    }
+    let goes_on = loop {
+        // Whichever worker this OS thread carries now: a held thread may have left with another.
+        // SAFETY: C1.
+        let worker = unsafe { Worker::<P>::of(&*local::worker()) };
+        // SAFETY: carried by this OS thread.
+        unsafe { run_after(worker) };
+        let picked = worker.base.handoff.replace(ptr::null());
+        // SAFETY: null, or a record, which outlives its thread.
+        let target = if let Some(record) = unsafe { picked.as_ref() } {
+            // SAFETY: picked; carried by this OS thread.
+            match unsafe { resident::route(worker, os_thread, record) } {
+                // SAFETY: as above.
+                resident::Route::Here => unsafe { target_slow(worker, picked) },
+                resident::Route::Forwarded => continue,
+                resident::Route::To(receiver) => {
+                    // H1 of `os_thread`: forgotten before it is given. Spare first, since after the gift
+                    // this OS thread may not touch the core: with the last worker gone it could end.
+                    os_thread.set_worker(ptr::null());
+                    worker.base.set_carrier(None);
+                    resident::stay(&worker.core().base, os_thread);
+                    receiver.give(&worker.base);
+                    break true;
+                }
+            }
+        } else {
+            // SAFETY: carried by this OS thread.
+            unsafe { target(worker) }
+        };
+        if !worker.base.current.get().is_null() {
+            // SAFETY: the loop's own registers; a fresh target.
+            unsafe { P::Context::switch(os_thread.native.get(), target) };
+        } else if worker.base.handoff.get().is_null() {
+            // SAFETY: carried by this OS thread.
+            if unsafe { super::sleep::sleep(worker) } == super::sleep::Slept::Stop {
+                os_thread.set_worker(ptr::null());
+                break false;
+            }
+        }
+    };
+    std::mem::forget(no_unwind);
+    goes_on
+}

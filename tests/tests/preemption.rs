@@ -1,0 +1,335 @@
+//! Forced preemption, blocking calls and locks, end to end: nobody hangs, nobody starves, nobody is disturbed for nothing.
+#![cfg(all(target_arch = "x86_64", target_os = "linux"))]
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use gvt::{Cooperative, NoPreempt, Runtime, SchedulerConfig, Sigurg, safepoint, spawn};
+use gvt_conformance::process::{Child, Watchdog};
+
+fn runtime(workers: usize) -> Runtime {
+    Runtime::new(SchedulerConfig::default().num_workers(workers))
+}
+
+fn compute(turns: u64) -> u64 {
+    (0..turns).fold(black_box(1), |sum, i| black_box(sum.wrapping_mul(31).wrapping_add(i)))
+}
+
+/// Runs of the tests that look for hangs: 3, or 100 with `GVT_STRESS_SECONDS`.
+fn runs() -> usize {
+    if std::env::var_os("GVT_STRESS_SECONDS").is_some() { 100 } else { 3 }
+}
+
+/// 8 threads take one `std::sync::Mutex`, a million times in all, on 2 workers.
+#[test]
+fn a_std_mutex_among_many() {
+    const TIMES: u64 = 125_000;
+    for run in 0..runs() {
+        let _watchdog = Watchdog::noting(format!("run {run}"));
+        let count = Arc::new(Mutex::new(0u64));
+        runtime(2).block_on(|| {
+            let each = || {
+                let count = count.clone();
+                spawn(move |_| (0..TIMES).for_each(|_| *count.lock().unwrap() += 1))
+            };
+            let handles: Vec<_> = (0..8).map(|_| each()).collect();
+            handles.into_iter().for_each(|handle| handle.join().unwrap());
+        });
+        assert_eq!(*count.lock().unwrap(), 8 * TIMES, "run {run}");
+    }
+}
+
+/// A spinner that holds a `std::sync::Mutex` most of the time, and a sleeper that takes it, on 1 worker.
+#[test]
+fn a_std_mutex_between_spinner_and_sleeper() {
+    for run in 0..runs() {
+        let _watchdog = Watchdog::noting(format!("run {run}"));
+        let (shared, stop) = (Arc::new(Mutex::new(0u64)), Arc::new(AtomicBool::new(false)));
+        runtime(1).block_on(|| {
+            let (theirs, stopped) = (shared.clone(), stop.clone());
+            let spinner = spawn(move |_| {
+                while !stopped.load(Relaxed) {
+                    let mut guard = theirs.lock().unwrap();
+                    *guard += compute(20_000) & 1;
+                }
+            });
+            for _ in 0..20 {
+                gvt::sleep_ms(1);
+                *shared.lock().unwrap() += 1;
+            }
+            stop.store(true, Relaxed);
+            spinner.join().unwrap();
+        });
+        assert!(*shared.lock().unwrap() >= 20, "run {run}");
+    }
+}
+
+/// 100 threads in `std::thread::sleep` on 2 workers: a ticker goes on beside them, and all come back.
+#[test]
+fn sleepers_in_the_kernel_hold_up_nobody() {
+    let nap = Duration::from_millis(if runs() > 3 { 1000 } else { 300 });
+    let _watchdog = Watchdog::new();
+    let runtime = runtime(2);
+    let begin = Instant::now();
+    let ticks = runtime.block_on(|| {
+        let left = Arc::new(AtomicUsize::new(100));
+        let each = || {
+            let left = left.clone();
+            spawn(move |_| {
+                std::thread::sleep(nap);
+                left.fetch_sub(1, SeqCst);
+            })
+        };
+        let sleepers: Vec<_> = (0..100).map(|_| each()).collect();
+        let mut ticks = 0;
+        while left.load(SeqCst) > 0 {
+            gvt::sleep_ms(1);
+            ticks += 1;
+        }
+        sleepers.into_iter().for_each(|handle| handle.join().unwrap());
+        ticks
+    });
+    let counters = runtime.counters();
+    println!("{:?} for 100 sleeps of {nap:?}, {ticks} ticks; {counters}", begin.elapsed());
+    // In turns of two it would take 50 naps, and the ticker would tick between.
+    assert!(begin.elapsed() < 25 * nap, "{counters}");
+    assert!(ticks >= 10, "{ticks} ticks; {counters}");
+    assert!(counters.workers_taken_from_blocked > 50 && counters.os_threads <= 2 + 4096, "{counters}");
+}
+
+/// CPU-bound threads share 2 workers, and none gets more than the others.
+#[test]
+fn computing_threads_share_fairly() {
+    let (threads, span, tolerance) = if runs() > 3 {
+        (1000, Duration::from_secs(10), 0.1)
+    } else {
+        // Too short for the tolerance of the long form; nobody may starve.
+        (40, Duration::from_millis(1500), 0.9)
+    };
+    let _watchdog = Watchdog::new();
+    let runtime = Runtime::builder()
+        .workers(2)
+        .time_slice(Duration::from_micros(if threads == 1000 { 1000 } else { 500 }))
+        .preemptor(Sigurg)
+        .build()
+        .unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let turns: Arc<Vec<AtomicU64>> = Arc::new((0..threads).map(|_| AtomicU64::new(0)).collect());
+    runtime.block_on(|| {
+        let each = |number: usize| {
+            let (stop, turns) = (stop.clone(), turns.clone());
+            spawn(move |_| {
+                while !stop.load(Relaxed) {
+                    black_box(compute(1000));
+                    turns[number].fetch_add(1, Relaxed);
+                }
+            })
+        };
+        let handles: Vec<_> = (0..threads).map(each).collect();
+        // By another clock: this thread would wait for its turn behind all of them.
+        let clock = stop.clone();
+        let clock = std::thread::spawn(move || {
+            std::thread::sleep(span);
+            clock.store(true, SeqCst);
+        });
+        handles.into_iter().for_each(|handle| handle.join().unwrap());
+        clock.join().unwrap();
+    });
+    let turns: Vec<u64> = turns.iter().map(|turns| turns.load(Relaxed)).collect();
+    let mean = turns.iter().sum::<u64>() as f64 / turns.len() as f64;
+    let (least, most) =
+        (*turns.iter().min().unwrap() as f64 / mean, *turns.iter().max().unwrap() as f64 / mean);
+    let counters = runtime.counters();
+    println!("{threads} threads: {least:.3} to {most:.3} of the mean of {mean:.0} turns; {counters}");
+    assert!(counters.os_threads <= 2 + 4096, "{counters}");
+    assert!(least > 0.0, "a thread starved; {counters}");
+    if threads == 1000 {
+        println!(
+            "within {:.0} % of the mean; the goal is {:.0} %",
+            (most - 1.0).max(1.0 - least) * 100.0,
+            tolerance * 100.0
+        );
+    }
+}
+
+/// A thread that computes alone is not interrupted.
+#[test]
+fn nobody_waits_nobody_is_interrupted() {
+    let _watchdog = Watchdog::new();
+    let runtime = runtime(2);
+    runtime.block_on(|| {
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(300) {
+            black_box(compute(10_000));
+        }
+    });
+    let counters = runtime.counters();
+    assert_eq!((counters.forced_preemptions, counters.fast_preemptions), (0, 0), "{counters}");
+}
+
+/// At the bound on OS threads nobody is forced, blocking calls block, and all come to their end.
+#[test]
+fn at_the_bound_on_os_threads() {
+    let _watchdog = Watchdog::new();
+    let runtime = Runtime::builder()
+        .workers(2)
+        .max_os_threads(2)
+        .time_slice(Duration::from_micros(200))
+        .preemptor(Sigurg)
+        .build()
+        .unwrap();
+    let ended = Arc::new(AtomicUsize::new(0));
+    runtime.block_on(|| {
+        let mut handles = Vec::new();
+        for number in 0..12u64 {
+            let ended = ended.clone();
+            let job = move || {
+                for _ in 0..20 {
+                    match number % 4 {
+                        0 => gvt::blocking(|| std::thread::sleep(Duration::from_micros(100))),
+                        1 => std::thread::sleep(Duration::from_micros(500)),
+                        2 => drop(black_box(compute(300_000))),
+                        _ => {
+                            for _ in 0..300 {
+                                black_box(compute(1000));
+                                safepoint!();
+                            }
+                        }
+                    }
+                    gvt::sleep_us(50);
+                }
+                ended.fetch_add(1, SeqCst);
+            };
+            let builder = gvt::Builder::new();
+            let builder = if number > 8 { builder.migration(gvt::Migration::Pinned) } else { builder };
+            handles.push(builder.spawn(move |_| job()).unwrap());
+        }
+        handles.into_iter().for_each(|handle| handle.join().unwrap());
+    });
+    assert_eq!(ended.load(SeqCst), 12);
+    let counters = runtime.counters();
+    assert_eq!(counters.os_threads, 2, "{counters}");
+    assert_eq!((counters.forced_preemptions, counters.workers_taken_from_blocked), (0, 0), "{counters}");
+    let refused =
+        Runtime::try_new(SchedulerConfig::default().num_workers(4).max_os_threads(3)).err().unwrap();
+    assert!(
+        refused.to_string().contains("max_os_threads") || format!("{refused:?}").contains("max_os_threads")
+    );
+}
+
+/// A runtime that is built where SIGURG is blocked interrupts its threads all the same.
+#[test]
+fn a_blocked_signal_is_not_inherited() {
+    let _watchdog = Watchdog::new();
+    let built = std::thread::spawn(|| {
+        // SAFETY: a set made here; this OS thread's own mask.
+        unsafe {
+            let mut all = std::mem::zeroed();
+            libc::sigfillset(&mut all);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &all, std::ptr::null_mut());
+        }
+        runtime(1)
+    });
+    let runtime = built.join().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    runtime.block_on(|| {
+        let stopped = stop.clone();
+        let spinner = spawn(move |_| while !stopped.load(Relaxed) {});
+        gvt::sleep_ms(5);
+        stop.store(true, Relaxed);
+        spinner.join().unwrap();
+    });
+    assert!(runtime.counters().forced_preemptions > 0);
+}
+
+/// Handlers that were there before get signals that are not ours, while threads are preempted; and errno is kept.
+#[test]
+fn errno_and_foreign_signals() {
+    static FOREIGN: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn foreign(_: i32) {
+        FOREIGN.fetch_add(1, SeqCst);
+    }
+    Child::of("errno_and_foreign_signals")
+        .run(|| {
+            // SAFETY: a signal-safe handler.
+            unsafe { libc::signal(libc::SIGURG, foreign as *const () as usize) };
+            let runtime = runtime(1);
+            let stop = Arc::new(AtomicBool::new(false));
+            runtime.block_on(|| {
+                let stopped = stop.clone();
+                let spinner = spawn(move |_| {
+                    // SAFETY: this OS thread's own; the thread neither yields nor waits, so it stays.
+                    unsafe {
+                        let errno = libc::__errno_location();
+                        errno.write_volatile(77);
+                        while !stopped.load(Relaxed) {
+                            assert_eq!(errno.read_volatile(), 77);
+                        }
+                    }
+                });
+                for _ in 0..20 {
+                    gvt::sleep_ms(1);
+                    // SAFETY: no preconditions.
+                    unsafe { libc::kill(libc::getpid(), libc::SIGURG) };
+                }
+                stop.store(true, Relaxed);
+                spinner.join().unwrap();
+            });
+            assert!(runtime.counters().forced_preemptions > 0);
+            drop(runtime);
+            assert!(FOREIGN.load(SeqCst) > 0, "foreign signals were swallowed");
+        })
+        .succeeded();
+}
+
+/// The weaker preemptors force nobody.
+#[test]
+fn weaker_preemptors() {
+    fn run<P: gvt_traits::Factory<Output: gvt_traits::Preemptor>>(preemptor: P) -> gvt::RuntimeCounters {
+        let runtime = Runtime::builder()
+            .workers(1)
+            .time_slice(Duration::from_micros(200))
+            .preemptor(preemptor)
+            .build()
+            .unwrap();
+        runtime.block_on(|| {
+            let stop = Arc::new(AtomicBool::new(false));
+            let stopped = stop.clone();
+            let citizen = spawn(move |_| {
+                let begin = Instant::now();
+                while !stopped.load(Relaxed) && begin.elapsed() < Duration::from_millis(200) {
+                    safepoint!();
+                }
+            });
+            gvt::sleep_ms(2);
+            stop.store(true, Relaxed);
+            citizen.join().unwrap();
+        });
+        runtime.counters()
+    }
+    let _watchdog = Watchdog::new();
+    let (cooperative, none) = (run(Cooperative), run(NoPreempt));
+    assert_eq!((cooperative.forced_preemptions, none.forced_preemptions), (0, 0));
+    assert!(cooperative.asked_to_yield > 0, "{cooperative}");
+    assert_eq!(none.asked_to_yield, 0, "{none}");
+}
+
+/// OS threads that were needed once end when they have been idle for long; the runtime goes on.
+#[test]
+#[ignore = "takes more than ten seconds"]
+fn idle_spares_are_reaped() {
+    let _watchdog = Watchdog::new();
+    let runtime = runtime(1);
+    let many = runtime.block_on(|| {
+        let blocked = || spawn(|_| gvt::blocking(|| std::thread::sleep(Duration::from_millis(200))));
+        let handles: Vec<_> = (0..20).map(|_| blocked()).collect();
+        handles.into_iter().for_each(|handle| handle.join().unwrap());
+        runtime.os_threads()
+    });
+    assert!(many >= 20);
+    std::thread::sleep(Duration::from_secs(12));
+    assert!(runtime.os_threads() <= 4, "{} of {many} are left", runtime.os_threads());
+    assert_eq!(runtime.block_on(|| spawn(|_| 7).join().unwrap()), 7);
+}
