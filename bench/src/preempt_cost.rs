@@ -87,8 +87,11 @@ fn measure<P: Factory<Output: Preemptor>>(preemptor: P, mode: Mode, slice: Durat
                 (turns, stop)
             };
             let builder = Builder::new();
-            // SAFETY: it computes on its stack and reads an atomic; what it captured is returned.
-            let builder = if mode == Mode::Switch { unsafe { builder.reentrant() } } else { builder };
+            let builder = match mode {
+                // SAFETY: it computes on its stack and reads an atomic; what it captured is returned.
+                Mode::Switch => unsafe { builder.reentrant() },
+                _ => builder,
+            };
             builder.spawn(move |_| body()).expect("room")
         };
         let spinners = [spinner(0), spinner(1)];

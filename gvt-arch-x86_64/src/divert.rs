@@ -7,7 +7,7 @@
 //! rip. **V2** It changes rsp and rip in its context, to that place and to [`trampoline`]. **V3** When the handler returns the
 //! kernel gives back every other register, and the signal mask. **V4** The trampoline saves flags before any instruction that
 //! changes them, then the registers that a call may change, then everything that the processor can save (XSAVE, of the
-//! components that the kernel has switched on), calls `callee`, and undoes it in reverse. **V5** `ret 128` loads rip
+//! components that the kernel has switched on), empties the x87 stack, as at any call, calls `callee`, and undoes it in reverse. **V5** `ret 128` loads rip
 //! and moves rsp back over the red zone, and changes no flag.
 //!
 //! ```text
@@ -154,6 +154,8 @@ unsafe extern "C" fn trampoline() {
         "2:",
         "xsave64 [rsp]",
         "3:",
+        // A function, and a thread that begins, may count on an empty x87 stack.
+        "emms",
         "call qword ptr [rbp + 88]",
         "mov eax, -1",
         "mov edx, -1",

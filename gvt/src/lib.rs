@@ -12,6 +12,8 @@ mod current;
 #[cfg(not(loom))]
 pub mod future;
 #[cfg(not(loom))]
+mod handle;
+#[cfg(not(loom))]
 mod interval;
 #[cfg(not(loom))]
 mod join_handle;
@@ -50,11 +52,12 @@ mod api {
     pub use crate::channel::{Receiver, Sender};
     pub use crate::config::SchedulerConfig;
     pub use crate::current::{Thread, current};
+    pub use crate::handle::Handle;
     pub use crate::interval::{Interval, MissedTicks, interval, interval_at};
     pub use crate::join_handle::{JoinFuture, JoinHandle, join_all};
     pub use crate::locals::{AccessError, LocalKey};
     pub use crate::memory::{Memory, StackMemory};
-    pub use crate::runtime::{Handle, Runtime, RuntimeCounters, StillRunning};
+    pub use crate::runtime::{Runtime, RuntimeCounters, StillRunning};
     pub use crate::sched::report::{DeadlockReport, ThreadInfo};
     pub use crate::scope::{Scope, ScopedJoinHandle, scope};
     pub use crate::sync::{SchedMutex, SchedMutexGuard};

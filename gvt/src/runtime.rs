@@ -3,7 +3,6 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
-use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use gvt_arch_x86_64::X86_64;
@@ -18,19 +17,19 @@ use gvt_traits::{
 
 use crate::builder::RuntimeBuilder;
 use crate::config::SchedulerConfig;
-use crate::join_handle::JoinHandle;
+use crate::handle::Handle;
 use crate::os::EventFd;
 use crate::overflow;
 use crate::park;
 use crate::sched::core::{Core, CoreBase, Parts, Worker, WorkerBase};
 use crate::sched::held;
 use crate::sched::idle::IdleSet;
+use crate::sched::lifecycle::start_os_thread;
 use crate::sched::lifecycle::{self, Closed, Lifecycle};
 use crate::sched::monitor::{self, MonitorState, Periods};
 use crate::sched::pool::Pool;
 use crate::sched::report::{self, DeadlockReport, ThreadInfo};
 use crate::sched::table::RecordTable;
-use crate::sched::{lifecycle::start_os_thread, local};
 use crate::thread::{self, Refused};
 use crate::token::CancellationToken;
 
@@ -209,7 +208,8 @@ where
             Ok(monitor) => Ok(Runtime {
                 core,
                 monitor: Some(monitor),
-                handle: Handle { gate: Arc::new(RwLock::new(Gate(base))) },
+                // SAFETY: C1: the runtime shuts it before it lets go of the core.
+                handle: unsafe { Handle::new(base) },
             }),
             Err(error) => {
                 // SAFETY: no thread was spawned, and nobody else knows the core.
@@ -578,95 +578,3 @@ impl fmt::Display for StillRunning {
 }
 
 impl std::error::Error for StillRunning {}
-
-/// Spawns green threads from outside the runtime. Cheap to clone; does not keep the runtime alive.
-#[derive(Clone)]
-pub struct Handle {
-    gate: Arc<RwLock<Gate>>,
-}
-
-/// The core, or null once the runtime closes.
-struct Gate(*const CoreBase);
-
-// SAFETY: the core is `Sync`, and alive while the gate holds it (its owner shuts the gate first).
-unsafe impl Send for Gate {}
-// SAFETY: as above.
-unsafe impl Sync for Gate {}
-
-impl Handle {
-    /// Spawns a green thread on the handle's runtime; see [`spawn`](crate::spawn()). Its token is a child
-    /// of the runtime's, whoever spawns it.
-    ///
-    /// Context: any OS thread or green thread.
-    ///
-    /// # Panics
-    ///
-    /// With the sentence of the error that [`try_spawn`](Self::try_spawn) returns.
-    #[track_caller]
-    pub fn spawn<F, T>(&self, f: F) -> JoinHandle<T>
-    where
-        F: FnOnce(&CancellationToken) -> T + Send + 'static,
-        T: Send + 'static,
-    {
-        match self.try_spawn(f) {
-            Ok(handle) => handle,
-            Err(error) => thread::refused(error),
-        }
-    }
-
-    /// Spawns a green thread on the handle's runtime.
-    ///
-    /// # Errors
-    ///
-    /// [`SchedError::ShutDown`] if the runtime is gone or going; as [`try_spawn`](crate::try_spawn) otherwise.
-    pub fn try_spawn<F, T>(&self, f: F) -> Result<JoinHandle<T>, SchedError>
-    where
-        F: FnOnce(&CancellationToken) -> T + Send + 'static,
-        T: Send + 'static,
-    {
-        self.spawn_with(None, f)
-    }
-
-    /// Spawns with a name, a priority or a preferred worker.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_spawn`](Self::try_spawn) and [`Builder::spawn`](crate::Builder::spawn).
-    pub fn spawn_builder<F, T>(&self, builder: crate::Builder, f: F) -> Result<JoinHandle<T>, SchedError>
-    where
-        F: FnOnce(&CancellationToken) -> T + Send + 'static,
-        T: Send + 'static,
-    {
-        self.spawn_with(Some(builder.into_options()?), thread::staying(f))
-    }
-
-    fn spawn_with<F, T>(&self, options: Option<thread::Options>, f: F) -> Result<JoinHandle<T>, SchedError>
-    where
-        F: FnOnce(&CancellationToken) -> T + Send + 'static,
-        T: Send + 'static,
-    {
-        let spawned = {
-            // No preemption while the gate is held: its holder may be waited for by the closer.
-            let _section = local::Section::new();
-            let gate = self.gate.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-            // SAFETY: alive while the gate holds it.
-            match unsafe { gate.0.as_ref() } {
-                // SAFETY: C1: `'static`. C2: none. C3: the gate is held.
-                Some(core) => unsafe { thread::spawn_on(core, None, options, f) },
-                None => Err(Refused(SchedError::ShutDown, f)),
-            }
-        };
-        // What was refused is dropped here, with the gate open: its destructor is user code.
-        spawned.map_err(|Refused(error, _)| error)
-    }
-
-    fn shut(&self) {
-        self.gate.write().unwrap_or_else(|poisoned| poisoned.into_inner()).0 = std::ptr::null();
-    }
-}
-
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").finish_non_exhaustive()
-    }
-}

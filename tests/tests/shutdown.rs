@@ -142,16 +142,16 @@ fn cooperative_threads_end_by_themselves(#[values(1, 2)] workers: usize) {
 /// How a thread comes back that others wait for.
 #[derive(Clone, Copy, Debug)]
 enum Return {
-    FromASleep,
-    FromABlockingCall,
-    FromTheKernel,
+    ASleep,
+    ABlockingCall,
+    TheKernel,
 }
 
 /// Who will be woken by a thread that comes back soon is not unwound.
 #[rstest]
 fn who_will_be_woken_is_left_alone(
     #[values(1, 2)] workers: usize,
-    #[values(Return::FromASleep, Return::FromABlockingCall, Return::FromTheKernel)] how: Return,
+    #[values(Return::ASleep, Return::ABlockingCall, Return::TheKernel)] how: Return,
 ) {
     let _watchdog = Watchdog::new();
     let runtime = runtime(workers);
@@ -165,9 +165,9 @@ fn who_will_be_woken_is_left_alone(
             locked.store(true, SeqCst);
             let time = Duration::from_millis(150);
             match how {
-                Return::FromASleep => gvt::sleep(time),
-                Return::FromABlockingCall => gvt::blocking(|| std::thread::sleep(time)),
-                Return::FromTheKernel => std::thread::sleep(time),
+                Return::ASleep => gvt::sleep(time),
+                Return::ABlockingCall => gvt::blocking(|| std::thread::sleep(time)),
+                Return::TheKernel => std::thread::sleep(time),
             }
             drop(guard);
             sender.send(17).unwrap();

@@ -9,7 +9,7 @@ use rstest_reuse::{apply, template};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
-const SEVEN: [usize; 7] = [64 * KIB, 256 * KIB, 512 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB];
+const SIX: [usize; 6] = [64 * KIB, 256 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB];
 
 #[template]
 #[rstest]
@@ -20,8 +20,8 @@ const SEVEN: [usize; 7] = [64 * KIB, 256 * KIB, 512 * KIB, MIB, 4 * MIB, 16 * MI
 #[case::mmap_mprotect(MmapSlots::default().force_mprotect_guards(true))]
 #[case::mmap_64k_mprotect(MmapSlots::default().slot_size(64 * KIB).force_mprotect_guards(true))]
 #[case::mmap_one_class(MmapSlots::default().slot_size(128 * KIB).classes(&[]))]
-#[case::mmap_eight(MmapSlots::default().slot_size(128 * KIB).classes(&SEVEN))]
-#[case::mmap_eight_mprotect(MmapSlots::default().slot_size(128 * KIB).classes(&SEVEN).force_mprotect_guards(true))]
+#[case::mmap_seven(MmapSlots::default().slot_size(128 * KIB).classes(&SIX))]
+#[case::mmap_seven_mprotect(MmapSlots::default().slot_size(128 * KIB).classes(&SIX).force_mprotect_guards(true))]
 #[case::naive(Naive::right())]
 fn every_allocator<F: Factory<Output: SlotAllocator>>(#[case] factory: F) {}
 

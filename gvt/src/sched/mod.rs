@@ -3,7 +3,7 @@
 //! | file | mechanism |
 //! |---|---|
 //! | `record`, `table` | a thread's record; where records are |
-//! | `core` | what a runtime consists of |
+//! | `core`, `entries` | what a runtime consists of; ways in for callers that do not know its types |
 //! | `local`, `os_thread`, `pool` | what an OS thread knows; how workers pass between OS threads; all of them |
 //! | `schedule`, `carry`, `root` | leaving one thread for the next; the loop between; a thread's beginning and end |
 //! | `wait`, `join` | one wait and its wake-up; a thread's end and its joiner |
@@ -30,6 +30,8 @@ pub(crate) mod carry;
 pub(crate) mod core;
 #[cfg(not(loom))]
 pub(crate) mod counters;
+#[cfg(not(loom))]
+pub(crate) mod entries;
 #[cfg(not(loom))]
 pub(crate) mod held;
 #[cfg(not(loom))]

@@ -29,14 +29,14 @@ use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{
     ContextSwitch, GvtState, MemoryError, Priority, PushFence, PushKind, ReadyQueue, Registers, Runnable,
-    Slot, SlotAllocator, StackClass, TimerBackend, TimerEntry, TimerHandle, WorkerId,
+    Slot, SlotAllocator, TimerBackend, TimerEntry, WorkerId,
 };
 
 use super::core::{After, Core, CoreBase, Departed, Parts, Vtable, Worker, WorkerBase};
 use super::idle::Class;
 use super::record::Record;
 use super::wait::{self, Committed};
-use super::{held, local, resident, root};
+use super::{entries, held, local, resident, root};
 
 /// Rounds (timers, debts) are made at every this-many-th decision. Safepoints count as so many decisions, so
 /// that they do not disturb the rhythm.
@@ -53,15 +53,15 @@ impl<P: Parts> Core<P> {
         push_spawned: push_spawned::<P>,
         push_woken: push_woken::<P>,
         inject: inject::<P>,
-        insert_timer: insert_timer::<P>,
-        cancel_timer: cancel_timer::<P>,
-        now_ns: now_ns::<P>,
-        reserve_slots: reserve_slots::<P>,
-        class_for: class_for::<P>,
-        stack_bounds: stack_bounds::<P>,
+        insert_timer: entries::insert_timer::<P>,
+        cancel_timer: entries::cancel_timer::<P>,
+        now_ns: entries::now_ns::<P>,
+        reserve_slots: entries::reserve_slots::<P>,
+        class_for: entries::class_for::<P>,
+        stack_bounds: entries::stack_bounds::<P>,
         release_worker: held::release_worker::<P>,
         divert: resident::divert_on::<P>,
-        destroy: destroy::<P>,
+        destroy: entries::destroy::<P>,
     };
 }
 
@@ -586,68 +586,4 @@ unsafe fn push_spawned<P: Parts>(base: &WorkerBase, task: Runnable) {
 unsafe fn push_woken<P: Parts>(base: &WorkerBase, task: Runnable) {
     // SAFETY: C1.
     unsafe { push_here(Worker::<P>::of(base), task, PushKind::Wake) };
-}
-
-/// # Safety
-///
-/// C1 of `Core::of`.
-unsafe fn insert_timer<P: Parts>(base: &CoreBase, entry: TimerEntry) -> TimerHandle {
-    // SAFETY: C1.
-    unsafe { Core::<P>::of(base) }.timer.insert(entry)
-}
-
-/// # Safety
-///
-/// C1 of `Core::of`.
-unsafe fn cancel_timer<P: Parts>(base: &CoreBase, handle: TimerHandle) -> Option<TimerEntry> {
-    // SAFETY: C1.
-    unsafe { Core::<P>::of(base) }.timer.cancel(handle)
-}
-
-/// # Safety
-///
-/// C1 of `Core::of`.
-unsafe fn now_ns<P: Parts>(base: &CoreBase) -> u64 {
-    // SAFETY: C1.
-    unsafe { Core::<P>::of(base) }.now_ns()
-}
-
-/// # Safety
-///
-/// C1 of `Core::of`.
-unsafe fn reserve_slots<P: Parts>(
-    base: &CoreBase,
-    class: StackClass,
-    threads: usize,
-) -> Result<(), MemoryError> {
-    // SAFETY: C1.
-    unsafe { Core::<P>::of(base) }.slots.reserve(class, threads)
-}
-
-/// # Safety
-///
-/// C1 of `Core::of`.
-unsafe fn class_for<P: Parts>(base: &CoreBase, bytes: usize) -> Result<StackClass, MemoryError> {
-    // SAFETY: C1.
-    unsafe { Core::<P>::of(base) }.slots.class_for(bytes)
-}
-
-/// # Safety
-///
-/// C1 of `Core::of`; **C2**: `slot` is in use.
-unsafe fn stack_bounds<P: Parts>(base: &CoreBase, slot: u32) -> (usize, usize) {
-    // SAFETY: C2; the token is taken apart again below.
-    let slot = unsafe { Slot::from_index(slot) };
-    // SAFETY: C1.
-    let bounds = unsafe { Core::<P>::of(base) }.slots.bounds(&slot);
-    let _ = slot.into_index();
-    (bounds.bottom.as_ptr() as usize, bounds.top.as_ptr() as usize)
-}
-
-/// # Safety
-///
-/// **C1**: `base` came from `Box::into_raw` of a `Core<P>` that nobody refers to any more.
-unsafe fn destroy<P: Parts>(base: *const CoreBase) {
-    // SAFETY: C1.
-    drop(unsafe { Box::from_raw(base.cast_mut().cast::<Core<P>>()) });
 }

@@ -1,0 +1,69 @@
+//! Ways into the parts of a runtime, for callers who do not know their types: the plain entries of `core::Vtable`.
+
+use gvt_traits::{MemoryError, Slot, SlotAllocator, StackClass, TimerBackend, TimerEntry, TimerHandle};
+
+use super::core::{Core, CoreBase, Parts};
+
+/// # Safety
+///
+/// C1 of `Core::of`.
+pub(super) unsafe fn insert_timer<P: Parts>(base: &CoreBase, entry: TimerEntry) -> TimerHandle {
+    // SAFETY: C1.
+    unsafe { Core::<P>::of(base) }.timer.insert(entry)
+}
+
+/// # Safety
+///
+/// C1 of `Core::of`.
+pub(super) unsafe fn cancel_timer<P: Parts>(base: &CoreBase, handle: TimerHandle) -> Option<TimerEntry> {
+    // SAFETY: C1.
+    unsafe { Core::<P>::of(base) }.timer.cancel(handle)
+}
+
+/// # Safety
+///
+/// C1 of `Core::of`.
+pub(super) unsafe fn now_ns<P: Parts>(base: &CoreBase) -> u64 {
+    // SAFETY: C1.
+    unsafe { Core::<P>::of(base) }.now_ns()
+}
+
+/// # Safety
+///
+/// C1 of `Core::of`.
+pub(super) unsafe fn reserve_slots<P: Parts>(
+    base: &CoreBase,
+    class: StackClass,
+    threads: usize,
+) -> Result<(), MemoryError> {
+    // SAFETY: C1.
+    unsafe { Core::<P>::of(base) }.slots.reserve(class, threads)
+}
+
+/// # Safety
+///
+/// C1 of `Core::of`.
+pub(super) unsafe fn class_for<P: Parts>(base: &CoreBase, bytes: usize) -> Result<StackClass, MemoryError> {
+    // SAFETY: C1.
+    unsafe { Core::<P>::of(base) }.slots.class_for(bytes)
+}
+
+/// # Safety
+///
+/// C1 of `Core::of`; **C2**: `slot` is in use.
+pub(super) unsafe fn stack_bounds<P: Parts>(base: &CoreBase, slot: u32) -> (usize, usize) {
+    // SAFETY: C2; the token is taken apart again below.
+    let slot = unsafe { Slot::from_index(slot) };
+    // SAFETY: C1.
+    let bounds = unsafe { Core::<P>::of(base) }.slots.bounds(&slot);
+    let _ = slot.into_index();
+    (bounds.bottom.as_ptr() as usize, bounds.top.as_ptr() as usize)
+}
+
+/// # Safety
+///
+/// **C1**: `base` came from `Box::into_raw` of a `Core<P>` that nobody refers to any more.
+pub(super) unsafe fn destroy<P: Parts>(base: *const CoreBase) {
+    // SAFETY: C1.
+    drop(unsafe { Box::from_raw(base.cast_mut().cast::<Core<P>>()) });
+}
