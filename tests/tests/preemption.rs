@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use gvt::{Cooperative, NoPreempt, Runtime, SchedulerConfig, Sigurg, safepoint, spawn};
+use gvt::{Cooperative, NoPreempt, Runtime, SchedulerConfig, Sigurg, safepoint, spawn, yield_now};
 use gvt_conformance::process::{Child, Watchdog};
 
 fn runtime(workers: usize) -> Runtime {
@@ -282,6 +282,39 @@ fn errno_and_foreign_signals() {
             assert!(FOREIGN.load(SeqCst) > 0, "foreign signals were swallowed");
         })
         .succeeded();
+}
+
+/// The monitor tells by a counter, modulo 64, whether a worker has gone on. Here each round is 64 decisions, so it looks as if the
+/// spinner had never left: it must be asked all the same, each time.
+#[test]
+fn a_spinner_is_asked_whatever_the_counter_says() {
+    const ROUND: u64 = 64;
+    let _watchdog = Watchdog::new();
+    let blink = Duration::from_micros(100);
+    let builder =
+        Runtime::builder().workers(1).preemptor(Cooperative).time_slice(blink).timer_interval(blink);
+    let runtime = builder.build().unwrap();
+    let (stop, turns) = (AtomicBool::new(false), AtomicU64::new(0));
+    runtime.block_on(|| {
+        gvt::scope(|scope| {
+            scope.spawn(|_| {
+                while !stop.load(Relaxed) {
+                    safepoint!();
+                }
+            });
+            for _ in 1..ROUND {
+                scope.spawn(|_| {
+                    while !stop.load(Relaxed) {
+                        if turns.fetch_add(1, Relaxed) == 100 * ROUND {
+                            stop.store(true, Relaxed);
+                        }
+                        yield_now();
+                    }
+                });
+            }
+        });
+    });
+    assert!(runtime.counters().asked_to_yield >= 50, "{}", runtime.counters());
 }
 
 /// The weaker preemptors force nobody.
