@@ -87,3 +87,42 @@ fn generic_types() {
         SchedMutexGuard<'static, Shareable>: false, true;
     }
 }
+
+#[test]
+fn channels_of_other_shapes() {
+    use gvt::channel::{broadcast, oneshot, watch};
+    table! {
+        oneshot::Sender<u8>: true, true;
+        oneshot::Sender<Sendable>: true, true;
+        oneshot::Sender<Bound>: false, false;
+        oneshot::Receiver<Sendable>: true, true;
+        oneshot::Receiver<Bound>: false, false;
+        watch::Sender<u8>: true, true;
+        watch::Sender<Bound>: false, false;
+        watch::Receiver<u8>: true, true;
+        watch::Receiver<Bound>: false, false;
+        broadcast::Sender<u8>: true, true;
+        broadcast::Sender<Sendable>: false, false;
+        broadcast::Receiver<Sendable>: false, false;
+        watch::Sender<Sendable>: false, false;
+        broadcast::Sender<Bound>: false, false;
+        broadcast::Receiver<u8>: true, true;
+        broadcast::Receiver<Bound>: false, false;
+    }
+}
+
+#[test]
+fn structure_and_time() {
+    table! {
+        TaskSet<u8, u8>: true, true;
+        TaskSet<Bound, u8>: false, false;
+        Interval: true, true;
+        Thread: true, true;
+        CancelReason: true, true;
+        ThreadInfo: true, true;
+        DeadlockReport: true, true;
+        Memory: true, true;
+        LocalKey<u8>: true, true;
+        LocalKey<Bound>: true, true;
+    }
+}
