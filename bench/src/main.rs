@@ -7,6 +7,7 @@ mod params;
 mod peers;
 mod preempt_cost;
 mod report;
+mod timers;
 mod usage;
 mod work;
 
@@ -41,6 +42,8 @@ enum Command {
     Report(report::Options),
     /// What a forced preemption costs in each mode, beside a bare signal; takes half a minute.
     PreemptCost,
+    /// What timers cost that are mostly cancelled, beside tokio's; takes a minute.
+    Timers,
     /// Lists the cases and the peers.
     List,
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Report(options) => report::run(&options),
         Command::Run { peer, work, params } => run(&peer, &work, &params),
         Command::PreemptCost => preempt_cost::run(),
+        Command::Timers => timers::run(),
         Command::List => {
             list();
             Ok(())

@@ -153,7 +153,8 @@ fn unneeded_stacks_decay(#[case] name: &'static str, #[case] keep_warm_ms: Optio
         let resident: usize = memory.stacks.iter().filter_map(|stack| stack.resident).sum();
         // A few pages each; 2,000 had as many.
         assert!(resident <= 4 * 64 * 16_384, "{memory}");
-        assert_eq!(runtime.memory_use().slots_in_use, 0);
+        // A thread's stack goes back after its joiner is woken.
+        assert!(becomes(|| runtime.memory_use().slots_in_use == 0), "{}", runtime.memory());
 
         let mut before = sleeps_of("gvt");
         let settled = becomes(|| {

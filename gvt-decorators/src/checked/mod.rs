@@ -72,17 +72,22 @@ pub struct CheckedLocal<L> {
 }
 
 /// Tells calls that were alone from those that were not.
+///
+/// How many are under way and how many have ever begun, in one word: with two words, a call that begins between
+/// another's two additions would be missed by that other one.
 #[derive(Debug, Default)]
-struct Calls {
-    under_way: AtomicUsize,
-    begun: AtomicU64,
-}
+struct Calls(AtomicU64);
+
+/// A call under way, in the low bits of [`Calls`].
+const UNDER_WAY: u64 = 1;
+/// A call that has begun, in the bits above; 2^20 calls may be under way at once.
+const BEGUN: u64 = 1 << 20;
 
 /// A call under way.
 struct Call<'a> {
     calls: &'a Calls,
-    number: u64,
-    began_alone: bool,
+    /// What [`Calls`] held when this one was counted.
+    began_at: u64,
 }
 
 impl Calls {
@@ -90,8 +95,8 @@ impl Calls {
         // ORDERING O1: SeqCst, in one order with the accesses below: of two calls that overlap, the later sees the
         // earlier under way, and the earlier sees that another has begun. A call that sees no other under way is
         // ordered after the end of each, and so after what it did.
-        let began_alone = self.under_way.fetch_add(1, SeqCst) == 0;
-        Call { calls: self, number: self.begun.fetch_add(1, SeqCst) + 1, began_alone }
+        let before = self.0.fetch_add(BEGUN + UNDER_WAY, SeqCst);
+        Call { calls: self, began_at: before.wrapping_add(BEGUN + UNDER_WAY) }
     }
 }
 
@@ -99,16 +104,14 @@ impl Call<'_> {
     /// Whether no other call has been under way since this one began.
     fn is_alone(&self) -> bool {
         // ORDERING O1: as in `begin`.
-        self.began_alone
-            && self.calls.under_way.load(SeqCst) == 1
-            && self.calls.begun.load(SeqCst) == self.number
+        self.began_at % BEGUN == UNDER_WAY && self.calls.0.load(SeqCst) == self.began_at
     }
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         // ORDERING O1: as in `begin`.
-        self.calls.under_way.fetch_sub(1, SeqCst);
+        self.calls.0.fetch_sub(UNDER_WAY, SeqCst);
     }
 }
 
