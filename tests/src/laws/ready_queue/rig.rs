@@ -175,21 +175,43 @@ impl<Q: ReadyQueue> Rig<Q> {
 
     /// Asks whether `worker` has work and checks the answer, which must be exact here since no other
     /// call is under way (Q3).
-    pub(super) fn has_work(&self, worker: usize) -> Verdict {
+    pub(super) fn has_work(&mut self, worker: usize) -> Verdict {
         let queued = self.count_for(worker);
         let answer = self.queue.has_work(&self.locals[worker]);
+        if answer == (queued > 0) {
+            return Ok(());
+        }
         let clause = if self.is_low_worker(worker) && answer { "Q5" } else { "Q3" };
-        demand(answer == (queued > 0), clause, || {
-            format!("`has_work` told worker {worker} {answer} while {queued} threads were queued for it")
-        })
+        let what =
+            format!("`has_work` told worker {worker} {answer} while {queued} threads were queued for it");
+        Err(self.miscounted(clause, what))
     }
 
     /// Asks how many are queued and checks the answer as far as it must be exact: whether any is (Q8).
-    pub(super) fn len_hint(&self) -> Verdict {
+    pub(super) fn len_hint(&mut self) -> Verdict {
         let hint = self.queue.len_hint();
-        demand((hint > 0) == (self.count > 0), "Q8", || {
-            format!("`len_hint` was {hint} while {} threads were queued", self.count)
-        })
+        if (hint > 0) == (self.count > 0) {
+            return Ok(());
+        }
+        let what = format!("`len_hint` was {hint} while {} threads were queued", self.count);
+        Err(self.miscounted("Q8", what))
+    }
+
+    /// A count that differs from ours: is it wrong (`clause`), or is it right and threads are lost or doubled (Q1)?
+    fn miscounted(&mut self, clause: &'static str, what: String) -> Violation {
+        let workers = self.plan.workers;
+        let mut out = 0;
+        // More than once round, for queues that now and then give out nothing.
+        for worker in (0..workers).cycle().take(3 * workers) {
+            while let Some(task) = self.queue.pop(&mut self.locals[worker]) {
+                put_away(task);
+                out += 1;
+            }
+        }
+        if out == self.count {
+            return Violation::new(clause, what);
+        }
+        Violation::new("Q1", format!("{what}; {out} came out of the {} that were queued", self.count))
     }
 
     pub(super) fn upcoming(&self, worker: usize, distance: usize) -> Option<NonNull<Metadata>> {
