@@ -6,7 +6,9 @@
 //!
 //! - nobody;
 //! - a *good citizen*: it computes without end and says [`gvt::safepoint!`] in its loop;
-//! - a *bad citizen*: it computes for 40 ms at a stretch, says nothing, and only then yields.
+//! - a *bad citizen*: it computes for 40 ms at a stretch, says nothing, and only then yields;
+//! - a *reentrant* one: as bad, but spawned with `Builder::reentrant`, the promise that lets it be taken off by a stack
+//!   switch and spares the OS thread.
 //!
 //! The same under each preemptor that comes with gvt. `NoPreempt` does nothing: both citizens hold the
 //! worker as long as they like. `Cooperative` sets a flag: the good citizen steps back at its next safepoint,
@@ -35,6 +37,7 @@ enum Citizen {
     Nobody,
     Good,
     Bad,
+    Reentrant,
 }
 
 fn main() -> ExitCode {
@@ -63,12 +66,14 @@ where
             return None;
         }
     };
-    let [alone, good, bad] = [Citizen::Nobody, Citizen::Good, Citizen::Bad].map(|citizen| {
+    let all = [Citizen::Nobody, Citizen::Good, Citizen::Bad, Citizen::Reentrant];
+    let [alone, good, bad, reentrant] = all.map(|citizen| {
         let late = measure(preemptor.clone(), citizen).unwrap_or_default();
         let beside = match citizen {
             Citizen::Nobody => "nobody",
             Citizen::Good => "a good citizen",
             Citizen::Bad => "a bad citizen",
+            Citizen::Reentrant => "a reentrant one",
         };
         let us = |share| quantile(&late, share) as f64 / 1000.0;
         let count = late.len();
@@ -96,6 +101,10 @@ where
     }
     if strength == Strength::Anywhere {
         checks.check(bad < helpless / 2, format_args!("{name}: a bad citizen does not keep the worker"));
+        checks.check(
+            reentrant < helpless / 2,
+            format_args!("{name}: a reentrant citizen does not keep the worker"),
+        );
     }
     Some(bad)
 }
@@ -106,15 +115,24 @@ where
     P: Factory<Output: Preemptor>,
 {
     let runtime = Runtime::builder().workers(1).max_gvthreads(8).preemptor(preemptor).build()?;
-    Ok(runtime.block_on(|| {
+    runtime.block_on(|| {
         let over = Arc::new(AtomicBool::new(false));
         let other = {
             let over = over.clone();
-            gvt::spawn(move |_| match citizen {
-                Citizen::Nobody => {}
-                Citizen::Good => good_citizen(&over),
-                Citizen::Bad => bad_citizen(&over),
-            })
+            let mut builder = gvt::Builder::new();
+            if citizen == Citizen::Reentrant {
+                // SAFETY: `bad_citizen` computes, reads the clock and yields; the flag's count is given up by whoever joins,
+                // since the closure returns it.
+                builder = unsafe { builder.reentrant() };
+            }
+            builder.spawn(move |_| {
+                match citizen {
+                    Citizen::Nobody => {}
+                    Citizen::Good => good_citizen(&over),
+                    Citizen::Bad | Citizen::Reentrant => bad_citizen(&over),
+                }
+                over
+            })?
         };
         let mut late = Vec::new();
         let begin = Instant::now();
@@ -126,8 +144,8 @@ where
         over.store(true, Relaxed);
         let _ = other.join();
         late.sort_unstable();
-        late
-    }))
+        Ok(late)
+    })
 }
 
 /// Computes a little; a few microseconds.

@@ -225,7 +225,7 @@ where
     }
 
     /// Runs `f` as a green thread and returns its value as soon as it has returned. Threads that it spawned may still
-    /// run; dropping the runtime waits for them.
+    /// run; dropping the runtime waits for them (and while its owner panics ends it as [`shutdown`](Self::shutdown) does).
     ///
     /// Context: an OS thread, which is blocked meanwhile. `f` may borrow from its stack. Several OS threads may
     /// do this at once.
@@ -488,7 +488,9 @@ where
 {
     fn drop(&mut self) {
         if !self.core.is_null() {
-            let _ = self.close(false, None);
+            // Nobody is left who could wake them: what is waited for may be this caller's own doing.
+            let unwind = std::thread::panicking();
+            let _ = self.close(unwind, None);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A test that may end its process, or wants a limit or a quiet process of its own, runs its body in
 //! a [`Child`]: the test binary started anew, with this one test selected.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -159,16 +160,49 @@ pub fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1))
 }
 
-/// How often OS threads of this process whose name begins with `prefix` went to sleep, summed, and
-/// how many of them there are.
-pub fn sleeps_of(prefix: &str) -> (u64, usize) {
+/// How often OS threads went to sleep, by id and name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sleeps(BTreeMap<(String, String), u64>);
+
+impl Sleeps {
+    /// Of all of them.
+    pub fn sum(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// How many OS threads there are.
+    pub fn os_threads(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// How often the OS threads of this process went to sleep whose name begins with `prefix`.
+pub fn sleeps_of(prefix: &str) -> Sleeps {
     let tasks = fs::read_dir("/proc/self/task").expect("Linux has /proc").flatten();
-    let texts = tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
-    let named = texts
-        .filter(|text| text.strip_prefix("Name:").is_some_and(|rest| rest.trim_start().starts_with(prefix)));
-    named.fold((0, 0), |(sleeps, count), text| {
-        (sleeps + number(&text, "voluntary_ctxt_switches").unwrap_or(0), count + 1)
-    })
+    let sleeps = tasks.filter_map(|task| {
+        let text = fs::read_to_string(task.path().join("status")).ok()?;
+        let name = text.lines().next()?.strip_prefix("Name:")?.trim();
+        name.starts_with(prefix).then(|| {
+            let id = task.file_name().to_string_lossy().into_owned();
+            ((id, name.to_owned()), number(&text, "voluntary_ctxt_switches").unwrap_or(0))
+        })
+    });
+    Sleeps(sleeps.collect())
+}
+
+/// Waits until the OS threads whose name begins with `prefix` have slept for `span` without waking; whether they ever did,
+/// and how often they slept before.
+///
+/// What wakes again and again within `span` is found out. What ends once (a spare OS thread, the return of a stack), or comes from
+/// outside (a debugger, a machine that is put to sleep), is not held against anybody.
+pub fn sleeps_through(prefix: &str, span: Duration) -> (bool, Sleeps) {
+    let mut before = sleeps_of(prefix);
+    let slept = becomes(|| {
+        std::thread::sleep(span);
+        let now = sleeps_of(prefix);
+        std::mem::replace(&mut before, now.clone()) == now
+    });
+    (slept, before)
 }
 
 /// Processor time of this process so far.

