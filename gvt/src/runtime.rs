@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use std::time::Duration;
 
 use gvt_arch_x86_64::X86_64;
@@ -21,6 +21,7 @@ use crate::handle::Handle;
 use crate::os::EventFd;
 use crate::overflow;
 use crate::park;
+use crate::sched::arrivals::Arrivals;
 use crate::sched::core::{Core, CoreBase, Parts, Worker, WorkerBase};
 use crate::sched::held;
 use crate::sched::idle::IdleSet;
@@ -172,7 +173,7 @@ where
                 default_class,
                 admitted: Default::default(),
                 debug: config.debug_logging,
-                returning: AtomicPtr::new(std::ptr::null_mut()),
+                returning: Arrivals::new(),
                 migrates: config.migrate_always,
             },
             queue: queue.build(&plan)?,

@@ -18,6 +18,7 @@ use gvt_traits::{
     TimerBackend, TimerEntry, TimerHandle, WorkerState, WorkerTable,
 };
 
+use super::arrivals::Arrivals;
 use super::counters::Counters;
 use super::idle::IdleSet;
 use super::lifecycle::Lifecycle;
@@ -101,7 +102,7 @@ pub(crate) struct CoreBase {
     pub(crate) admitted: [AtomicUsize; StackClass::COUNT],
     pub(crate) debug: bool,
     /// Threads that have come back from the kernel and wait to be queued (`held::come_back`).
-    pub(crate) returning: AtomicPtr<Record>,
+    pub(crate) returning: Arrivals<Record>,
     /// Whether threads change OS threads at each turn, for tests.
     pub(crate) migrates: bool,
 }

@@ -45,6 +45,7 @@ use std::time::Duration;
 
 use gvt_traits::{GvtState, Interrupted, WaitReason};
 
+use super::arrivals::Linked;
 use super::core::{After, Core, CoreBase, Parts, Worker, WorkerBase};
 use super::local;
 use super::os_thread::{OsThread, Received};
@@ -343,7 +344,7 @@ fn come_back(os_thread: &OsThread) {
         record.set_state(GvtState::Preempted);
         let core = record.core();
         Counters::add(&core.counters.forced_preemptions);
-        resident::push(&core.returning, record);
+        core.returning.push(record);
         // Whoever is awake looks at its next round, whoever sleeps is woken; all of it signal-safe.
         for index in 0..core.worker_count {
             core.worker(index).poke.store(true, Relaxed);
@@ -362,12 +363,13 @@ fn come_back(os_thread: &OsThread) {
 /// Queues those that have come back from the kernel.
 pub(crate) fn welcome_back(core: &CoreBase) {
     let mut first = ptr::null_mut();
-    if !core.returning.load(Relaxed).is_null() {
-        resident::drain(&core.returning, &mut first);
+    if core.returning.has_any() {
+        // SAFETY: C1: records outlive their threads, and a thread returns once.
+        unsafe { core.returning.drain(&mut first) };
     }
     // SAFETY: records outlive their threads; the list is this call's.
     while let Some(record) = unsafe { first.as_ref() } {
-        first = resident::after(record);
+        first = record.next();
         // SAFETY: it waits on the OS thread that it keeps, and no token of it exists.
         core.inject(unsafe { record.runnable() });
     }

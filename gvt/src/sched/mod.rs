@@ -11,12 +11,14 @@
 //! | `held` | threads that keep their OS thread: preempted, blocked, unwinding |
 //! | `claim` | taking the worker of an OS thread that is outside the runtime |
 //! | `resident` | threads that share an OS thread and cannot go on elsewhere: pinned, taken off by a stack switch |
+//! | `arrivals` | threads brought to an OS thread that may be away, or asleep at home |
 //! | `monitor`, `counters` | looking after busy workers; what was done |
 //! | `lifecycle`, `report` | beginning and end of a runtime; what its threads do |
 //!
-//! `wait`, `join`, `idle`, `claim` and `parker` are protocols on words of their own and compile with loom's
+//! `wait`, `join`, `idle`, `claim`, `arrivals` and `parker` are protocols on words of their own and compile with loom's
 //! atomics too; under `--cfg loom` nothing else of the crate does.
 
+pub(crate) mod arrivals;
 pub(crate) mod claim;
 pub(crate) mod idle;
 pub(crate) mod join;

@@ -197,7 +197,7 @@ impl<P: Parts> Monitor<'_, P> {
         if let Some(deadline) = deadline.filter(|&deadline| deadline > clock) {
             self.look_again(now.saturating_add(deadline - clock));
         }
-        let queued = core.queue.len_hint() > 0 || !base.returning.load(Relaxed).is_null();
+        let queued = core.queue.len_hint() > 0 || base.returning.has_any();
         let sleepers = base.idle.sleepers();
         let mut stuck = false;
         for index in (0..base.worker_count).filter(|index| sleepers & (1 << index) == 0) {

@@ -21,11 +21,9 @@
 //! residents.
 //!
 //! **Protocol.** A resident's `suspended` names its OS thread, with the lowest bit set. Its `Runnable` is queued like any other.
-//! **B1** Whoever pops it elsewhere claims that OS thread if it is at home (`at_home`, true to false) and passes it the
-//! worker; **B2** if it is not, it pushes the record on `bound`, fence, and looks again (B1); if its worker sleeps, it
-//! is woken. **B3** An OS thread that goes home sets `at_home`, fence, and queues again what it finds in `bound`. So of a
-//! push and a going home that come together, one sees the other. **B4** At each decision an OS thread with residents looks
-//! into `bound` first.
+//! **B1** Whoever pops it elsewhere claims that OS thread if it is at home and passes it the worker; **B2** if it is not, it leaves
+//! the thread at its door and looks again; if its worker sleeps, it is woken. **B3** An OS thread that goes home queues again what
+//! it finds at its door. (`arrivals`: A2, A3, A4.) **B4** At each decision an OS thread with residents looks there first.
 //!
 //! **No cost for others.** `poke` is set on the worker of an OS thread with residents, at all times; what a decision does then
 //! ([`pick`]) is here.
@@ -40,10 +38,11 @@
 //! its OS thread is blocked in the kernel.
 
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*, fence};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
 use gvt_traits::{ContextSwitch, GvtState, PushKind, ReadyQueue, Registers, StackBounds};
 
+use super::arrivals::{Door, Linked};
 use super::core::{After, Core, CoreBase, Parts, Worker, WorkerBase};
 use super::counters::Counters;
 use super::os_thread::OsThread;
@@ -60,17 +59,21 @@ pub(crate) struct Home {
     residents: AtomicU32,
     /// Those that are pinned.
     pinned: AtomicU32,
-    at_home: AtomicBool,
-    /// Residents whose turn has come, newest first, linked by [`link`].
-    bound: AtomicPtr<Record>,
-    /// The same, oldest first: the OS thread's own.
+    /// Residents whose turn has come.
+    door: Door<Record>,
+    /// Those that were taken in, oldest first: the OS thread's own.
     turns: AtomicPtr<Record>,
 }
 
-/// The next record of a list: in a field that is for people, about waits, and a thread in a list does not wait. Relaxed: ordered
-/// by the lists.
-fn link(record: &Record) -> &AtomicU64 {
-    &record.meta.blocked_since_ns
+/// In a field that is for people, about waits, and a thread in a list does not wait. Relaxed: ordered by the lists.
+impl Linked for Record {
+    fn next(&self) -> *mut Record {
+        self.meta.blocked_since_ns.load(Relaxed) as *mut Record
+    }
+
+    fn set_next(&self, next: *mut Record) {
+        self.meta.blocked_since_ns.store(next as u64, Relaxed);
+    }
 }
 
 /// The OS thread that a thread ran on last. A thread that can be picked has no result yet, or has taken it out again. Relaxed: used by
@@ -79,44 +82,12 @@ fn last(record: &Record) -> &AtomicU64 {
     &record.meta.result_ptr
 }
 
-/// Adds to a list that many may add to (B2). Async-signal-safe; ends with a full fence.
-pub(crate) fn push(list: &AtomicPtr<Record>, record: &Record) {
-    let mut head = list.load(Relaxed);
-    loop {
-        link(record).store(head as u64, Relaxed);
-        // ORDERING O1: Release pairs with the Acquire in `drain`.
-        match list.compare_exchange_weak(head, ptr::from_ref(record).cast_mut(), Release, Relaxed) {
-            Ok(_) => break,
-            Err(now) => head = now,
-        }
-    }
-    fence(SeqCst);
-}
-
-/// Takes all of a list and puts it before `first`, oldest first; that is then the caller's.
-pub(crate) fn drain(list: &AtomicPtr<Record>, first: &mut *mut Record) {
-    // ORDERING O1: Acquire pairs with the Release in `push`.
-    let mut next = list.swap(ptr::null_mut(), Acquire);
-    // SAFETY: records outlive their threads; the list is this call's.
-    while let Some(record) = unsafe { next.as_ref() } {
-        next = after(record);
-        link(record).store(*first as u64, Relaxed);
-        *first = ptr::from_ref(record).cast_mut();
-    }
-}
-
-/// The next of a list.
-pub(crate) fn after(record: &Record) -> *mut Record {
-    link(record).load(Relaxed) as *mut Record
-}
-
 impl Home {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Home {
             residents: AtomicU32::new(0),
             pinned: AtomicU32::new(0),
-            at_home: AtomicBool::new(false),
-            bound: AtomicPtr::new(ptr::null_mut()),
+            door: Door::new(),
             turns: AtomicPtr::new(ptr::null_mut()),
         }
     }
@@ -128,8 +99,7 @@ impl Home {
 
     /// Whether a resident's turn has come.
     pub(crate) fn has_bound(&self) -> bool {
-        // ORDERING O1: Acquire, and SeqCst fences of B2 and of `idle` before it.
-        !self.bound.load(Acquire).is_null() || !self.turns.load(Relaxed).is_null()
+        self.door.arrivals.has_any() || !self.turns.load(Relaxed).is_null()
     }
 
     fn add(&self, count: i32) {
@@ -140,19 +110,18 @@ impl Home {
     fn take(&self) -> Option<&'static Record> {
         if self.turns.load(Relaxed).is_null() {
             let mut first = ptr::null_mut();
-            drain(&self.bound, &mut first);
+            // SAFETY: C1: records outlive their threads, and a thread has one turn at a time.
+            unsafe { self.door.arrivals.drain(&mut first) };
             self.turns.store(first, Relaxed);
         }
-        // SAFETY: as above.
-        let first = unsafe { self.turns.load(Relaxed).as_ref() }?;
-        self.turns.store(after(first), Relaxed);
-        Some(first)
+        self.next_turn()
     }
 
-    /// B1.
-    fn claim(&self) -> bool {
-        // ORDERING O2: SeqCst, with `push`'s fence before it, pairs with `stay`'s store and fence.
-        self.at_home.compare_exchange(true, false, SeqCst, SeqCst).is_ok()
+    fn next_turn(&self) -> Option<&'static Record> {
+        // SAFETY: as above.
+        let first = unsafe { self.turns.load(Relaxed).as_ref() }?;
+        self.turns.store(first.next(), Relaxed);
+        Some(first)
     }
 }
 
@@ -281,12 +250,11 @@ pub(crate) unsafe fn route<P: Parts>(worker: &Worker<P>, os_thread: &OsThread, r
         if ptr::eq(home, os_thread) {
             return Route::Here;
         }
-        if home.home.claim() {
+        if home.home.door.claim() {
             base.handoff.set(record);
             return Route::To(home);
         }
-        push(&home.home.bound, record);
-        if home.home.claim() {
+        if home.home.door.leave(record) {
             return Route::To(home);
         }
         // SAFETY: workers live as long as the core.
@@ -319,10 +287,11 @@ pub(crate) fn stay(core: &CoreBase, os_thread: &OsThread) {
         core.pool.add_spare(os_thread);
         return;
     }
-    // ORDERING O2: the store and the fence pair with `push`'s fence and `claim`: of a push and a going home one sees the other.
-    os_thread.home.at_home.store(true, SeqCst);
-    fence(SeqCst);
-    while let Some(record) = os_thread.home.take() {
+    let mut first = os_thread.home.turns.load(Relaxed);
+    // SAFETY: C1: records outlive their threads, and a thread has one turn at a time.
+    unsafe { os_thread.home.door.go_home(&mut first) };
+    os_thread.home.turns.store(first, Relaxed);
+    while let Some(record) = os_thread.home.next_turn() {
         // SAFETY: it was in the list, so it runs nowhere and no token of it exists.
         core.inject(unsafe { record.runnable() });
     }

@@ -84,8 +84,8 @@ unsafe fn has_work<P: Parts>(worker: &Worker<P>) -> bool {
     // SAFETY: C1.
     core.queue.has_work(unsafe { worker.queue() })
         || super::resident::is_awaited()
-        // ORDERING: Acquire pairs with the Release in `resident::push`, whose fence pairs with `announce`'s.
-        || !core.base.returning.load(Acquire).is_null()
+        // The fence in its `push` pairs with `announce`'s.
+        || core.base.returning.has_any()
 }
 
 fn wait<P: Parts>(worker: &Worker<P>) {

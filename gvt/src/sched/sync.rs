@@ -68,6 +68,16 @@ pub(crate) enum Mutant {
     DepthFirst = 11,
     /// `claim`: E2 and E6 without Acquire and Release.
     RelaxedDecision = 12,
+    /// `arrivals`: A1 without Release.
+    PushRelaxed = 13,
+    /// `arrivals`: A1 without Acquire.
+    DrainRelaxed = 14,
+    /// `arrivals`: A2 by a load and a store.
+    ClaimBlind = 15,
+    /// `arrivals`: A3 without its second half.
+    NoSecondLook = 16,
+    /// `arrivals`: A4, the taking first.
+    HomeLast = 17,
 }
 
 #[cfg(not(loom))]
