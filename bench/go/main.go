@@ -83,7 +83,7 @@ func main() {
 	}
 	works := map[string]func(params) outcome{
 		"yield": yields, "spawn-join": oneAtATime, "spawn-many": many,
-		"ping-pong": pingPong, "timeout": timeout, "channel": stream, "mutex": contend,
+		"ping-pong": pingPong, "rendezvous": rendezvous, "timeout": timeout, "channel": stream, "mutex": contend,
 		"sleepers": once, "playground": playground, "parked": parked,
 		"fib": fibOf, "skynet": skynet, "preempt": behindSpinner,
 	}
@@ -188,12 +188,16 @@ func many(p params) outcome {
 }
 
 func pingPong(p params) outcome {
-	return thereAndBack(p.get("n"), func(from chan uint64) uint64 { return <-from })
+	return thereAndBack(p.get("n"), 1, func(from chan uint64) uint64 { return <-from })
+}
+
+func rendezvous(p params) outcome {
+	return thereAndBack(p.get("n"), 0, func(from chan uint64) uint64 { return <-from })
 }
 
 func timeout(p params) outcome {
 	limit := time.NewTimer(10 * time.Second)
-	return thereAndBack(p.get("n"), func(from chan uint64) uint64 {
+	return thereAndBack(p.get("n"), 1, func(from chan uint64) uint64 {
 		limit.Reset(10 * time.Second)
 		select {
 		case number := <-from:
@@ -205,8 +209,8 @@ func timeout(p params) outcome {
 	})
 }
 
-func thereAndBack(n uint64, answer func(chan uint64) uint64) outcome {
-	there, back := make(chan uint64, 1), make(chan uint64, 1)
+func thereAndBack(n uint64, capacity uint64, answer func(chan uint64) uint64) outcome {
+	there, back := make(chan uint64, capacity), make(chan uint64, capacity)
 	var echo sync.WaitGroup
 	echo.Add(1)
 	go func() {

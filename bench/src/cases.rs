@@ -208,8 +208,19 @@ pub const ALL: &[Case] = &[
         ..CASE
     },
     Case {
+        name: "rendezvous",
+        what: "the same over channels of capacity 0",
+        work: "rendezvous",
+        quick: "workers=1 n=200000",
+        full: "workers=1 n=2000000",
+        repeats: Some("n"),
+        show: &[figure("ns", "a round trip", "ns").ahead("go", 5.0)],
+        check: sum_and_n,
+        ..CASE
+    },
+    Case {
         name: "timeout",
-        what: "the same, each answer with a limit of 10 s that is cancelled",
+        what: "as ping-pong, each answer with a limit of 10 s that is cancelled",
         work: "timeout",
         quick: "workers=1 n=100000",
         full: "workers=1 n=1000000",

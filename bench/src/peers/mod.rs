@@ -49,6 +49,7 @@ pub const ALL: &[Peer] = &[
     Peer {
         name: "tokio",
         what: "tokio tasks, multi-thread runtime",
+        can: |work| work != "rendezvous", // its channels hold one message at least
         remarks: &[
             ("channel-4-4", "tokio's own channels have one receiver: async-channel on tokio"),
             ("parked", "waits on a tokio Semaphore (its channels have one receiver)"),
@@ -59,6 +60,7 @@ pub const ALL: &[Peer] = &[
     Peer {
         name: "may",
         what: "may's stackful coroutines",
+        can: |work| work != "rendezvous", // its channels are unbounded
         most_threads: TWO_MAPPINGS,
         remarks: &[
             ("channel-1-1", "unbounded spsc (may has no bounded channel)"),

@@ -46,6 +46,7 @@ const CHARTS: &[(&str, &str, &str, &[Bar])] = &[
         "ns",
         &[
             ("ping-pong", "ns"),
+            ("rendezvous", "ns"),
             ("timeout", "ns"),
             ("channel-1-1", "ns"),
             ("channel-4-4", "ns"),

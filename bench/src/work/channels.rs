@@ -1,4 +1,4 @@
-//! `ping-pong`, `timeout` and `channel`: messages between threads.
+//! `ping-pong`, `rendezvous`, `timeout` and `channel`: messages between threads.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -9,18 +9,28 @@ use crate::peers::green::{Ends, Green};
 
 /// A number goes there and comes back plus one, over two channels of capacity 1.
 pub fn ping_pong<G: Green>(p: &Params) -> Outcome {
-    there_and_back::<G>(p.get("n"), Ends::OneToOne, |from| G::recv(from).expect("the echo lives"))
+    there_and_back::<G>(p.get("n"), 1, Ends::OneToOne, |from| G::recv(from).expect("the echo lives"))
 }
 
-/// The same where the one who waits for the echo sets a limit of 10 s each time: a timer filed and taken back.
+/// The same over channels that hold nothing: whoever comes first waits for the other.
+pub fn rendezvous<G: Green>(p: &Params) -> Outcome {
+    there_and_back::<G>(p.get("n"), 0, Ends::ManyToMany, |from| G::recv(from).expect("the echo lives"))
+}
+
+/// The same as `ping-pong` where the one who waits for the echo sets a limit of 10 s each time: a timer filed and taken back.
 pub fn timeout<G: Green>(p: &Params) -> Outcome {
     let limit = Duration::from_secs(10);
-    there_and_back::<G>(p.get("n"), Ends::ManyToOne, |from| G::recv_timeout(from, limit).expect("in time"))
+    there_and_back::<G>(p.get("n"), 1, Ends::ManyToOne, |from| G::recv_timeout(from, limit).expect("in time"))
 }
 
-fn there_and_back<G: Green>(n: u64, ends: Ends, answer: impl Fn(&G::Receiver<u64>) -> u64) -> Outcome {
-    let (there, at_echo) = G::channel::<u64>(1, ends);
-    let (back, at_home) = G::channel::<u64>(1, ends);
+fn there_and_back<G: Green>(
+    n: u64,
+    capacity: usize,
+    ends: Ends,
+    answer: impl Fn(&G::Receiver<u64>) -> u64,
+) -> Outcome {
+    let (there, at_echo) = G::channel::<u64>(capacity, ends);
+    let (back, at_home) = G::channel::<u64>(capacity, ends);
     let echo = G::spawn(move || {
         while let Some(number) = G::recv(&at_echo) {
             G::send(&back, number + 1);

@@ -31,6 +31,7 @@ pub fn run<G: Green>(work: &str, variant: &[&str], params: &Params) -> Result<Ou
         "spawn-join" => spawn::one_at_a_time::<G>,
         "spawn-many" => spawn::many::<G>,
         "ping-pong" => channels::ping_pong::<G>,
+        "rendezvous" => channels::rendezvous::<G>,
         "timeout" => channels::timeout::<G>,
         "channel" => channels::stream::<G>,
         "mutex" => mutex::contend::<G>,
