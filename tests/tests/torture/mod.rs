@@ -64,7 +64,7 @@ struct World {
 
 type Deed = fn(&Arc<World>, u64);
 
-const DEEDS: [(&str, Deed); 14] = [
+const DEEDS: [(&str, Deed); 15] = [
     ("allocate", allocate),
     ("format", format),
     ("hash map", hash_map),
@@ -79,6 +79,7 @@ const DEEDS: [(&str, Deed); 14] = [
     ("registers", registers),
     ("spawn and join", spawn_and_join),
     ("sleep", sleep),
+    ("registers, reentrant", reentrant_registers),
 ];
 
 thread_local! {
@@ -247,6 +248,16 @@ fn sort(_: &Arc<World>, turn: u64) {
 
 fn registers(world: &Arc<World>, _: u64) {
     let changed = Width::here().spin(&world.release);
+    assert!(changed.is_empty(), "a register was changed: {changed:?}");
+}
+
+/// The same on a thread that is taken off by a stack switch, beside all the others.
+fn reentrant_registers(world: &Arc<World>, _: u64) {
+    let (width, theirs) = (Width::here(), world.clone());
+    // SAFETY: `hold` uses its stack and registers only; what was captured is returned.
+    let builder = unsafe { gvt::Builder::new().reentrant() };
+    let handle = builder.spawn(move |_| (width.hold(&theirs.release), theirs)).unwrap();
+    let changed = width.changed(&handle.join().unwrap().0);
     assert!(changed.is_empty(), "a register was changed: {changed:?}");
 }
 
