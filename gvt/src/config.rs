@@ -164,7 +164,7 @@ impl SchedulerConfig {
         self
     }
 
-    /// OS threads at the most, those of the workers among them and the monitor not: workers and 4,096 by default.
+    /// OS threads at the most, those of the workers among them, the monitor and the starter not: workers and 4,096 by default.
     ///
     /// A green thread that is preempted, calls [`blocking`](crate::blocking), blocks in the kernel, waits while it unwinds, or
     /// is pinned, keeps its OS thread. When no further one may be started, nothing fails:

@@ -84,6 +84,71 @@ pub(crate) fn set_timer_slack() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong, 0, 0, 0) };
 }
 
+/// How long the kernel lets an OS thread run while others wait; the shorter, the sooner it runs when it wakes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slice {
+    Usual,
+    /// For who never runs for long.
+    Shortest,
+}
+
+/// Asks for such slices for this OS thread, and those that it starts (Linux 6.12 and later; before, and under other
+/// policies than the usual, nothing changes).
+pub(crate) fn set_slice(slice: Slice) {
+    const SIZE: usize = size_of::<[u64; 6]>();
+    // As the kernel lays it out: size, policy; flags; nice value, priority; slice in ns, 0 for the usual; two for other policies.
+    let mut attributes = [0u64; 6];
+    // SAFETY: a place of the size that is said.
+    let got = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, attributes.as_mut_ptr(), SIZE, 0) };
+    let policy = (attributes[0] >> 32) as i32;
+    if got == 0 && policy == libc::SCHED_OTHER {
+        attributes[3] = match slice {
+            Slice::Usual => 0,
+            Slice::Shortest => 100_000,
+        };
+        // SAFETY: as the kernel gave it, but for the slice.
+        unsafe { libc::syscall(libc::SYS_sched_setattr, 0, attributes.as_ptr(), 0) };
+    }
+}
+
+/// The processor that the caller runs on. Async-signal-safe.
+pub(crate) fn processor() -> Option<u32> {
+    // SAFETY: no arguments.
+    u32::try_from(unsafe { libc::sched_getcpu() }).ok()
+}
+
+/// A set of processors, as the kernel lays it out; those above 1,023 do not fit.
+#[derive(Clone, Copy)]
+pub(crate) struct Processors([u64; 16]);
+
+impl Processors {
+    pub(crate) const NONE: Processors = Processors([0; 16]);
+
+    /// One.
+    pub(crate) fn only(number: u32) -> Option<Processors> {
+        let mut set = Processors::NONE;
+        *set.0.get_mut(number as usize / 64)? = 1 << (number % 64);
+        Some(set)
+    }
+
+    /// Those that an OS thread may run on. Async-signal-safe.
+    pub(crate) fn of(thread_id: i32) -> Option<Processors> {
+        let mut set = Processors::NONE;
+        let size = size_of_val(&set.0);
+        // SAFETY: a place of the size that is said.
+        let got = unsafe { libc::syscall(libc::SYS_sched_getaffinity, thread_id, size, set.0.as_mut_ptr()) };
+        (got > 0).then_some(set)
+    }
+
+    /// Confines an OS thread to these. Async-signal-safe.
+    pub(crate) fn confine(&self, thread_id: i32) -> bool {
+        // SAFETY: a set of the size that is said.
+        unsafe {
+            libc::syscall(libc::SYS_sched_setaffinity, thread_id, size_of_val(&self.0), self.0.as_ptr()) == 0
+        }
+    }
+}
+
 /// A counter that polls readable while it is not zero.
 pub(crate) struct EventFd(i32);
 
@@ -162,6 +227,14 @@ pub(crate) fn is_asleep_in_kernel(thread_id: i32) -> bool {
     // "number (name) state …"; the name may hold anything, but is at most 15 bytes long.
     let state = line.iter().rposition(|&byte| byte == b')').and_then(|end| line.get(end + 2));
     matches!(state, Some(b'S' | b'D'))
+}
+
+/// The CPU time that an OS thread of this process has taken, ns; 0 if there is none of that number.
+pub(crate) fn cpu_time_ns(thread_id: i32) -> u64 {
+    // The kernel's name for the clock: the number's complement, "of one thread", "as the scheduler counts".
+    const OF_ONE_THREAD: libc::clockid_t = 4;
+    const SCHEDULER: libc::clockid_t = 2;
+    clock_ns((!thread_id << 3) | OF_ONE_THREAD | SCHEDULER)
 }
 
 /// The signals that the calling OS thread blocks, as the kernel's first word.

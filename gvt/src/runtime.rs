@@ -25,11 +25,12 @@ use crate::sched::arrivals::Arrivals;
 use crate::sched::core::{Core, CoreBase, Parts, Worker, WorkerBase};
 use crate::sched::held;
 use crate::sched::idle::IdleSet;
-use crate::sched::lifecycle::start_os_thread;
 use crate::sched::lifecycle::{self, Closed, Lifecycle};
+use crate::sched::lifecycle::{Helpers, start_os_thread};
 use crate::sched::monitor::{self, MonitorState, Periods};
 use crate::sched::pool::Pool;
 use crate::sched::report::{self, DeadlockReport, ThreadInfo};
+use crate::sched::starter::{self, StarterState};
 use crate::sched::table::RecordTable;
 use crate::thread::{self, Refused};
 use crate::token::CancellationToken;
@@ -52,7 +53,7 @@ where
     S: Factory<Output: SlotAllocator>,
 {
     core: *const Core<Assembly<Q, T, P, C, S>>,
-    monitor: Option<std::thread::JoinHandle<()>>,
+    helpers: Helpers,
     handle: Handle,
 }
 
@@ -162,6 +163,7 @@ where
                 pool: Pool::new(config.max_os_threads.unwrap_or(workers + SPARE_OS_THREADS)),
                 keeps_spare: false,
                 monitor: MonitorState::new(),
+                starter: StarterState::new(),
                 deadlock: report::Watch::new(config.deadlock_report),
                 counters: Default::default(),
                 lifecycle: Lifecycle::new(),
@@ -206,15 +208,15 @@ where
         let core = Box::into_raw(core).cast_const();
         // SAFETY: just leaked; freed by `stop`.
         match unsafe { start(core, &config) } {
-            Ok(monitor) => Ok(Runtime {
+            Ok(helpers) => Ok(Runtime {
                 core,
-                monitor: Some(monitor),
+                helpers,
                 // SAFETY: C1: the runtime shuts it before it lets go of the core.
                 handle: unsafe { Handle::new(base) },
             }),
             Err(error) => {
                 // SAFETY: no thread was spawned, and nobody else knows the core.
-                unsafe { lifecycle::stop(core, None) };
+                unsafe { lifecycle::stop(core, Helpers::default()) };
                 Err(error.into())
             }
         }
@@ -328,7 +330,7 @@ where
         self.base().deadlock.set_hook(Box::new(hook));
     }
 
-    /// OS threads that the runtime has started, the monitor not counted.
+    /// OS threads that the runtime has started, monitor and starter not counted.
     pub fn os_threads(&self) -> usize {
         self.base().pool.running()
     }
@@ -415,27 +417,24 @@ where
                 eprintln!("gvt: runtime ends");
             }
             // SAFETY: no thread is left, and the gate is shut.
-            unsafe { lifecycle::stop(self.core, self.monitor.take()) };
+            unsafe { lifecycle::stop(self.core, std::mem::take(&mut self.helpers)) };
         }
         closed
     }
 }
 
-/// Starts a runtime's OS threads: one a worker, and the monitor.
+/// Starts a runtime's OS threads: one a worker, the monitor, and the starter if there is something for it to do.
 ///
 /// # Safety
 ///
 /// **C1**: `core` stays alive until `stop`.
-unsafe fn start<A: Parts>(
-    core: *const Core<A>,
-    config: &SchedulerConfig,
-) -> Result<std::thread::JoinHandle<()>, WorkerError> {
+unsafe fn start<A: Parts>(core: *const Core<A>, config: &SchedulerConfig) -> Result<Helpers, WorkerError> {
     // SAFETY: C1.
     let this: &'static Core<A> = unsafe { &*core };
     // All before any works: one that does may start a spare, and take another's place at the bound.
     let mut started = Vec::with_capacity(this.workers.len());
     for _ in &this.workers {
-        match start_os_thread(this) {
+        match start_os_thread(this, |_| ()) {
             Ok(os_thread) => started.push(os_thread),
             Err(error) => {
                 started.into_iter().for_each(|os_thread| this.base.pool.add_spare(os_thread));
@@ -460,23 +459,34 @@ unsafe fn start<A: Parts>(
             this.preempt.strength().min(Strength::AtSafepoints)
         },
     };
-    let monitor = std::thread::Builder::new()
-        .name("gvt-monitor".into())
-        .spawn(move || {
-            crate::os::set_timer_slack();
-            monitor::run(this, periods);
+    let helper = |name: &str, main: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new().name(name.into()).spawn(main).map_err(|error| {
+            WorkerError::ThreadCreation {
+                running: this.base.pool.running(),
+                errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
+            }
         })
-        .map_err(|error| WorkerError::ThreadCreation {
-            running: this.base.pool.running(),
-            errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
-        })?;
+    };
+    let mut helpers = Helpers::default();
+    if this.base.keeps_spare {
+        helpers.starter = Some(helper("gvt-starter", Box::new(move || starter::run(this)))?);
+    }
+    let monitor = helper("gvt-monitor", Box::new(move || monitor::run(this, periods)));
+    match monitor {
+        Ok(monitor) => helpers.monitor = Some(monitor),
+        Err(error) => {
+            this.base.starter.stop();
+            helpers.starter.map(std::thread::JoinHandle::join);
+            return Err(error);
+        }
+    }
     if config.debug_logging {
         eprintln!(
             "gvt: runtime of {} workers ({} for Low threads only), room for {} green threads",
             config.num_workers, config.num_low_priority_workers, config.max_gvthreads
         );
     }
-    Ok(monitor)
+    Ok(helpers)
 }
 
 impl<Q, T, P, C, S> Drop for Runtime<Q, T, P, C, S>
@@ -534,7 +544,7 @@ pub struct RuntimeCounters {
     pub spares_exhausted: u64,
     /// The longest that a thread was seen running past its slice while others waited.
     pub longest_overrun: Duration,
-    /// OS threads, the monitor not counted.
+    /// OS threads, monitor and starter not counted.
     pub os_threads: usize,
     /// Those of them that wait for something to do.
     pub spare_os_threads: usize,

@@ -106,12 +106,14 @@ fn computing_threads_share_fairly() {
         (1000, Duration::from_secs(10), 0.1)
     } else {
         // Too short for the tolerance of the long form; nobody may starve.
-        (40, Duration::from_millis(1500), 0.9)
+        (40, Duration::from_millis(1500), 0.0)
     };
     let _watchdog = Watchdog::new();
     let runtime = Runtime::builder()
         .workers(2)
         .time_slice(Duration::from_micros(if threads == 1000 { 1000 } else { 500 }))
+        // Some 18 turns each in the long form.
+        .grace_period(Duration::from_micros(if threads == 1000 { 100 } else { 1000 }))
         .preemptor(Sigurg)
         .build()
         .unwrap();
@@ -146,12 +148,48 @@ fn computing_threads_share_fairly() {
     assert!(counters.os_threads <= 2 + 4096, "{counters}");
     assert!(least > 0.0, "a thread starved; {counters}");
     if threads == 1000 {
-        println!(
-            "within {:.0} % of the mean; the goal is {:.0} %",
-            (most - 1.0).max(1.0 - least) * 100.0,
-            tolerance * 100.0
-        );
+        // When every processor computes, the kernel lets one slice in a hundred last until its tick, four times as long. That is
+        // made up for in the slices after it, which those that have it at the very end do not get.
+        let near = turns.iter().filter(|&&turns| (turns as f64 / mean - 1.0).abs() <= tolerance).count();
+        println!("{near} of {threads} within {:.0} % of the mean", tolerance * 100.0);
+        assert!(near * 100 >= threads * 80, "{near} of {threads} within {tolerance} of the mean; {counters}");
+        assert!(least > 0.5 && most < 1.5, "{least:.3} to {most:.3} of the mean; {counters}");
     }
+}
+
+/// Threads that are passed from one OS thread to the next may run where the process may, whenever they look.
+#[test]
+fn preempted_threads_are_confined_to_no_processor() {
+    fn allowed() -> Vec<u8> {
+        let mut set = [0u8; 128];
+        // SAFETY: a place of the size that is said.
+        let got = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, set.len(), set.as_mut_ptr()) };
+        assert!(got > 0, "{}", std::io::Error::last_os_error());
+        set[..got as usize].to_vec()
+    }
+    let _watchdog = Watchdog::new();
+    let runtime = Runtime::builder()
+        .workers(2)
+        .time_slice(Duration::from_micros(300))
+        .grace_period(Duration::from_micros(100))
+        .build()
+        .unwrap();
+    let everywhere = allowed();
+    runtime.block_on(|| {
+        let each = || {
+            let everywhere = everywhere.clone();
+            spawn(move |_| {
+                let begin = Instant::now();
+                while begin.elapsed() < Duration::from_millis(200) {
+                    black_box(compute(1000));
+                    assert_eq!(allowed(), everywhere);
+                }
+            })
+        };
+        let handles: Vec<_> = (0..8).map(|_| each()).collect();
+        handles.into_iter().for_each(|handle| handle.join().unwrap());
+    });
+    assert!(runtime.counters().forced_preemptions > 20, "{}", runtime.counters());
 }
 
 /// A thread that computes alone is not interrupted.

@@ -1,6 +1,7 @@
 //! `report`: writes the document and its charts from the JSON lines of a comparison.
 
 mod charts;
+mod missed;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -193,14 +194,31 @@ fn goals(page: &mut String, setting: &Setting, runs: &[Run]) {
         page,
         "\n## Goals\n\n| case | figure | who | takes | at most | ahead of | |\n|---|---|---|---:|---:|---|---|"
     );
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for case in measured(runs) {
         for figure in case.show {
             for form in &forms {
-                if let Some(row) = goal(case, figure, runs, form, setting.quick) {
-                    let _ = writeln!(page, "{row}");
+                let Some(row) = goal(case, figure, runs, form, setting.quick) else { continue };
+                let _ = writeln!(page, "{row}");
+                if row.contains("missed")
+                    && let Some(why) = missed::why(case.name)
+                {
+                    let place = reasons.iter().position(|(known, _)| *known == why).unwrap_or_else(|| {
+                        reasons.push((why, Vec::new()));
+                        reasons.len() - 1
+                    });
+                    if !reasons[place].1.contains(&case.name) {
+                        reasons[place].1.push(case.name);
+                    }
                 }
             }
         }
+    }
+    for (number, (why, cases)) in reasons.iter().enumerate() {
+        if number == 0 {
+            let _ = writeln!(page, "\nWhy goals are missed, and what was tried:\n");
+        }
+        let _ = writeln!(page, "- **{}**: {why}", cases.join(", "));
     }
 }
 

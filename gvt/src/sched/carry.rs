@@ -27,7 +27,7 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
         let worker = unsafe { Worker::<P>::of(&*worker) };
         worker.base.set_carrier(Some(os_thread));
         worker.base.coarse_ns.store(worker.core().now_ns(), Relaxed);
-        lifecycle::keep_spare(worker.core());
+        lifecycle::keep_spare(&worker.core().base);
         resident::remind(&worker.base, os_thread);
     }
     let goes_on = loop {
@@ -50,7 +50,7 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
                     os_thread.set_worker(ptr::null());
                     worker.base.set_carrier(None);
                     resident::stay(&worker.core().base, os_thread);
-                    receiver.give(&worker.base);
+                    receiver.give_place(&worker.base);
                     break true;
                 }
             }
@@ -59,9 +59,11 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
             unsafe { target(worker) }
         };
         if !worker.base.current.get().is_null() {
+            os_thread.settle();
             // SAFETY: the loop's own registers; a fresh target.
             unsafe { P::Context::switch(os_thread.native.get(), target) };
         } else if worker.base.handoff.get().is_null() {
+            os_thread.settle();
             // SAFETY: carried by this OS thread.
             if unsafe { super::sleep::sleep(worker) } == super::sleep::Slept::Stop {
                 os_thread.set_worker(ptr::null());

@@ -28,6 +28,7 @@ use super::parker::Parker;
 use super::pool::Pool;
 use super::record::{Record, StackChoice};
 use super::report;
+use super::starter::StarterState;
 use super::table::{RecordCache, RecordTable};
 use crate::os::EventFd;
 
@@ -80,6 +81,7 @@ pub(crate) struct CoreBase {
     pub(crate) worker_count: usize,
     pub(crate) wake_descriptor: EventFd,
     pub(crate) pool: Pool,
+    pub(crate) starter: StarterState,
     /// Whether a spare OS thread is kept at the ready for forced preemption.
     pub(crate) keeps_spare: bool,
     pub(crate) monitor: MonitorState,

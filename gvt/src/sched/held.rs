@@ -26,11 +26,7 @@
 //! **Rejected.** Switching stacks in the handler: the next thread on this OS thread would enter the interrupted malloc
 //! again, or borrow the interrupted borrow of a thread-local.
 //!
-//! **Hazard: the runtime's own locks.** A section of the runtime may allocate, and so wait for a lock that a preempted thread
-//! holds; that thread needs a worker to go on, perhaps this one. **Rescue** ([`rescue`]): when the monitor finds an OS thread asleep in the
-//! kernel *inside* the runtime for long, it lets preempted threads go on without a worker, more at each look. Their `Runnable`s stay
-//! queued; a worker that is passed to one waits in its inbox until that thread enters the runtime, or is interrupted to take it. When
-//! the lock has been released those that still run so are interrupted, and wait for a worker as before.
+//! **Hazard: the runtime's own locks.** See `rescue`: some of those that were preempted may be let go on without a worker for a while.
 //!
 //! A thread whose author says that it is reentrant is taken off without all this: see `resident`.
 //!
@@ -63,18 +59,18 @@ fn keep(os_thread: &OsThread, record: &Record) {
     os_thread.set_keeper_of(record);
 }
 
-/// Y2: leaves `worker` without a thread and gives it to `spare`.
-fn hand_over(worker: &WorkerBase, after: After, spare: &OsThread) {
+/// Y2: leaves `worker` without a thread and gives it to `spare`, in place of the giver unless that `stays` on its processor.
+fn hand_over(worker: &WorkerBase, after: After, spare: &OsThread, stays: bool) {
     worker.after.set(after);
     worker.current.set(ptr::null());
     worker.row().current_gvthread.store(u32::MAX, Relaxed);
     worker.set_carrier(None);
-    spare.give(worker);
+    if stays { spare.give(worker) } else { spare.give_place(worker) }
 }
 
 /// A spare OS thread, a new one if need be and allowed.
 pub(crate) fn spare<P: Parts>(core: &Core<P>) -> Option<&'static OsThread> {
-    core.base.pool.take_spare().or_else(|| lifecycle::start_os_thread(core).ok())
+    core.base.pool.take_spare().or_else(|| lifecycle::start_os_thread(core, |_| ()).ok())
 }
 
 /// Gives the worker of this OS thread to another (Y1, Y2); `false` if none can be had.
@@ -103,7 +99,7 @@ unsafe fn give<P: Parts>(worker: &Worker<P>, receiver: &OsThread) {
     let os_thread = unsafe { &*local::os_thread() };
     keep(os_thread, base.current());
     os_thread.set_worker(ptr::null());
-    hand_over(base, After::NOTHING, receiver);
+    hand_over(base, After::NOTHING, receiver, true);
 }
 
 /// How long a worker waits that can neither go on nor be passed on.
@@ -156,6 +152,7 @@ unsafe fn resume(os_thread: &OsThread, record: &Record) {
         // Let go on; only a spare is told to end.
         return;
     };
+    os_thread.settle();
     // SAFETY: received; a worker lives as long as its core.
     let base = unsafe { &*base };
     os_thread.queued.store(false, Relaxed);
@@ -291,7 +288,7 @@ pub(crate) fn take_from_blocked<P: Parts>(core: &Core<P>, base: &WorkerBase, os_
         os_thread.taken.store(true, Relaxed);
     });
     if taken {
-        hand_over(base, After::NOTHING, spare);
+        hand_over(base, After::NOTHING, spare, true);
         Counters::add(&core.base.counters.workers_taken);
     } else {
         core.base.pool.add_spare(spare);
@@ -332,7 +329,7 @@ pub(crate) unsafe extern "C" fn on_interrupt(context: *mut c_void) -> Interrupte
     Interrupted::Taken
 }
 
-/// An interrupted thread computes without a worker, since it was let go on ([`rescue`]), or has lost its worker while it was
+/// An interrupted thread computes without a worker, since it was let go on (`rescue`), or has lost its worker while it was
 /// blocked in the kernel and has come back: it waits for one. A thread that is let go on once more meanwhile may miss that; the
 /// monitor says it again.
 fn come_back(os_thread: &OsThread) {
@@ -411,37 +408,9 @@ fn preempt(os_thread: &OsThread, worker: &WorkerBase) {
     keep(os_thread, record);
     os_thread.queued.store(true, Relaxed);
     os_thread.set_worker(ptr::null());
-    hand_over(worker, After::preempted(record), spare);
+    hand_over(worker, After::preempted(record), spare, false);
     // SAFETY: queued by the spare on arrival.
     unsafe { resume(os_thread, record) };
-}
-
-/// Lets up to `most` preempted threads go on without a worker: one of them may hold a lock that the runtime itself waits for.
-///
-/// Context: the monitor.
-pub(crate) fn rescue(core: &CoreBase, most: usize) {
-    let preempted = core.pool.each().filter(|os_thread| {
-        // SAFETY: a kept record is mapped.
-        let record = unsafe { os_thread.keeper_of().as_ref() };
-        record.is_some_and(|record| record.meta.state.load(Relaxed) == GvtState::Preempted as u8)
-            && !os_thread.has_delivery()
-            && !os_thread.free_running.load(Relaxed)
-    });
-    for os_thread in preempted.take(most) {
-        os_thread.free_running.store(true, Relaxed);
-        os_thread.nudge();
-    }
-    Counters::add(&core.counters.rescues);
-}
-
-/// Threads that were let go on, and are to be interrupted: those to which a worker has been passed, so that they take it;
-/// and if what they were let go for is `over`, all, so that they stop and wait for one. Else as many would run at once as
-/// were preempted.
-pub(crate) fn free_running(core: &CoreBase, over: bool) -> impl Iterator<Item = i32> {
-    let chosen = move |os_thread: &&OsThread| {
-        os_thread.free_running.load(Relaxed) && (over || os_thread.has_delivery())
-    };
-    core.pool.each().filter(chosen).map(|os_thread| os_thread.thread_id.load(Relaxed))
 }
 
 /// Queues a thread that was taken off, on arrival of its worker elsewhere: behind everything that is local, since it has

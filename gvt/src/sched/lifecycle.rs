@@ -66,8 +66,11 @@ impl Lifecycle {
     }
 }
 
-/// Starts one more OS thread for a runtime; it waits for a worker.
-pub(crate) fn start_os_thread<P: Parts>(core: &Core<P>) -> Result<&'static OsThread, WorkerError> {
+/// Starts one more OS thread for a runtime, which calls `ready` and waits for a worker.
+pub(crate) fn start_os_thread<P: Parts>(
+    core: &Core<P>,
+    ready: impl FnOnce(&'static OsThread) + Send + 'static,
+) -> Result<&'static OsThread, WorkerError> {
     // SAFETY: the core is freed only after its OS threads have been joined.
     let core: &'static Core<P> = unsafe { &*ptr::from_ref(core) };
     core.base.pool.start(move |os_thread| {
@@ -78,6 +81,7 @@ pub(crate) fn start_os_thread<P: Parts>(core: &Core<P>) -> Result<&'static OsThr
         core.preempt.enter_thread();
         os_thread.signal_mask.store(crate::os::signal_mask(), Relaxed);
         local::adopt(os_thread);
+        ready(os_thread);
         while let Received::Worker(worker) = core.base.pool.wait_as_spare(os_thread) {
             // SAFETY: received.
             if !unsafe { carry::carry::<P>(os_thread, worker) } {
@@ -87,14 +91,18 @@ pub(crate) fn start_os_thread<P: Parts>(core: &Core<P>) -> Result<&'static OsThr
     })
 }
 
-/// Sees to it that the monitor finds a spare OS thread.
-pub(crate) fn keep_spare<P: Parts>(core: &Core<P>) {
-    if core.base.keeps_spare
-        && core.base.pool.is_short()
-        && let Ok(spare) = start_os_thread(core)
-    {
-        core.base.pool.add_spare(spare);
+/// Sees to it that the monitor finds spare OS threads.
+pub(crate) fn keep_spare(core: &CoreBase) {
+    if core.keeps_spare && core.pool.is_short() {
+        core.starter.ask();
     }
+}
+
+/// What looks after a runtime's workers.
+#[derive(Default)]
+pub(crate) struct Helpers {
+    pub(crate) monitor: Option<std::thread::JoinHandle<()>>,
+    pub(crate) starter: Option<std::thread::JoinHandle<()>>,
 }
 
 /// How a wait for the end came out.
@@ -204,7 +212,7 @@ fn report_remaining(core: &CoreBase, waited: Duration) {
 ///
 /// **C1**: `core` came from `Box::into_raw`; [`close`] answered [`Closed::Empty`]; nobody can spawn any
 /// more.
-pub(crate) unsafe fn stop<P: Parts>(core: *const Core<P>, monitor: Option<std::thread::JoinHandle<()>>) {
+pub(crate) unsafe fn stop<P: Parts>(core: *const Core<P>, helpers: Helpers) {
     // SAFETY: C1.
     let this = unsafe { &*core };
     let base = &this.base;
@@ -212,10 +220,11 @@ pub(crate) unsafe fn stop<P: Parts>(core: *const Core<P>, monitor: Option<std::t
     for index in 0..base.worker_count {
         base.unpark(index);
     }
-    // The monitor first: it starts OS threads.
+    // Before the others: they wake OS threads, and start them.
     base.monitor.stop();
-    if let Some(monitor) = monitor {
-        let _ = monitor.join();
+    base.starter.stop();
+    for helper in [helpers.monitor, helpers.starter].into_iter().flatten() {
+        let _ = helper.join();
     }
     for worker in this.base.workers() {
         // SAFETY: workers live as long as the core.

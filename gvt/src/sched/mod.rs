@@ -18,6 +18,8 @@
 //! `wait`, `join`, `idle`, `claim`, `arrivals` and `parker` are protocols on words of their own and compile with loom's
 //! atomics too; under `--cfg loom` nothing else of the crate does.
 
+#[cfg(not(loom))]
+mod account;
 pub(crate) mod arrivals;
 pub(crate) mod claim;
 pub(crate) mod idle;
@@ -45,11 +47,15 @@ pub(crate) mod monitor;
 #[cfg(not(loom))]
 pub(crate) mod os_thread;
 #[cfg(not(loom))]
+mod place;
+#[cfg(not(loom))]
 pub(crate) mod pool;
 #[cfg(not(loom))]
 pub(crate) mod record;
 #[cfg(not(loom))]
 pub(crate) mod report;
+#[cfg(not(loom))]
+mod rescue;
 #[cfg(not(loom))]
 pub(crate) mod resident;
 #[cfg(not(loom))]
@@ -58,5 +64,7 @@ pub(crate) mod root;
 pub(crate) mod schedule;
 #[cfg(not(loom))]
 pub(crate) mod sleep;
+#[cfg(not(loom))]
+pub(crate) mod starter;
 #[cfg(not(loom))]
 pub(crate) mod table;

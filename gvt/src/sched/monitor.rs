@@ -9,8 +9,9 @@
 //!   `wake_wait`, and the thread has had `min_run`): if its OS thread sleeps in the kernel, the
 //!   worker is taken away (`held::take_from_blocked`); else the OS thread is interrupted, with a spare at the ready
 //!   (`held::on_interrupt`);
-//!   Asleep inside the runtime for several looks, it waits for a lock that a preempted thread may hold: those are let go
-//!   on (`held::rescue`), and stopped again when it is over;
+//!   Asleep inside the runtime for several looks, it waits for a lock that a preempted thread may hold, and so may the starter if
+//!   there is no spare for long (`rescue`);
+//!   what slices took too long or too short is made up for in the next (`account`);
 //! - **M3** a deadline has passed and nobody has fired it: a sleeping worker is woken for it, or, if all are busy, every worker
 //!   is asked for its rounds;
 //! - **M4** threads are queued and another worker sleeps, and either a worker is stuck or that has been so for [`SPREAD_LOOKS`]
@@ -49,8 +50,12 @@ use super::idle::Class;
 use super::os_thread::OsThread;
 use super::record::FAST;
 use super::report::{self, Reported};
+use super::rescue::Rescue;
 use super::schedule::ROUNDS;
-use crate::os::{futex_wait_until, futex_wake, is_asleep_in_kernel, monotonic_ns};
+use crate::os::{
+    Slice, cpu_time_ns, futex_wait_until, futex_wake, is_asleep_in_kernel, monotonic_ns, set_slice,
+    set_timer_slack,
+};
 
 const AWAKE: u32 = 0;
 pub(crate) const ASLEEP: u32 = 1;
@@ -58,6 +63,8 @@ const STOP: u32 = 2;
 
 /// Looks with every worker asleep before the monitor sleeps too.
 const QUIET_LOOKS: u32 = 2;
+/// What is due within this time, or a sixteenth of a slice, is done already.
+const SOON_NS: u64 = 100_000;
 /// The monitor sleeps no shorter than this.
 const MIN_PAUSE_NS: u64 = 20_000;
 
@@ -113,6 +120,10 @@ struct Seen {
     since_ns: u64,
     /// When the thread was asked to yield; 0: it was not.
     asked_ns: u64,
+    /// Its slice is cut for what it had before.
+    had_too_much: bool,
+    /// When its OS thread was last interrupted; 0: not since that count was first seen.
+    forced_ns: u64,
     /// Looks in a row that found its OS thread asleep inside the runtime.
     stuck_looks: u32,
 }
@@ -129,6 +140,9 @@ struct Monitor<'a, P: Parts> {
     queued_looks: u32,
     /// When to look after unneeded memory again.
     decay_ns: u64,
+    /// Since when there has been no spare though the starter is at work; 0: there is one.
+    starved_since_ns: u64,
+    rescue: Rescue,
 }
 
 /// How often a busy monitor asks whether stacks came back, if there were none.
@@ -139,6 +153,9 @@ const SPREAD_LOOKS: u32 = 3;
 
 /// The monitor's loop.
 pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
+    set_timer_slack();
+    // When everybody computes it has to get its turn all the same, and at once.
+    set_slice(Slice::Shortest);
     let base = &core.base;
     let word = &base.monitor.word;
     let everyone = if base.worker_count == MAX_WORKERS { u64::MAX } else { (1 << base.worker_count) - 1 };
@@ -149,6 +166,8 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
         next_ns: 0,
         queued_looks: 0,
         decay_ns: 0,
+        starved_since_ns: 0,
+        rescue: Rescue::default(),
         taken_from: 0,
     };
     let mut quiet = 0;
@@ -204,10 +223,8 @@ impl<P: Parts> Monitor<'_, P> {
             base.worker(index).coarse_ns.store(clock, Relaxed);
             stuck |= self.look_at(index, now, overdue_since, queued);
         }
-        let over = !self.seen.iter().any(|seen| seen.stuck_looks >= RESCUE_LOOKS);
-        for thread in held::free_running(base, over) {
-            core.preempt.interrupt(OsThreadId(thread));
-        }
+        let is_stuck = self.is_starved(now) || self.seen.iter().any(|seen| seen.stuck_looks >= RESCUE_LOOKS);
+        self.rescue.look(core, is_stuck);
         for thread in held::back_from_kernel(base, &mut self.taken_from, TAKEN_LOOKS) {
             core.preempt.interrupt(OsThreadId(thread));
         }
@@ -244,9 +261,18 @@ impl<P: Parts> Monitor<'_, P> {
         let decisions = row.activity_counter.load(Relaxed) % ROUNDS;
         let seen = &mut self.seen[index];
         if decisions != seen.decisions || seen.since_ns == 0 {
-            *seen = Seen { decisions, since_ns: now, asked_ns: 0, stuck_looks: 0 };
-            row.start_time_ns.store(now, Relaxed);
-            return false;
+            // One decision after an interrupt is the one that the interrupt brought about, at once: so slices of those that
+            // compute are as long as they should be, and not longer by the time until this look.
+            let forced = seen.forced_ns != 0 && decisions == (seen.decisions + 1) % ROUNDS;
+            let start_ns = if forced { seen.forced_ns } else { now };
+            row.start_time_ns.store(start_ns, Relaxed);
+            let advance_ns = advance(worker, &self.periods);
+            let since_ns = start_ns.saturating_add_signed(-advance_ns);
+            *seen = Seen { decisions, since_ns, had_too_much: advance_ns > 0, ..Seen::default() };
+            if !forced {
+                self.look_again(since_ns + self.periods.time_slice_ns);
+                return false;
+            }
         }
         if self.periods.strength == Strength::Never {
             return true;
@@ -258,34 +284,39 @@ impl<P: Parts> Monitor<'_, P> {
             Some(overdue) => (now, (overdue + periods.wake_wait_ns).max(seen.since_ns + periods.min_run_ns)),
             None => (slice_over, seen.asked_ns.max(slice_over) + periods.grace_ns),
         };
+        // What is due in a moment is done at once: who wakes again so soon may have to wait (`account`).
+        let soon = now + SOON_NS.min(periods.time_slice_ns / 16);
         if seen.asked_ns == 0 {
-            if now < ask_at {
+            if soon < ask_at {
                 self.look_again(ask_at);
                 return true;
             }
-            seen.asked_ns = now;
+            seen.asked_ns = if seen.had_too_much { slice_over } else { now };
         }
         // At each look: whoever was asked before may have left since, and the counter come round to the same value.
         self.ask(worker);
-        if now < force_at {
+        if soon < force_at {
             self.look_again(force_at);
         } else if overdue_since.is_some() || queued || is_awaited(worker) {
             let counters = &self.core.base.counters;
             counters.longest_overrun_ns.fetch_max(now.saturating_sub(slice_over), Relaxed);
             Counters::add(&counters.grace_expired);
-            self.force(index, worker);
+            self.force(index, worker, now);
         }
         true
     }
 
-    /// Worker `index`'s OS thread is asleep inside the runtime. If that lasts, preempted threads are let go on: one, then
-    /// twice as many at each look.
-    fn stuck_in_runtime(&mut self, index: usize) {
-        let seen = &mut self.seen[index];
-        seen.stuck_looks += 1;
-        if let Some(round) = seen.stuck_looks.checked_sub(RESCUE_LOOKS) {
-            held::rescue(&self.core.base, 1 << round.min(16));
+    /// Whether there has been no spare for long, though the starter is at work.
+    fn is_starved(&mut self, now: u64) -> bool {
+        let base = &self.core.base;
+        if !base.starter.is_starting() || base.pool.spares() > 0 {
+            self.starved_since_ns = 0;
+            return false;
         }
+        if self.starved_since_ns == 0 {
+            self.starved_since_ns = now;
+        }
+        now - self.starved_since_ns >= STARVED_NS
     }
 
     /// Whether the running thread needs no spare to be taken off.
@@ -309,7 +340,7 @@ impl<P: Parts> Monitor<'_, P> {
     }
 
     /// M2.
-    fn force(&mut self, index: usize, worker: &WorkerBase) {
+    fn force(&mut self, index: usize, worker: &WorkerBase, now: u64) {
         let core = self.core;
         // SAFETY: an OS thread's place outlives it.
         let Some(carrier) = (unsafe { worker.carrier().as_ref() }) else {
@@ -319,16 +350,41 @@ impl<P: Parts> Monitor<'_, P> {
             return;
         }
         let thread = carrier.thread_id.load(Relaxed);
-        if is_asleep_in_kernel(thread) {
+        let cpu_ns = cpu_time_ns(thread);
+        if !is_running(thread, cpu_ns) && is_asleep_in_kernel(thread) {
             if carrier.depth() == 0 {
                 held::take_from_blocked(core, worker, carrier);
             } else {
-                self.stuck_in_runtime(index);
+                self.seen[index].stuck_looks += 1;
             }
         } else if carrier.depth() == 0 && (offer_spare(core, worker) || self.runs_reentrant(worker)) {
+            let seen = &mut self.seen[index];
+            let due_ns = match seen.forced_ns {
+                0 => self.periods.time_slice_ns + self.periods.grace_ns,
+                // Once more in the same slice.
+                _ => 0,
+            };
+            let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
+            carrier.account.charge(current, cpu_ns, now.saturating_sub(seen.since_ns), due_ns);
+            seen.forced_ns = now;
             core.preempt.interrupt(OsThreadId(thread));
+            self.look_again(now + self.periods.time_slice_ns);
         }
     }
+}
+
+/// How much earlier to begin the slice of the thread that `worker` has just begun to run.
+fn advance(worker: &WorkerBase, periods: &Periods) -> i64 {
+    let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
+    // SAFETY: an OS thread's place outlives it.
+    unsafe { worker.carrier().as_ref() }
+        .map_or(0, |carrier| carrier.account.advance(current, periods.time_slice_ns + periods.grace_ns))
+}
+
+/// Whether an OS thread, whose CPU time just was `cpu_ns`, is on a processor. Cheaper than [`is_asleep_in_kernel`], and
+/// answers most often.
+fn is_running(thread: i32, cpu_ns: u64) -> bool {
+    cpu_time_ns(thread) != cpu_ns
 }
 
 /// Whether a resident waits for the OS thread that carries `worker`.
@@ -340,6 +396,9 @@ fn is_awaited(worker: &WorkerBase) -> bool {
 /// OS threads that are looked at each time for whether they have come back from the kernel.
 const TAKEN_LOOKS: usize = 4;
 
+/// Without a spare for so long, though one is being started.
+const STARVED_NS: u64 = 10_000_000;
+
 /// Looks that find an OS thread asleep inside the runtime before preempted threads are let go on: most such sleeps are short.
 const RESCUE_LOOKS: u32 = 4;
 
@@ -350,6 +409,7 @@ fn offer_spare<P: Parts>(core: &Core<P>, worker: &WorkerBase) -> bool {
     }
     let Some(spare) = held::idle_spare(&core.base) else {
         Counters::add(&core.base.counters.spares_exhausted);
+        core.base.pool.want_more(core.base.worker_count);
         return false;
     };
     // ORDERING O1: Release pairs with the Acquire in `held::preempt`.

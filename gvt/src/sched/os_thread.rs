@@ -27,8 +27,10 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, 
 
 use gvt_traits::Registers;
 
+use super::account::Account;
 use super::claim::Claim;
 use super::core::WorkerBase;
+use super::place::Place;
 use super::record::Record;
 use super::resident::Home;
 use crate::os::{futex_wait_until, futex_wake, membarrier};
@@ -48,6 +50,8 @@ pub(crate) struct OsThread {
     pub(crate) free_running: AtomicBool,
     /// Its worker was taken while that thread was blocked in the kernel, and it has not come back.
     pub(crate) taken: AtomicBool,
+    /// What the green thread that computes on it has had.
+    pub(crate) account: Account,
     /// Looks in a row at which the monitor found it running all the same.
     pub(crate) running_looks: AtomicU32,
     /// The green thread that keeps it while it carries nothing, or null.
@@ -55,6 +59,8 @@ pub(crate) struct OsThread {
     /// The scheduler's loop, while a green thread runs.
     pub(crate) native: UnsafeCell<Registers>,
     inbox: AtomicPtr<WorkerBase>,
+    /// Where it may run.
+    place: Place,
     /// Bumped at each delivery; what the receiver sleeps on.
     deliveries: AtomicU32,
     pub(crate) thread_id: AtomicI32,
@@ -62,7 +68,7 @@ pub(crate) struct OsThread {
     pub(crate) signal_mask: AtomicU64,
 }
 
-// SAFETY: `native` is used only by its own OS thread; the rest is atomic.
+// SAFETY: `native` is used only by its own OS thread, `place` as its protocol says; the rest is atomic.
 unsafe impl Sync for OsThread {}
 // SAFETY: as above.
 unsafe impl Send for OsThread {}
@@ -88,10 +94,12 @@ impl OsThread {
             queued: AtomicBool::new(false),
             free_running: AtomicBool::new(false),
             taken: AtomicBool::new(false),
+            account: Account::default(),
             running_looks: AtomicU32::new(0),
             keeper_of: AtomicPtr::new(ptr::null_mut()),
             native: UnsafeCell::new(Registers::default()),
             inbox: AtomicPtr::new(ptr::null_mut()),
+            place: Place::new(),
             deliveries: AtomicU32::new(0),
             thread_id: AtomicI32::new(0),
             signal_mask: AtomicU64::new(0),
@@ -104,6 +112,7 @@ impl OsThread {
         self.queued.store(false, Relaxed);
         self.free_running.store(false, Relaxed);
         self.thread_id.store(0, Relaxed);
+        self.place.reset();
     }
 
     /// [`Claim::enter`].
@@ -168,7 +177,20 @@ impl OsThread {
 
     /// H2. Async-signal-safe.
     pub(crate) fn give(&self, worker: *const WorkerBase) {
+        self.place.release(self.thread_id.load(Relaxed));
         self.deliver(worker.cast_mut());
+    }
+
+    /// H2 by an OS thread that then sleeps: the receiver goes on in its place, on its processor. Async-signal-safe.
+    pub(crate) fn give_place(&self, worker: *const WorkerBase) {
+        self.place.take_over(self.thread_id.load(Relaxed));
+        self.deliver(worker.cast_mut());
+    }
+
+    /// Lets this OS thread, the calling one, run on any processor again: it goes on for longer than to pass a worker on.
+    #[inline]
+    pub(crate) fn settle(&self) {
+        self.place.release(0);
     }
 
     /// Tells the OS thread to end, once it waits at its inbox.

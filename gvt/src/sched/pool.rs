@@ -5,7 +5,9 @@
 //!
 //! **Protocol.** The monitor uses `spare` (whose lock is held for a few instructions, never over an allocation: its
 //! room is reserved at the start) and `places` (no lock). `all`, which is locked while an OS thread is being created, is for
-//! the others. That there is a spare for the monitor is seen to by every OS thread that takes a worker over (`Pool::is_short`).
+//! the others. That there are spares for the monitor is seen to by every OS thread that takes a worker over: it looks
+//! ([`Pool::is_short`]), and tells the `starter`. One is wanted; more, if the monitor lately needed more at once
+//! ([`Pool::want_more`]).
 //!
 //! A spare ends when it has been idle for ten seconds, but for the last.
 
@@ -36,6 +38,8 @@ pub(crate) struct Pool {
     closed: AtomicBool,
     /// OS threads that there are.
     running: AtomicUsize,
+    /// Spares to keep at the ready: one, until several workers are found to need one at once.
+    wanted: AtomicUsize,
 }
 
 // SAFETY: the pointers in `spare` point to what `places` own, which is `Sync`.
@@ -53,6 +57,7 @@ impl Pool {
             spare: Mutex::new(Vec::with_capacity(limit)),
             closed: AtomicBool::new(false),
             running: AtomicUsize::new(0),
+            wanted: AtomicUsize::new(1),
         }
     }
 
@@ -116,9 +121,18 @@ impl Pool {
         }
     }
 
-    /// Whether no spare is left, though there may be one more.
+    /// Whether fewer spares are left than are wanted, though there may be one more.
     pub(crate) fn is_short(&self) -> bool {
-        self.running() < self.places.len() && self.spare.lock().unwrap().is_empty()
+        // Relaxed: a wish.
+        let wanted = self.wanted.load(Relaxed);
+        self.running() < self.places.len() && self.spare.lock().unwrap().len() < wanted
+    }
+
+    /// There was no spare: more are to be kept, as many as there are workers at the most.
+    pub(crate) fn want_more(&self, workers: usize) {
+        // Relaxed: only the monitor raises it.
+        let wanted = self.wanted.load(Relaxed);
+        self.wanted.store((wanted + 1).min(workers), Relaxed);
     }
 
     /// Waits at the inbox of an OS thread without a worker.
@@ -126,7 +140,7 @@ impl Pool {
         let mut deadline = Some(monotonic_ns() + SPARE_PATIENCE.as_nanos() as u64);
         loop {
             match os_thread.receive(deadline) {
-                // `held::rescue` decides without a lock: it meant a thread that has gone on since.
+                // `rescue` decides without a lock: it meant a thread that has gone on since.
                 Received::Free => os_thread.free_running.store(false, Relaxed),
                 Received::Late => {
                     let mut spare = self.spare.lock().unwrap();
@@ -134,6 +148,8 @@ impl Pool {
                         Some(place) if spare.len() > 1 => {
                             spare.remove(place);
                             self.running.fetch_sub(1, Relaxed);
+                            // Idle spares: so many are not needed any more.
+                            self.wanted.store(1, Relaxed);
                             return Received::Quit;
                         }
                         // The last spare stays; and one that is no longer in the pool is about to get a worker.
@@ -146,7 +162,7 @@ impl Pool {
     }
 
     /// Every OS thread, ended ones included. Takes no lock.
-    pub(crate) fn each(&self) -> impl Iterator<Item = &OsThread> {
+    pub(crate) fn each(&self) -> impl DoubleEndedIterator<Item = &OsThread> + Clone {
         // ORDERING O1: Acquire pairs with the Release in `start`.
         let used = self.used.load(Acquire);
         // SAFETY: null, or a place that lives as long as the pool.

@@ -1,0 +1,55 @@
+//! Why a goal is missed: what the time goes into, and what was tried. Shown under the goals for cases that miss one.
+
+/// By case.
+const WHY: &[(&[&str], &str)] = &[
+    (
+        &["yield-1", "yield-2", "yield-1k"],
+        "A yield is some 155 instructions: into the runtime, pop, install, switch, push, out of it. The bare switch is 40 % of the \
+         time; reading MXCSR, which the ABI wants kept, takes 2 to 3.5 ns of that (`X86_64Lean` leaves it out, and takes 1.4 times \
+         corosensei's switch). The leads were set against a Go whose `Gosched` took 202 ns; that of Go 1.27 takes 58 to 95 here, \
+         and twice corosensei's bare resume and suspend is all that an eighth of it leaves. Tried: the switch inline instead \
+         of called (7 to 15 ns as a function), the queue's single-worker form without atomics, inlined (263 → 179 instructions \
+         in the count of `guards`), whatever is rare out of line.",
+    ),
+    (
+        &["yield-100k", "playground"],
+        "Slots of 16 MiB have a page table each, so each switch walks to a page table that no cache holds. Tried: walks \
+         that begin together, eight threads ahead (playground 0.87 → 0.60 s for a tenth of the work); records in huge pages.",
+    ),
+    (
+        &["spawn-many-1w", "spawn-many-2w", "skynet", "parked"],
+        "The first touch of memory. What the host has taken back from this virtual machine costs it 4 to 10 µs a page \
+         to give again, so whoever is measured first in a round pays for the next: the ranges are wide, and the least of \
+         them is what the work takes itself.",
+    ),
+    (
+        &["ping-pong", "rendezvous", "timeout"],
+        "A round trip is four channel operations and two switches, some 1,100 instructions. The lead was set against a Go that took \
+         694 to 785 ns; Go 1.27 takes 250 here. Tried: passing the message and the turn straight to the waiting receiver (it is \
+         what is measured), one lock a channel, waiters on the stack.",
+    ),
+    (
+        &["mutex-8", "channel-1-1", "channel-4-4"],
+        "Two workers that take turns move the cache line with every operation. In Go a goroutine that was woken stays behind \
+         the one that woke it, thieves wait some microseconds before they take it, and so one goroutine goes on alone; here the idle \
+         worker takes it at once. Not tried yet: such a pause of thieves.",
+    ),
+    (
+        &["sleepers-1m"],
+        "With slots of 16 MiB 42 % of the CPU time is the kernel's zeroing of page tables (`pte_alloc_one`, 4 µs each on a virtual \
+         machine whose host has to find the memory), with those of 64 KiB half of it is first touch of a stack page each. A task \
+         of tokio's has no page of its own. When both processors are busy with that, deadlines that come meanwhile wait: hence \
+         the 99th percentile. Tried: guards by the batch (`process_madvise`: 730 → 440 ns a slot of 64 KiB, 2,140 → 1,290 of \
+         16 MiB), populating by the batch (no gain beside a touch), sleeps of equal length in lists instead of a heap.",
+    ),
+    (
+        &["sleepers-20k"],
+        "A timer that wakes a sleeping OS thread costs some 5 µs. An idle worker that has just fired one waits 90 µs for \
+         others, where Go and tokio wait for up to a millisecond: that is the CPU time, and the lead in lateness.",
+    ),
+];
+
+/// Why `case` misses its goals.
+pub fn why(case: &str) -> Option<&'static str> {
+    WHY.iter().find(|(cases, _)| cases.contains(&case)).map(|(_, text)| *text)
+}
