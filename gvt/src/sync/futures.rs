@@ -17,7 +17,7 @@ use super::{SchedMutex, SchedMutexGuard, Verdict};
 /// Waits for a raw mutex.
 struct RawLock<'a> {
     mutex: &'a RawMutex,
-    seat: Seat<bool>,
+    seat: Seat<raw_mutex::Standing>,
     patience: raw_mutex::Patience,
 }
 
@@ -40,9 +40,9 @@ impl<'a> RawLock<'a> {
         if self.mutex.take_or_mark(&guard) {
             return Poll::Ready(());
         }
-        let (number, hungry) = self.patience.next();
+        let (number, standing) = self.patience.next();
         // SAFETY: C1: the futures that have this are pinned, and it leaves when it is dropped.
-        unsafe { self.seat.take(guard, &raw_mutex::MANNER, number, Some(hungry), waker) };
+        unsafe { self.seat.take(guard, &raw_mutex::MANNER, number, Some(standing), waker) };
         Poll::Pending
     }
 }

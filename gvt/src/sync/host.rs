@@ -54,6 +54,14 @@ impl Here {
         unsafe { self.worker.as_ref() }
     }
 
+    /// Who is woken next is kept by this worker, for when its running thread waits or yields: nobody else is told.
+    #[inline]
+    pub(crate) fn keep_next(self) {
+        if let Some(worker) = self.worker() {
+            worker.wakes.set(0);
+        }
+    }
+
     /// The running green thread, ready to wait; `None` on an OS thread.
     #[inline]
     pub(crate) fn green<'a>(self, reason: WaitReason) -> Option<Green<'a>> {

@@ -24,6 +24,8 @@ impl Inside {
 pub(crate) struct Here;
 
 impl Here {
+    pub(crate) fn keep_next(self) {}
+
     pub(crate) fn green<'a>(self, _reason: WaitReason) -> Option<Green<'a>> {
         None
     }
