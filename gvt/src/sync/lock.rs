@@ -19,8 +19,11 @@ const FREE: u32 = 0;
 const HELD: u32 = 1;
 const CONTENDED: u32 = 2;
 
-/// Looks at a held lock so often before sleeping: sections are some ten nanoseconds long.
-const SPIN_ROUNDS: u32 = 7;
+/// A held lock is looked at again after pauses of so many spins, each twice the last, before sleeping. Sections are some ten
+/// nanoseconds long, but each look takes the cache line from the holder's core, which meanwhile gets a batch of operations
+/// done that need nothing but that line. (4 senders and 4 receivers on 2 workers, a message: 35 ns with pauses from 1 to 64 spins, 19 ns
+/// with these, 15 ns on one worker.)
+const PAUSES: [u32; 4] = [16, 32, 64, 128];
 
 /// The word first: what a primitive touches most should begin its value.
 #[repr(C)]
@@ -51,9 +54,8 @@ impl<T> Lock<T> {
 
     #[cold]
     fn lock_slow(&self) {
-        for round in 0..SPIN_ROUNDS {
-            // Growing pauses: meanwhile the holder's core, which has the line, gets several operations done.
-            (0..1 << round).for_each(|_| spin_loop());
+        for pause in PAUSES {
+            (0..pause).for_each(|_| spin_loop());
             if self.word.load(Relaxed) == FREE
                 && self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok()
             {
