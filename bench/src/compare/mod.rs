@@ -16,6 +16,7 @@ pub mod notes;
 pub mod record;
 pub mod stats;
 pub mod table;
+mod warm;
 
 use std::fs::File;
 use std::io::Write;
@@ -192,6 +193,7 @@ fn measure(
     };
     let measured = command.and_then(|mut command| {
         command.args(sized.params.words());
+        warm::memory_for(case, &sized.params);
         child::measure(command, limits)
     });
     run.result = judged(measured, case, &sized.params);

@@ -164,6 +164,9 @@ unsafe fn resume(os_thread: &OsThread, record: &Record) {
     resident::remind(base, os_thread);
     install(base, record);
     os_thread.set_worker(base);
+    if os_thread.account.is_much(record.meta.id()) {
+        record.core().monitor.nudge();
+    }
 }
 
 /// [`resume`], to the end: the thread is inside the runtime and must have a worker.

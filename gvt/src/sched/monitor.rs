@@ -77,6 +77,11 @@ impl MonitorState {
         MonitorState { word: AtomicU32::new(AWAKE) }
     }
 
+    /// Makes a monitor that sleeps until a certain time look at once. Async-signal-safe.
+    pub(crate) fn nudge(&self) {
+        futex_wake(&self.word, 1);
+    }
+
     /// G5.
     #[inline]
     pub(crate) fn wake_if_asleep(&self) {
@@ -116,7 +121,9 @@ struct Seen {
     /// Scheduling decisions, modulo [`ROUNDS`]: as much of them as the activity counter tells apart from
     /// safepoints. Should a whole number of rounds pass between two looks, the worst is a needless request.
     decisions: u32,
-    /// When that count was first seen.
+    /// When that count was first seen, or brought about.
+    start_ns: u64,
+    /// When the slice is taken to have begun (`account`).
     since_ns: u64,
     /// When the thread was asked to yield; 0: it was not.
     asked_ns: u64,
@@ -268,7 +275,7 @@ impl<P: Parts> Monitor<'_, P> {
             row.start_time_ns.store(start_ns, Relaxed);
             let advance_ns = advance(worker, &self.periods);
             let since_ns = start_ns.saturating_add_signed(-advance_ns);
-            *seen = Seen { decisions, since_ns, had_too_much: advance_ns > 0, ..Seen::default() };
+            *seen = Seen { decisions, start_ns, since_ns, had_too_much: advance_ns > 0, ..Seen::default() };
             if !forced {
                 self.look_again(since_ns + self.periods.time_slice_ns);
                 return false;
@@ -281,7 +288,7 @@ impl<P: Parts> Monitor<'_, P> {
         // When it should have been asked, and when it is taken off.
         let slice_over = seen.since_ns + periods.time_slice_ns;
         let (ask_at, force_at) = match overdue_since {
-            Some(overdue) => (now, (overdue + periods.wake_wait_ns).max(seen.since_ns + periods.min_run_ns)),
+            Some(overdue) => (now, (overdue + periods.wake_wait_ns).max(seen.start_ns + periods.min_run_ns)),
             None => (slice_over, seen.asked_ns.max(slice_over) + periods.grace_ns),
         };
         // What is due in a moment is done at once: who wakes again so soon may have to wait (`account`).
@@ -359,13 +366,10 @@ impl<P: Parts> Monitor<'_, P> {
             }
         } else if carrier.depth() == 0 && (offer_spare(core, worker) || self.runs_reentrant(worker)) {
             let seen = &mut self.seen[index];
-            let due_ns = match seen.forced_ns {
-                0 => self.periods.time_slice_ns + self.periods.grace_ns,
-                // Once more in the same slice.
-                _ => 0,
-            };
+            let due_ns = self.periods.time_slice_ns + self.periods.grace_ns;
+            let wall_ns = now.saturating_sub(seen.start_ns);
             let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
-            carrier.account.charge(current, cpu_ns, now.saturating_sub(seen.since_ns), due_ns);
+            carrier.account.charge(current, cpu_ns, wall_ns, due_ns, seen.forced_ns != 0);
             seen.forced_ns = now;
             core.preempt.interrupt(OsThreadId(thread));
             self.look_again(now + self.periods.time_slice_ns);
