@@ -89,7 +89,7 @@ where
     /// let runtime = gvt::Runtime::new(Default::default());
     /// runtime.block_on(|| ());
     /// let memory = runtime.memory();
-    /// assert!(memory.stacks.iter().any(|stack| stack.is_default && stack.cached > 0));
+    /// assert!(memory.stacks.iter().any(|stack| stack.is_default && stack.reserved > 0));
     /// println!("{memory}");
     /// ```
     ///
