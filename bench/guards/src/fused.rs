@@ -86,9 +86,10 @@ fn write(root: &Path, fused: &Path) -> Result<usize, String> {
     fs::create_dir_all(fused).map_err(say("target/fused"))?;
     fs::write(fused.join("Cargo.toml"), workspace).map_err(say("Cargo.toml"))?;
     fs::copy(root.join("Cargo.lock"), fused.join("Cargo.lock")).map_err(say("Cargo.lock"))?;
+    let table = read(&root.join("gvt/src/sched/schedule.rs"))?;
     let mut calls = 0;
     copy(&root.join("bench/guards"), &fused.join("guards"), &mut |_, text| Ok(text))?;
-    copy(&root.join("gvt"), &fused.join("gvt"), &mut |path, text| fuse(path, text, &mut calls))?;
+    copy(&root.join("gvt"), &fused.join("gvt"), &mut |path, text| fuse(path, text, &table, &mut calls))?;
     if calls < 10 {
         return Err(format!("only {calls} calls through the table were found: has `Vtable` changed?"));
     }
@@ -116,7 +117,7 @@ fn copy(
 }
 
 /// One file of `gvt` with the parts written out.
-fn fuse(path: &Path, mut text: String, calls: &mut usize) -> Result<String, String> {
+fn fuse(path: &Path, mut text: String, table: &str, calls: &mut usize) -> Result<String, String> {
     if path.ends_with("src/lib.rs") {
         text = text.replace("#![doc = include_str!(\"../../README.md\")]", "#![doc = \"A fused copy.\"]");
     }
@@ -124,8 +125,9 @@ fn fuse(path: &Path, mut text: String, calls: &mut usize) -> Result<String, Stri
         text += &format!("\npub(crate) type Fused = Assembly<{PARTS}>;\n");
         text = text.replace("struct Assembly<", "pub(crate) struct Assembly<");
     }
-    if path.ends_with("sched/schedule.rs") || path.ends_with("sched/held.rs") {
+    if path.parent().is_some_and(|folder| folder.ends_with("sched")) {
         text = text.replace("\nunsafe fn ", "\npub(crate) unsafe fn ");
+        text = text.replace("\npub(super) unsafe fn ", "\npub(crate) unsafe fn ");
     }
     // `(worker.vtable.park)(worker)` becomes `crate::sched::schedule::park::<Fused>(worker)`.
     while let Some(at) = text.find(".vtable.") {
@@ -141,11 +143,22 @@ fn fuse(path: &Path, mut text: String, calls: &mut usize) -> Result<String, Stri
             .ok_or_else(|| format!("{}: a call that is not `{{ (`", path.display()))?
             + 2;
         let end = at + ".vtable.".len() + name.len() + 1;
-        let module = if name == "release_worker" { "held" } else { "schedule" };
-        text.replace_range(begin..end, &format!("crate::sched::{module}::{name}::<crate::runtime::Fused>"));
+        let target = target_of(table, &name)?;
+        text.replace_range(begin..end, &format!("crate::sched::{target}::<crate::runtime::Fused>"));
         *calls += 1;
     }
     Ok(text)
+}
+
+/// Where the table's entry `name` leads, as `schedule.rs` says where it fills the table: its module and function.
+fn target_of(table: &str, name: &str) -> Result<String, String> {
+    let entry = format!("        {name}: ");
+    let target = table.lines().find_map(|line| line.strip_prefix(&entry)?.strip_suffix("::<P>,"));
+    match target {
+        Some(target) if target.contains("::") => Ok(target.to_owned()),
+        Some(target) => Ok(format!("schedule::{target}")),
+        None => Err(format!("the table of functions in schedule.rs has no `{name}`: has it changed?")),
+    }
 }
 
 /// Builds the guards of a workspace; the program.
