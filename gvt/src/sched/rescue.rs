@@ -22,9 +22,11 @@ use super::counters::Counters;
 
 /// Looks for which those that were let go on run.
 const TURN_LOOKS: u32 = 4;
-/// At once at first, and at the most.
-const FIRST: usize = 2;
-const MOST: usize = 16;
+
+/// How many are let go on at once in a turn: 2, then 4 and 8, and from then on 16.
+const fn at_once(turn: u32) -> usize {
+    2 << if turn < 3 { turn } else { 3 }
+}
 
 #[derive(Default)]
 pub(crate) struct Rescue {
@@ -51,8 +53,7 @@ impl Rescue {
             return;
         }
         if turn_over {
-            let most = FIRST.checked_shl(self.looks / TURN_LOOKS).map_or(MOST, |some| some.min(MOST));
-            self.let_go_on(core, most);
+            self.let_go_on(core, at_once(self.looks / TURN_LOOKS));
             Counters::add(&core.base.counters.rescues);
         }
         self.looks += 1;
@@ -78,5 +79,16 @@ impl Rescue {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_are_let_go_on_however_long_it_takes() {
+        assert_eq!([0, 1, 2, 3].map(at_once), [2, 4, 8, 16]);
+        assert!((4..1000).chain([u32::MAX]).all(|turn| at_once(turn) == 16));
     }
 }
