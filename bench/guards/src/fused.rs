@@ -176,3 +176,34 @@ fn build(workspace: &Path, fused: &Path, name: &str, configs: &[&str]) -> Result
     }
     Ok(target.join("release/gvt-guards"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each call that was made direct names a function that is there, and can be seen from elsewhere in the crate.
+    #[test]
+    fn every_direct_call_finds_its_function() {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+        let copy = std::env::temp_dir().join(format!("gvt-fused-{}", std::process::id()));
+        let calls = write(&root, &copy).unwrap();
+        let source = copy.join("gvt/src");
+        let mut found = 0;
+        let mut look = |_: &Path, text: String| {
+            for call in text.split("crate::sched::").skip(1) {
+                let Some((target, _)) = call.split_once("::<crate::runtime::Fused>") else { continue };
+                let Some((module, function)) = target.split_once("::") else { continue };
+                if target.contains(|c: char| c.is_whitespace()) {
+                    continue;
+                }
+                let text = fs::read_to_string(source.join(format!("sched/{module}.rs"))).unwrap();
+                assert!(text.contains(&format!("\npub(crate) unsafe fn {function}<P: Parts>(")), "{target}");
+                found += 1;
+            }
+            Ok(text)
+        };
+        super::copy(&source, &copy.join("looked-at"), &mut look).unwrap();
+        fs::remove_dir_all(&copy).unwrap();
+        assert_eq!(found, calls);
+    }
+}
