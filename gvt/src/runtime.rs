@@ -25,8 +25,8 @@ use crate::sched::arrivals::Arrivals;
 use crate::sched::core::{Core, CoreBase, Parts, Worker, WorkerBase};
 use crate::sched::held;
 use crate::sched::idle::IdleSet;
+use crate::sched::lifecycle::start_os_thread;
 use crate::sched::lifecycle::{self, Closed, Lifecycle};
-use crate::sched::lifecycle::{Helpers, start_os_thread};
 use crate::sched::monitor::{self, MonitorState, Periods};
 use crate::sched::pool::Pool;
 use crate::sched::report::{self, DeadlockReport, ThreadInfo};
@@ -53,7 +53,8 @@ where
     S: Factory<Output: SlotAllocator>,
 {
     core: *const Core<Assembly<Q, T, P, C, S>>,
-    helpers: Helpers,
+    /// Monitor and starter.
+    helpers: Vec<std::thread::JoinHandle<()>>,
     handle: Handle,
 }
 
@@ -206,9 +207,10 @@ where
         // SAFETY: C1: the hook is signal-safe.
         unsafe { core.preempt.attach(held::on_interrupt)? };
         let core = Box::into_raw(core).cast_const();
+        let mut helpers = Vec::new();
         // SAFETY: just leaked; freed by `stop`.
-        match unsafe { start(core, &config) } {
-            Ok(helpers) => Ok(Runtime {
+        match unsafe { start(core, &config, &mut helpers) } {
+            Ok(()) => Ok(Runtime {
                 core,
                 helpers,
                 // SAFETY: C1: the runtime shuts it before it lets go of the core.
@@ -216,7 +218,7 @@ where
             }),
             Err(error) => {
                 // SAFETY: no thread was spawned, and nobody else knows the core.
-                unsafe { lifecycle::stop(core, Helpers::default()) };
+                unsafe { lifecycle::stop(core, helpers) };
                 Err(error.into())
             }
         }
@@ -423,12 +425,16 @@ where
     }
 }
 
-/// Starts a runtime's OS threads: one a worker, the monitor, and the starter if there is something for it to do.
+/// Starts a runtime's OS threads: one a worker; and as `helpers` the monitor, and the starter if there is something for it to do.
 ///
 /// # Safety
 ///
 /// **C1**: `core` stays alive until `stop`.
-unsafe fn start<A: Parts>(core: *const Core<A>, config: &SchedulerConfig) -> Result<Helpers, WorkerError> {
+unsafe fn start<A: Parts>(
+    core: *const Core<A>,
+    config: &SchedulerConfig,
+    helpers: &mut Vec<std::thread::JoinHandle<()>>,
+) -> Result<(), WorkerError> {
     // SAFETY: C1.
     let this: &'static Core<A> = unsafe { &*core };
     // All before any works: one that does may start a spare, and take another's place at the bound.
@@ -459,34 +465,25 @@ unsafe fn start<A: Parts>(core: *const Core<A>, config: &SchedulerConfig) -> Res
             this.preempt.strength().min(Strength::AtSafepoints)
         },
     };
-    let helper = |name: &str, main: Box<dyn FnOnce() + Send>| {
-        std::thread::Builder::new().name(name.into()).spawn(main).map_err(|error| {
-            WorkerError::ThreadCreation {
-                running: this.base.pool.running(),
-                errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
-            }
-        })
+    let mut help = |name: &str, main: Box<dyn FnOnce() + Send>| {
+        let started = std::thread::Builder::new().name(name.into()).spawn(main);
+        helpers.push(started.map_err(|error| WorkerError::ThreadCreation {
+            running: this.base.pool.running(),
+            errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
+        })?);
+        Ok(())
     };
-    let mut helpers = Helpers::default();
     if this.base.keeps_spare {
-        helpers.starter = Some(helper("gvt-starter", Box::new(move || starter::run(this)))?);
+        help("gvt-starter", Box::new(move || starter::run(this)))?;
     }
-    let monitor = helper("gvt-monitor", Box::new(move || monitor::run(this, periods)));
-    match monitor {
-        Ok(monitor) => helpers.monitor = Some(monitor),
-        Err(error) => {
-            this.base.starter.stop();
-            helpers.starter.map(std::thread::JoinHandle::join);
-            return Err(error);
-        }
-    }
+    help("gvt-monitor", Box::new(move || monitor::run(this, periods)))?;
     if config.debug_logging {
         eprintln!(
             "gvt: runtime of {} workers ({} for Low threads only), room for {} green threads",
             config.num_workers, config.num_low_priority_workers, config.max_gvthreads
         );
     }
-    Ok(helpers)
+    Ok(())
 }
 
 impl<Q, T, P, C, S> Drop for Runtime<Q, T, P, C, S>

@@ -18,9 +18,9 @@ const WHY: &[(&[&str], &str)] = &[
     ),
     (
         &["spawn-many-1w", "spawn-many-2w", "fib", "skynet", "parked"],
-        "The first touch of memory: a page of stack and, with slots of 16 MiB, one of page table. What the host has taken back from this virtual machine costs it 4 to 10 µs a page \
-         to give again, so whoever is measured first in a round pays for the next: the ranges are wide, and the least of \
-         them is what the work takes itself.",
+        "The first touch of memory: a page of stack and, with slots of 16 MiB, one of page table. What the host has taken back from \
+         this virtual machine costs it 4 to 10 µs a page to give again, and the kernel does not always hand out what was warmed \
+         before: the ranges are wide, and the least of them is what the work takes itself.",
     ),
     (
         &["ping-pong", "rendezvous", "timeout"],
@@ -38,7 +38,7 @@ const WHY: &[(&[&str], &str)] = &[
     (
         &["channel-1-1", "channel-4-4"],
         "A message is two operations under one lock, 15 ns when nobody else wants it. The leads were set against a Go that took 127 \
-         and 211 ns; that of Go 1.27 takes 38 to 57. Tried, and kept: long pauses between looks at a held lock, so that one \
+         and 211 ns; that of Go 1.27 takes 33 to 59. Tried, and kept: long pauses between looks at a held lock, so that one \
          worker gets a batch done before the cache line moves (35 → 20 ns with four senders and four receivers); tried before: a ring \
          of stamped slots (no faster here).",
     ),

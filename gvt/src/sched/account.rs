@@ -9,7 +9,7 @@
 //! (`held::resume`), since that may be sooner.
 //!
 //! It is kept with the OS thread: a thread that was taken off by force goes on where it was, and one that leaves by
-//! itself starts afresh. Used by the monitor only; Relaxed throughout.
+//! itself starts afresh. Written by the monitor only, and read by that OS thread besides; Relaxed throughout: gauges.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 

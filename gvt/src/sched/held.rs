@@ -59,13 +59,12 @@ fn keep(os_thread: &OsThread, record: &Record) {
     os_thread.set_keeper_of(record);
 }
 
-/// Y2: leaves `worker` without a thread and gives it to `spare`, in place of the giver unless that `stays` on its processor.
-fn hand_over(worker: &WorkerBase, after: After, spare: &OsThread, stays: bool) {
+/// Y2: leaves `worker` without a thread and a carrier, to be given.
+fn vacate(worker: &WorkerBase, after: After) {
     worker.after.set(after);
     worker.current.set(ptr::null());
     worker.row().current_gvthread.store(u32::MAX, Relaxed);
     worker.set_carrier(None);
-    if stays { spare.give(worker) } else { spare.give_place(worker) }
 }
 
 /// A spare OS thread, a new one if need be and allowed.
@@ -99,7 +98,8 @@ unsafe fn give<P: Parts>(worker: &Worker<P>, receiver: &OsThread) {
     let os_thread = unsafe { &*local::os_thread() };
     keep(os_thread, base.current());
     os_thread.set_worker(ptr::null());
-    hand_over(base, After::NOTHING, receiver, true);
+    vacate(base, After::NOTHING);
+    receiver.give(base);
 }
 
 /// How long a worker waits that can neither go on nor be passed on.
@@ -291,7 +291,8 @@ pub(crate) fn take_from_blocked<P: Parts>(core: &Core<P>, base: &WorkerBase, os_
         os_thread.taken.store(true, Relaxed);
     });
     if taken {
-        hand_over(base, After::NOTHING, spare, true);
+        vacate(base, After::NOTHING);
+        spare.give(base);
         Counters::add(&core.base.counters.workers_taken);
     } else {
         core.base.pool.add_spare(spare);
@@ -411,7 +412,8 @@ fn preempt(os_thread: &OsThread, worker: &WorkerBase) {
     keep(os_thread, record);
     os_thread.queued.store(true, Relaxed);
     os_thread.set_worker(ptr::null());
-    hand_over(worker, After::preempted(record), spare, false);
+    vacate(worker, After::preempted(record));
+    spare.give_place(worker);
     // SAFETY: queued by the spare on arrival.
     unsafe { resume(os_thread, record) };
 }

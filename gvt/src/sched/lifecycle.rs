@@ -98,13 +98,6 @@ pub(crate) fn keep_spare(core: &CoreBase) {
     }
 }
 
-/// What looks after a runtime's workers.
-#[derive(Default)]
-pub(crate) struct Helpers {
-    pub(crate) monitor: Option<std::thread::JoinHandle<()>>,
-    pub(crate) starter: Option<std::thread::JoinHandle<()>>,
-}
-
 /// How a wait for the end came out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Closed {
@@ -205,14 +198,14 @@ fn report_remaining(core: &CoreBase, waited: Duration) {
     );
 }
 
-/// Ends the workers of a runtime in which no thread is left, then the core, unless somebody still refers
+/// Ends the helpers (monitor, starter) and the workers of a runtime in which no thread is left, then the core, unless somebody still refers
 /// to a record; the last of those then ends the core.
 ///
 /// # Safety
 ///
 /// **C1**: `core` came from `Box::into_raw`; [`close`] answered [`Closed::Empty`]; nobody can spawn any
 /// more.
-pub(crate) unsafe fn stop<P: Parts>(core: *const Core<P>, helpers: Helpers) {
+pub(crate) unsafe fn stop<P: Parts>(core: *const Core<P>, helpers: Vec<std::thread::JoinHandle<()>>) {
     // SAFETY: C1.
     let this = unsafe { &*core };
     let base = &this.base;
@@ -223,7 +216,7 @@ pub(crate) unsafe fn stop<P: Parts>(core: *const Core<P>, helpers: Helpers) {
     // Before the others: they wake OS threads, and start them.
     base.monitor.stop();
     base.starter.stop();
-    for helper in [helpers.monitor, helpers.starter].into_iter().flatten() {
+    for helper in helpers {
         let _ = helper.join();
     }
     for worker in this.base.workers() {

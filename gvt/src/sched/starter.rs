@@ -73,6 +73,17 @@ impl StarterState {
         self.coming.fetch_sub(1, Relaxed);
         futex_wake(&self.coming, 1);
     }
+
+    /// Waits until none is coming up any more; `false` if that takes too long.
+    fn wait(&self, deadline_ns: u64) -> bool {
+        loop {
+            match self.coming.load(Relaxed) {
+                0 => return true,
+                coming if !futex_wait_until(&self.coming, coming, Some(deadline_ns)) => return false,
+                _ => {}
+            }
+        }
+    }
 }
 
 /// The starter's loop.
@@ -102,32 +113,20 @@ pub(crate) fn run<P: Parts>(core: &Core<P>) {
 fn start_spare<P: Parts>(core: &'static Core<P>) -> bool {
     let state = &core.base.starter;
     state.coming.fetch_add(1, Relaxed);
-    // Inherited by whoever is started.
-    let allowed = Processors::of(0);
-    let confined =
-        allowed.is_some() && processor().and_then(Processors::only).is_some_and(|here| here.confine(0));
+    // On this processor, which whoever is started inherits; where it could run before.
+    let before = Processors::of(0)
+        .filter(|_| processor().and_then(Processors::only).is_some_and(|here| here.confine(0)));
+    let undo = move || before.map(|before| before.confine(0));
     let started = lifecycle::start_os_thread(core, move |os_thread| {
         set_slice(Slice::Usual);
-        if let Some(allowed) = allowed.filter(|_| confined) {
-            allowed.confine(0);
-        }
+        undo();
         core.base.pool.add_spare(os_thread);
         state.has_come();
     });
+    let has_come = started.is_ok() && state.wait(monotonic_ns() + PATIENCE_NS);
     if started.is_err() {
         state.has_come();
     }
-    let deadline = monotonic_ns() + PATIENCE_NS;
-    let mut has_come = false;
-    while !has_come {
-        let coming = state.coming.load(Relaxed);
-        has_come = coming == 0;
-        if !has_come && !futex_wait_until(&state.coming, coming, Some(deadline)) {
-            break;
-        }
-    }
-    if let Some(allowed) = allowed.filter(|_| confined) {
-        allowed.confine(0);
-    }
-    has_come && started.is_ok()
+    undo();
+    has_come
 }
