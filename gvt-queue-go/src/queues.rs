@@ -265,6 +265,10 @@ impl ReadyQueue for GoQueues {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use gvt_traits::GvtState;
+
     use super::*;
     use crate::cost::threads;
 
@@ -288,6 +292,37 @@ mod tests {
                 std::mem::forget(task);
             }
             assert_eq!(queue.len_hint(), 0);
+        }
+    }
+
+    /// Threads whose time has come do not wait for all that were spawned before them, nor these for ever.
+    #[test]
+    fn sleepers_overtake_a_flood() {
+        const FLOOD: usize = 20_000;
+        const SLEEPERS: usize = 1_000;
+        for workers in [1, 2] {
+            let queue = GoQueue.build(&Plan::new(workers, FLOOD + SLEEPERS)).expect("a plan that works");
+            let mut local = queue.local(WorkerId::new(0));
+            for task in threads(FLOOD + SLEEPERS) {
+                let kind = if task.id().index() < FLOOD as u32 {
+                    PushKind::Spawn
+                } else {
+                    // SAFETY: a record made for this test, which lives for ever.
+                    unsafe { task.as_ptr().as_ref() }.state.store(GvtState::Blocked as u8, Relaxed);
+                    PushKind::Timer
+                };
+                queue.push(&mut local, task, kind);
+            }
+            let mut popped = Vec::new();
+            while let Some(task) = queue.pop(&mut local) {
+                popped.push(task.id().index() as usize);
+                std::mem::forget(task);
+            }
+            assert_eq!(popped.len(), FLOOD + SLEEPERS);
+            let last = popped.iter().rposition(|&index| index >= FLOOD).expect("the sleepers");
+            assert!(last < 3 * SLEEPERS, "{workers} workers: the last sleeper was popped as number {last}");
+            let new = popped[..last].iter().filter(|&&index| index < FLOOD).count();
+            assert!(new > last / 8, "{workers} workers: {new} of {last} were new threads");
         }
     }
 

@@ -3,7 +3,8 @@
 //! First in, first out, without a bound on its length; the next-up place as in `team`. The ring has room
 //! for 256 threads from the start; it doubles when more are queued, and gives memory back when it runs
 //! empty. A thread is passed over by at most [`FAMILY_STREAK`] pops for each one before it, and in the global
-//! list by `TURN` pops for each batch before it.
+//! list by `TURN` pops for each batch before it. Threads whose time has come while many are queued wait apart, and
+//! [`PAST`] of them go before all others at each turn; the others get the rest of the turn, so that is another factor of five.
 //!
 //! **Q6 here.** What lies here only this worker can run, and it is awake, so no push need be ordered
 //! before a look at sleepers. What comes from elsewhere comes through the global list, which
@@ -21,9 +22,15 @@ use crate::{FAMILY_STREAK, TURN, goes_next_up};
 
 /// Threads taken from the global list at once.
 const BATCH: usize = 256;
+/// So many queued threads are many to wait behind for one whose time has come.
+const MANY: usize = 256;
+/// So many of those go past the others in a turn of [`TURN`] pops.
+const PAST: usize = TURN as usize * 4 / 5;
 
 pub(crate) struct Solo {
     ring: Fifo,
+    /// Threads whose time came while many were in the ring.
+    expired: Fifo,
     next_up: Option<Runnable>,
     /// Pops in a row that `next_up` has served.
     streak: u32,
@@ -43,24 +50,30 @@ pub(crate) struct Gauge {
     pushed: AtomicUsize,
     popped: AtomicUsize,
     next_up: AtomicUsize,
+    expired: AtomicUsize,
 }
 
 impl Gauge {
     pub(crate) fn len(&self) -> usize {
         let popped = self.popped.load(Relaxed);
-        self.pushed.load(Relaxed).wrapping_sub(popped) + self.next_up.load(Relaxed)
+        let in_ring = self.pushed.load(Relaxed).wrapping_sub(popped);
+        in_ring + self.next_up.load(Relaxed) + self.expired.load(Relaxed)
     }
 }
 
 impl Solo {
     pub(crate) fn new(gauge: Arc<Padded<Gauge>>) -> Self {
-        Solo { ring: Fifo::with_places(256), next_up: None, streak: 0, turn: TURN, gauge }
+        let (ring, expired) = (Fifo::with_places(256), Fifo::with_places(1));
+        Solo { ring, expired, next_up: None, streak: 0, turn: TURN, gauge }
     }
 
     #[inline(always)]
     pub(crate) fn push(&mut self, task: Runnable, kind: PushKind) {
         if goes_next_up(kind, self.streak) {
             self.put_next_up(task);
+        } else if kind == PushKind::Timer && self.ring.len() >= MANY {
+            self.expired.push(task);
+            self.gauge.0.expired.store(self.expired.len(), Relaxed);
         } else {
             self.append(task);
         }
@@ -133,12 +146,17 @@ impl Solo {
         } else {
             global.take(BATCH, |next| std::iter::from_fn(next).for_each(|task| self.ring.push(task)));
         }
+        if !self.expired.is_empty() {
+            self.ring.put_first(&mut self.expired, PAST);
+            self.expired.shrink(1);
+            self.gauge.0.expired.store(self.expired.len(), Relaxed);
+        }
         self.gauge.0.popped.store(self.ring.popped(), Relaxed);
         self.gauge.0.pushed.store(self.ring.pushed(), Relaxed);
     }
 
     pub(crate) fn has_work(&self) -> bool {
-        self.next_up.is_some() || !self.ring.is_empty()
+        self.next_up.is_some() || !self.ring.is_empty() || !self.expired.is_empty()
     }
 
     #[inline(always)]

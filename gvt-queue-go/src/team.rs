@@ -35,6 +35,8 @@
 //!    [`PATROL`] pops have gone by, a worker looks at another before it looks at the global list, in rotation; if
 //!    that one has had no turn since it was last visited, half of what it has is stolen.
 //!
+//! Threads that overflow and have not begun yet let those that have go first, three batches of four (`global`).
+//!
 //! A thread with p before it in a ring or inbox is thus passed over by O(p + 1) pops of its worker, one
 //! with g before it in the global list by O(g + 1) pops of all workers, one with a stuck worker by
 //! O(`PATROL` * workers) pops of each other one.

@@ -5,7 +5,7 @@ use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::{GvtId, Metadata, Priority, WorkerId};
+use crate::{GvtId, GvtState, Metadata, Priority, WorkerId};
 
 /// Exactly one of these exists for each thread that is ready, and none for any other thread.
 ///
@@ -59,6 +59,12 @@ impl Runnable {
     pub fn priority(&self) -> Priority {
         // Relaxed: written before the token was made, by whoever made it.
         Priority::from_u8(self.metadata().priority.load(Relaxed))
+    }
+
+    /// Whether it has run before, and so holds a stack.
+    pub fn has_started(&self) -> bool {
+        // Relaxed: as in `priority`.
+        self.metadata().state.load(Relaxed) != GvtState::Created as u8
     }
 
     /// The worker that it would like to run on: a wish, not a condition.

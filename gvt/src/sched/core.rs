@@ -24,6 +24,7 @@ use super::idle::IdleSet;
 use super::lifecycle::Lifecycle;
 use super::monitor::MonitorState;
 use super::os_thread::OsThread;
+use super::pace::Pace;
 use super::parker::Parker;
 use super::pool::Pool;
 use super::record::{Record, StackChoice};
@@ -288,6 +289,7 @@ pub(crate) struct WorkerBase {
     pub(crate) coarse_ns: AtomicU64,
     /// When this worker last fired a timer.
     pub(crate) fired_ns: Cell<u64>,
+    pub(crate) pace: Pace,
     /// User-visible ids: the next, and the end of this worker's batch.
     pub(crate) ids: Cell<(u64, u64)>,
     /// References owed to a parent's record: which, and how many.
@@ -323,6 +325,7 @@ impl WorkerBase {
             wakes: Cell::new(0),
             coarse_ns: AtomicU64::new(0),
             fired_ns: Cell::new(0),
+            pace: Pace::new(),
             ids: Cell::new((0, 0)),
             debt: Cell::new((ptr::null(), 0)),
             records: UnsafeCell::new(RecordCache::new()),

@@ -47,6 +47,8 @@ pub(crate) mod monitor;
 #[cfg(not(loom))]
 pub(crate) mod os_thread;
 #[cfg(not(loom))]
+pub(crate) mod pace;
+#[cfg(not(loom))]
 mod place;
 #[cfg(not(loom))]
 pub(crate) mod pool;

@@ -29,7 +29,7 @@ use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{
     ContextSwitch, GvtState, MemoryError, Priority, PushFence, PushKind, ReadyQueue, Registers, Runnable,
-    Slot, SlotAllocator, TimerBackend, TimerEntry, WorkerId,
+    Slot, SlotAllocator, TimerBackend, TimerEntry, WakeTicket, WorkerId,
 };
 
 use super::core::{After, Core, CoreBase, Departed, Parts, Vtable, Worker, WorkerBase};
@@ -212,29 +212,25 @@ pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
     }
     worker.base.fired_ns.set(now);
     let me = WorkerId::new(worker.base.index);
-    let mut foreign = [false; 2];
-    let fired = core.timer.expire(me, now, &mut |entry: TimerEntry| {
-        let record = core.base.table.get(entry.ticket.id);
-        if wait::wake(&record.meta.wait, entry.ticket.sequence) == wait::Woken::Queue {
+    // A record that has not been touched for long takes a cache miss or two, so a few are fetched at a time.
+    let mut behind = [None::<WakeTicket>; 8];
+    let mut place = 0;
+    let wake = |ticket: WakeTicket| {
+        let record = core.base.table.get(ticket.id);
+        if wait::wake(&record.meta.wait, ticket.sequence) == wait::Woken::Queue {
             // SAFETY: this call ended the wait of a parked thread, so no token of it exists.
             let task = unsafe { record.runnable() };
-            if entry.affinity == me {
-                // SAFETY: C1; the timer backend does not touch queues.
-                unsafe { push_here(worker, task, PushKind::Timer) };
-            } else {
-                foreign[class_of(&core.base, &task) as usize] = true;
-                core.queue.inject(task);
-            }
+            // SAFETY: C1; the timer backend does not touch queues.
+            unsafe { push_here(worker, task, PushKind::Timer) };
         }
+    };
+    let fired = core.timer.expire(me, now, &mut |entry: TimerEntry| {
+        prefetch_record(NonNull::from(core.base.table.get(entry.ticket.id)));
+        behind[place].replace(entry.ticket).into_iter().for_each(wake);
+        place = (place + 1) % behind.len();
     });
-    if foreign != [false; 2] {
-        core.base.idle.push_fence();
-        for class in [Class::Normal, Class::Low] {
-            if foreign[class as usize] {
-                wake_one(&core.base, class);
-            }
-        }
-    }
+    behind[place..].iter().chain(&behind[..place]).copied().flatten().for_each(wake);
+    worker.base.pace.fired(fired, now);
     fired
 }
 
@@ -264,8 +260,9 @@ pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kin
         PushKind::Wake | PushKind::Joined | PushKind::Timer => {
             let wakes = base.wakes.get();
             base.wakes.set(wakes + 1);
+            let is_worth = wakes > 0 && (kind != PushKind::Timer || base.pace.is_worth(wakes));
             // Nor is it kept by a worker that may not run it.
-            wakes > 0 || (class == Class::Normal && core.base.idle.class_of(base.index) == Class::Low)
+            is_worth || (class == Class::Normal && core.base.idle.class_of(base.index) == Class::Low)
         }
         _ => true,
     };
