@@ -33,6 +33,11 @@ impl Params {
         self.get(key) as usize
     }
 
+    /// Whether more than one worker is asked for.
+    pub fn several_workers(&self) -> bool {
+        self.0.get("workers").is_some_and(|&workers| workers > 1)
+    }
+
     /// Replaces the value of `key`.
     pub fn set(&mut self, key: &str, value: u64) {
         self.0.insert(key.to_owned(), value);

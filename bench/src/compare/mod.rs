@@ -10,6 +10,7 @@
 //! **Not covered.** What frequency scaling and the other side of a hyper-thread do within a round.
 
 mod child;
+pub mod distance;
 mod go;
 mod machine;
 pub mod notes;
@@ -166,6 +167,7 @@ fn measure(
         round,
         params: String::new(),
         shrunk: None,
+        line_ns: None,
         result: Err(String::new()),
     };
     let sized = match case.sized_for(&entrant.peer, quick) {
@@ -194,6 +196,9 @@ fn measure(
     let measured = command.and_then(|mut command| {
         command.args(sized.params.words());
         warm::memory_for(case, &sized.params);
+        if sized.params.several_workers() {
+            run.line_ns = distance::line_ns();
+        }
         child::measure(command, limits)
     });
     run.result = judged(measured, case, &sized.params);

@@ -47,6 +47,9 @@ pub struct Run {
     /// The number of threads, if this peer got fewer than the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shrunk: Option<u64>,
+    /// A cache line there and back between two processors just before, ns, if that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line_ns: Option<u32>,
     /// The figures, or why there are none.
     pub result: Result<Outcome, String>,
 }

@@ -103,6 +103,7 @@ mod tests {
             round,
             params: String::new(),
             shrunk: None,
+            line_ns: None,
             result,
         };
         let good = Ok(Outcome::new(1).with("ns", 5.0));

@@ -2,6 +2,7 @@
 
 use comfy_table::{Attribute, Cell as Field, CellAlignment, Color, ContentArrangement, Table, presets};
 
+use super::distance;
 use super::notes::{Notes, Shown};
 use super::record::{Run, Setting};
 use super::stats::{cell, short};
@@ -42,6 +43,9 @@ pub fn print(setting: &Setting, runs: &[Run]) {
     }
     println!("{table}");
     println!("Median, and the ratio to {base} in this run; below them least … most over the rounds.");
+    if let Some(said) = distance::said(runs) {
+        println!("{said}");
+    }
     for (number, note) in notes.lines() {
         println!("  [{number}] {note}");
     }

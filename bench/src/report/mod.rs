@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use self::charts::Chart;
 use crate::cases::{self, Case, Figure};
+use crate::compare::distance;
 use crate::compare::notes::{Notes, Shown};
 use crate::compare::record::{Line, Run, Setting};
 use crate::compare::stats::{Cell, cell, short};
@@ -157,6 +158,9 @@ fn tables(page: &mut String, setting: &Setting, runs: &[Run]) {
             let fields: Vec<String> = fields.collect();
             let _ = writeln!(page, "| {name} | {}, {} | {} |", figure.label, figure.unit, fields.join(" | "));
         }
+    }
+    if let Some(said) = distance::said(runs) {
+        let _ = writeln!(page, "\n{said}");
     }
     for (number, note) in notes.lines() {
         let _ = writeln!(page, "\n<sup>{number}</sup> {note}");

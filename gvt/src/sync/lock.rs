@@ -19,11 +19,22 @@ const FREE: u32 = 0;
 const HELD: u32 = 1;
 const CONTENDED: u32 = 2;
 
-/// A held lock is looked at again after pauses of so many spins, each twice the last, before sleeping. Sections are some ten
+/// A held lock is looked at again after pauses of so many spins before sleeping, 18 µs in all. Sections are some ten
 /// nanoseconds long, but each look takes the cache line from the holder's core, which meanwhile gets a batch of operations
-/// done that need nothing but that line. (4 senders and 4 receivers on 2 workers, a message: 35 ns with pauses from 1 to 64 spins, 19 ns
-/// with these, 15 ns on one worker.)
-const PAUSES: [u32; 4] = [16, 32, 64, 128];
+/// done that need nothing but that line. So the pauses grow fast: how far apart the two cores are decides what a look costs. 4
+/// senders and 4 receivers on 2 workers, ns a message, where a line goes there and back in 60 ns (two threads of one core) and in 340
+/// (two cores; the host moves virtual processors between the two):
+///
+/// | pauses | near | far |
+/// |---|---|---|
+/// | 16, 32, 64, 128 | 19.5 | 38 |
+/// | 64, 512 | 16.5 | 29 |
+/// | 1024 | 16.5 | 25 |
+/// | 128, 256, 512, 1024 | 16.5 | 23 |
+/// | 16, 64, 256, 1024 | 16.5 | 23 |
+///
+/// On one worker it is 15.
+const PAUSES: [u32; 4] = [16, 64, 256, 1024];
 
 /// The word first: what a primitive touches most should begin its value.
 #[repr(C)]
