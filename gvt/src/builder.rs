@@ -157,6 +157,12 @@ impl<Q, T, P, C, S> RuntimeBuilder<Q, T, P, C, S> {
         self
     }
 
+    /// [`SchedulerConfig::urgent_monitor`].
+    pub fn urgent_monitor(mut self, enable: bool) -> Self {
+        self.config = self.config.urgent_monitor(enable);
+        self
+    }
+
     /// [`SchedulerConfig::deadlock_report`].
     pub fn deadlock_report(mut self, after: Duration) -> Self {
         self.config = self.config.deadlock_report(after);

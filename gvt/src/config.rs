@@ -29,6 +29,7 @@ pub struct SchedulerConfig {
     pub(crate) wake_wait: Duration,
     pub(crate) min_run: Duration,
     pub(crate) enable_forced_preempt: bool,
+    pub(crate) urgent_monitor: bool,
     pub(crate) debug_logging: bool,
     pub(crate) deadlock_report: Option<Duration>,
     pub(crate) max_os_threads: Option<usize>,
@@ -51,6 +52,7 @@ impl Default for SchedulerConfig {
             wake_wait: Duration::from_millis(1),
             min_run: Duration::from_millis(1),
             enable_forced_preempt: true,
+            urgent_monitor: true,
             debug_logging: false,
             deadlock_report: None,
             max_os_threads: None,
@@ -121,6 +123,17 @@ impl SchedulerConfig {
     /// Whether threads are taken off by force at all, where the preemptor can.
     pub fn enable_forced_preempt(mut self, enable: bool) -> Self {
         self.enable_forced_preempt = enable;
+        self
+    }
+
+    /// Whether the monitor, the OS thread that ends slices, asks the kernel for the least real-time priority
+    /// (`SCHED_FIFO`, 1), as it does by default. Without, or where the process may not have it, the kernel now and then lets the monitor
+    /// wait for its next tick while all processors compute: one slice in a hundred is some milliseconds too long.
+    ///
+    /// The monitor runs for some microseconds at a time, at most once for each `timer_interval` and each slice that ends, and not at all
+    /// while nothing runs.
+    pub fn urgent_monitor(mut self, enable: bool) -> Self {
+        self.urgent_monitor = enable;
         self
     }
 

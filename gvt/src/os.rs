@@ -111,6 +111,14 @@ pub(crate) fn set_slice(slice: Slice) {
     }
 }
 
+/// Lets this OS thread run before all ordinary ones whenever it wakes, if the process may have that (`CAP_SYS_NICE`,
+/// `RLIMIT_RTPRIO`). Those that it starts do not inherit it.
+pub(crate) fn set_urgent() {
+    let least = libc::sched_param { sched_priority: 1 };
+    // SAFETY: a valid parameter.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &least) };
+}
+
 /// The processor that the caller runs on. Async-signal-safe.
 pub(crate) fn processor() -> Option<u32> {
     // SAFETY: no arguments.

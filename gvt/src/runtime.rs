@@ -459,6 +459,7 @@ unsafe fn start<A: Parts>(
         timer_interval_ns: ns(config.timer_interval),
         wake_wait_ns: ns(config.wake_wait),
         min_run_ns: ns(config.min_run),
+        is_urgent: config.urgent_monitor,
         strength: if config.enable_forced_preempt {
             this.preempt.strength()
         } else {

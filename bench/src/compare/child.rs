@@ -19,7 +19,7 @@ pub struct Limits {
 
 /// Runs `command` and reads its outcome. The comparer sleeps meanwhile, but for a look at the child's
 /// memory ten times a second.
-pub fn measure(mut command: Command, limits: Limits) -> Result<Outcome, String> {
+pub fn measure(command: &mut Command, limits: Limits) -> Result<Outcome, String> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|e| format!("does not start: {e}"))?;
     let process = child.id().to_string();

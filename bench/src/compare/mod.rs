@@ -16,6 +16,7 @@ mod machine;
 pub mod notes;
 pub mod record;
 pub mod stats;
+mod stolen;
 pub mod table;
 mod warm;
 
@@ -193,15 +194,16 @@ fn measure(
             command
         }),
     };
-    let measured = command.and_then(|mut command| {
+    run.result = command.and_then(|mut command| {
         command.args(sized.params.words());
-        warm::memory_for(case, &sized.params);
-        if sized.params.several_workers() {
-            run.line_ns = distance::line_ns();
-        }
-        child::measure(command, limits)
+        stolen::seldom(|| {
+            warm::memory_for(case, &sized.params);
+            if sized.params.several_workers() {
+                run.line_ns = distance::line_ns();
+            }
+            judged(child::measure(&mut command, limits), case, &sized.params)
+        })
     });
-    run.result = judged(measured, case, &sized.params);
     Some(run)
 }
 

@@ -38,16 +38,17 @@ const WHY: &[(&[&str], &str)] = &[
     (
         &["channel-1-1", "channel-4-4"],
         "A message is two operations under one lock, 15 ns when nobody else wants it. The leads were set against a Go that took 127 \
-         and 211 ns; that of Go 1.27 takes 33 to 59. Tried, and kept: long pauses between looks at a held lock, so that one \
-         worker gets a batch done before the cache line moves (35 → 20 ns with four senders and four receivers); tried before: a ring \
-         of stamped slots (no faster here).",
+         and 211 ns; that of Go 1.27 takes 33 to 59. Tried, and kept: pauses between looks at a held lock that grow from 16 to 1,024 \
+         spins, so that one worker gets a batch done before the cache line moves (four senders and four receivers: 19.5 → 16.5 ns \
+         between two threads of one core, 38 → 23 between two cores); tried before: a ring of stamped slots (no faster here).",
     ),
     (
         &["sleepers-1m"],
         "With slots of 16 MiB 42 % of the CPU time is the kernel's zeroing of page tables (`pte_alloc_one`, 4 µs each on a virtual \
          machine whose host has to find the memory), with those of 64 KiB half of it is first touch of a stack page each. A task \
-         of tokio's has no page of its own. When both processors are busy with that, deadlines that come meanwhile wait: hence \
-         the 99th percentile. Tried: guards by the batch (`process_madvise`: 730 → 440 ns a slot of 64 KiB, 2,140 → 1,290 of \
+         of tokio's has no page of its own. Tried, and kept: sleepers overtake threads that have not begun (99th percentile 770 → 0.5 to \
+         2 ms), a second worker is woken for timers only if that is worth it (6.5 → 5.8 s of CPU), records fetched ahead (5 %); without gain: \
+         longer pauses between wake-ups for timers. Tried before: guards by the batch (`process_madvise`: 730 → 440 ns a slot of 64 KiB, 2,140 → 1,290 of \
          16 MiB), populating by the batch (no gain beside a touch), sleeps of equal length in lists instead of a heap.",
     ),
     (

@@ -54,7 +54,7 @@ use super::rescue::Rescue;
 use super::schedule::ROUNDS;
 use crate::os::{
     Slice, cpu_time_ns, futex_wait_until, futex_wake, is_asleep_in_kernel, monotonic_ns, set_slice,
-    set_timer_slack,
+    set_timer_slack, set_urgent,
 };
 
 const AWAKE: u32 = 0;
@@ -113,6 +113,8 @@ pub(crate) struct Periods {
     pub(crate) wake_wait_ns: u64,
     pub(crate) min_run_ns: u64,
     pub(crate) strength: Strength,
+    /// Whether to ask for real-time priority.
+    pub(crate) is_urgent: bool,
 }
 
 /// What the monitor remembers of a worker.
@@ -161,8 +163,12 @@ const SPREAD_LOOKS: u32 = 3;
 /// The monitor's loop.
 pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
     set_timer_slack();
-    // When everybody computes it has to get its turn all the same, and at once.
+    // When everybody computes it has to get its turn all the same, and at once. (1,000 threads that compute on 2 workers of 2 processors, 1st
+    // and 99th percentile of slices of 2 ms: 0.13 and 4.4 ms with short slices alone, 0.62 and 2.3 ms with real-time priority.)
     set_slice(Slice::Shortest);
+    if periods.is_urgent {
+        set_urgent();
+    }
     let base = &core.base;
     let word = &base.monitor.word;
     let everyone = if base.worker_count == MAX_WORKERS { u64::MAX } else { (1 << base.worker_count) - 1 };
