@@ -112,11 +112,12 @@ pub(crate) fn set_slice(slice: Slice) {
 }
 
 /// Lets this OS thread run before all ordinary ones whenever it wakes, if the process may have that (`CAP_SYS_NICE`,
-/// `RLIMIT_RTPRIO`). Those that it starts do not inherit it.
-pub(crate) fn set_urgent() {
-    let least = libc::sched_param { sched_priority: 1 };
+/// `RLIMIT_RTPRIO`), or no longer; whether that was granted. Those that it starts do not inherit it.
+pub(crate) fn set_urgent(urgent: bool) -> bool {
+    let (policy, priority) = if urgent { (libc::SCHED_FIFO, 1) } else { (libc::SCHED_OTHER, 0) };
+    let parameter = libc::sched_param { sched_priority: priority };
     // SAFETY: a valid parameter.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &least) };
+    unsafe { libc::sched_setscheduler(0, policy | libc::SCHED_RESET_ON_FORK, &parameter) == 0 }
 }
 
 /// The processor that the caller runs on. Async-signal-safe.

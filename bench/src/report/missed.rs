@@ -53,7 +53,7 @@ const WHY: &[(&[&str], &str)] = &[
     ),
     (
         &["sleepers-20k"],
-        "A timer that wakes a sleeping OS thread costs some 5 µs. An idle worker that has just fired one waits 90 µs for \
+        "A timer that wakes a sleeping OS thread costs some 5 µs. An idle worker that has just fired one waits 75 µs for \
          others, where Go and tokio wait for up to a millisecond: that is the CPU time, and the lead in lateness.",
     ),
 ];

@@ -141,6 +141,8 @@ struct Monitor<'a, P: Parts> {
     core: &'a Core<P>,
     periods: Periods,
     seen: [Seen; MAX_WORKERS],
+    /// It has real-time priority.
+    is_urgent: bool,
     /// When to look again at the latest.
     next_ns: u64,
     /// Where among the threads whose worker was taken the next look begins.
@@ -166,15 +168,14 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
     // When everybody computes it has to get its turn all the same, and at once. (1,000 threads that compute on 2 workers of 2 processors, 1st
     // and 99th percentile of slices of 2 ms: 0.13 and 4.4 ms with short slices alone, 0.62 and 2.3 ms with real-time priority.)
     set_slice(Slice::Shortest);
-    if periods.is_urgent {
-        set_urgent();
-    }
+    let is_urgent = periods.is_urgent && set_urgent(true);
     let base = &core.base;
     let word = &base.monitor.word;
     let everyone = if base.worker_count == MAX_WORKERS { u64::MAX } else { (1 << base.worker_count) - 1 };
     let mut monitor = Monitor {
         core,
         periods,
+        is_urgent,
         seen: [Seen::default(); MAX_WORKERS],
         next_ns: 0,
         queued_looks: 0,
@@ -197,7 +198,7 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
         }
         if quiet > QUIET_LOOKS {
             // M5; when it comes to that, the workers have slept for a while and are looked after no more.
-            let until = core.slots.decay(now);
+            let until = monitor.decay(now);
             // G1 to G3.
             if word.compare_exchange(AWAKE, ASLEEP, SeqCst, SeqCst).is_ok() {
                 fence(SeqCst);
@@ -220,7 +221,7 @@ impl<P: Parts> Monitor<'_, P> {
         let core = self.core;
         let base = &core.base;
         if now >= self.decay_ns {
-            self.decay_ns = core.slots.decay(now).unwrap_or(now + DECAY_LOOK_NS);
+            self.decay_ns = self.decay(now).unwrap_or(now + DECAY_LOOK_NS);
         }
         let clock = core.now_ns();
         let deadline = core.timer.next_deadline_ns();
@@ -260,6 +261,18 @@ impl<P: Parts> Monitor<'_, P> {
                 super::schedule::wake_one(base, Class::Low);
             }
         }
+    }
+
+    /// M5: like any other OS thread, since that takes longer than a look.
+    fn decay(&self, now: u64) -> Option<u64> {
+        if self.is_urgent {
+            set_urgent(false);
+        }
+        let again = self.core.slots.decay(now);
+        if self.is_urgent {
+            set_urgent(true);
+        }
+        again
     }
 
     fn look_again(&mut self, at_ns: u64) {

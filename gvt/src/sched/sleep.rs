@@ -22,7 +22,7 @@ use super::root::settle_debt;
 use super::schedule::{fire_timers, wake_one};
 
 /// The shortest time between two wake-ups of an idle worker for timers.
-const MODERATION_NS: u64 = 90_000;
+const MODERATION_NS: u64 = 75_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Slept {
