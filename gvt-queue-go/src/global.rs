@@ -1,6 +1,6 @@
 //! The global list: threads from outside, and what does not fit into a ring.
 //!
-//! **Protocol.** A `VecDeque` under a mutex, and its length in an atomic, so that whoever finds it
+//! **Protocol.** Two `VecDeque`s under a mutex, and their length in an atomic, so that whoever finds it
 //! empty takes no lock. The length is written under the lock; with the total order where it grows
 //! (Q6), with `Release` where it shrinks, behind the publication of what was taken (`transit`, T2,
 //! T3).
@@ -11,11 +11,11 @@
 //! those who have begun, one with the others. Only what overflows from a ring is sorted; from outside all go behind.
 //!
 //! The lock is held for a push, or for the copying of at most one batch of pointers, with preemption
-//! off (B1, B2); if the `VecDeque` grows, that is one allocation besides.
+//! off (B1, B2); if a `VecDeque` grows, that is one allocation besides.
 //!
 //! **Rejected.** `crossbeam_deque::Injector`. It is lock-free, but hands out a batch only to a deque of its
-//! own kind, so that a ring takes threads one by one. Measured (X
-//! --example cost`, ns a thread, pushed and popped; 1 OS thread / 2 OS threads on two cores):
+//! own kind, so that a ring takes threads one by one. Measured (`cargo test
+//! --release -p gvt-queue-go --lib cost -- --ignored --nocapture`, ns a thread, pushed and popped; 1 OS thread / 2 OS threads on two cores):
 //!
 //! | | one by one | in batches of 64 |
 //! |---|---|---|

@@ -128,7 +128,8 @@ impl SchedulerConfig {
 
     /// Whether the monitor, the OS thread that ends slices, asks the kernel for the least real-time priority
     /// (`SCHED_FIFO`, 1), as it does by default. Without, or where the process may not have it, the kernel now and then lets the monitor
-    /// wait for its next tick while all processors compute: one slice in a hundred is some milliseconds too long.
+    /// wait for its next tick while all processors compute: one slice in a hundred is some milliseconds too long. A monitor that starts
+    /// under another policy than `SCHED_OTHER` keeps it.
     ///
     /// The monitor runs for some microseconds at a time, at most once for each `timer_interval` and each slice that ends, and not at all
     /// while nothing runs.

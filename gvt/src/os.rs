@@ -112,7 +112,14 @@ pub(crate) fn set_slice(slice: Slice) {
 }
 
 /// Lets this OS thread run before all ordinary ones whenever it wakes, if the process may have that (`CAP_SYS_NICE`,
-/// `RLIMIT_RTPRIO`), or no longer; whether that was granted. Those that it starts do not inherit it.
+/// `RLIMIT_RTPRIO`); whether it was granted. Who starts under another policy than the usual keeps that: somebody has chosen it. Those
+/// that it starts do not inherit it.
+pub(crate) fn become_urgent() -> bool {
+    // SAFETY: no pointers.
+    (unsafe { libc::sched_getscheduler(0) }) == libc::SCHED_OTHER && set_urgent(true)
+}
+
+/// For an OS thread to which [`become_urgent`] was granted: whether it is so from now on.
 pub(crate) fn set_urgent(urgent: bool) -> bool {
     let (policy, priority) = if urgent { (libc::SCHED_FIFO, 1) } else { (libc::SCHED_OTHER, 0) };
     let parameter = libc::sched_param { sched_priority: priority };
@@ -253,5 +260,43 @@ pub(crate) fn signal_mask() -> u64 {
     unsafe {
         libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), mask.as_mut_ptr());
         mask.as_ptr().cast::<u64>().read()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `check` says on an OS thread of its own, under `policy`.
+    fn under(policy: i32, check: fn() -> bool) -> bool {
+        let checked = std::thread::spawn(move || {
+            let parameter = libc::sched_param { sched_priority: 0 };
+            // SAFETY: a valid parameter.
+            let set = unsafe { libc::sched_setscheduler(0, policy, &parameter) };
+            assert_eq!(set, 0, "every process may have this policy");
+            check()
+        });
+        checked.join().expect("no panic")
+    }
+
+    fn policy() -> i32 {
+        // SAFETY: no pointers.
+        unsafe { libc::sched_getscheduler(0) & !libc::SCHED_RESET_ON_FORK }
+    }
+
+    #[test]
+    fn urgent_and_back() {
+        assert!(under(libc::SCHED_OTHER, || {
+            let granted = become_urgent();
+            let then = policy();
+            (then == libc::SCHED_FIFO) == granted
+                && (!granted || set_urgent(false))
+                && policy() == libc::SCHED_OTHER
+        }));
+    }
+
+    #[test]
+    fn a_policy_that_was_chosen_is_kept() {
+        assert!(under(libc::SCHED_BATCH, || !become_urgent() && policy() == libc::SCHED_BATCH));
     }
 }

@@ -196,13 +196,14 @@ fn measure(
     };
     run.result = command.and_then(|mut command| {
         command.args(sized.params.words());
-        stolen::seldom(|| {
+        let prepare = || {
             warm::memory_for(case, &sized.params);
-            if sized.params.several_workers() {
-                run.line_ns = distance::line_ns();
-            }
-            judged(child::measure(&mut command, limits), case, &sized.params)
-        })
+            sized.params.several_workers().then(distance::line_ns).flatten()
+        };
+        let (line_ns, result) =
+            stolen::seldom(prepare, || judged(child::measure(&mut command, limits), case, &sized.params));
+        run.line_ns = line_ns;
+        result
     });
     Some(run)
 }

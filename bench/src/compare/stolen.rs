@@ -40,19 +40,23 @@ impl Since {
     }
 }
 
-/// The result of `measure`, or of a second try. An error is never tried away.
-pub fn seldom<T, E>(mut measure: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+/// The results of `prepare` and `measure`, or of a second try. An error is never tried away.
+pub fn seldom<P, T, E>(
+    mut prepare: impl FnMut() -> P,
+    mut measure: impl FnMut() -> Result<T, E>,
+) -> (P, Result<T, E>) {
     let mut timed = || {
+        let prepared = prepare();
         let since = Since::now();
         let result = measure();
-        (since.part(), result)
+        (since.part(), (prepared, result))
     };
-    let (part, result) = timed();
-    if part <= MUCH || result.is_err() {
-        return result;
+    let (part, first) = timed();
+    if part <= MUCH || first.1.is_err() {
+        return first;
     }
-    let (again, other) = timed();
-    if again < part || other.is_err() { other } else { result }
+    let (again, second) = timed();
+    if again < part || second.1.is_err() { second } else { first }
 }
 
 #[cfg(test)]
@@ -62,11 +66,14 @@ mod tests {
     #[test]
     fn an_error_stays() {
         let mut tries = 0;
-        let result: Result<(), &str> = seldom(|| {
-            tries += 1;
-            Err("wrong")
-        });
-        assert_eq!((result, tries), (Err("wrong"), 1));
+        let (prepared, result): (u32, Result<(), &str>) = seldom(
+            || 7,
+            || {
+                tries += 1;
+                Err("wrong")
+            },
+        );
+        assert_eq!((prepared, result, tries), (7, Err("wrong"), 1));
     }
 
     #[test]

@@ -53,8 +53,8 @@ use super::report::{self, Reported};
 use super::rescue::Rescue;
 use super::schedule::ROUNDS;
 use crate::os::{
-    Slice, cpu_time_ns, futex_wait_until, futex_wake, is_asleep_in_kernel, monotonic_ns, set_slice,
-    set_timer_slack, set_urgent,
+    Slice, become_urgent, cpu_time_ns, futex_wait_until, futex_wake, is_asleep_in_kernel, monotonic_ns,
+    set_slice, set_timer_slack, set_urgent,
 };
 
 const AWAKE: u32 = 0;
@@ -168,7 +168,7 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
     // When everybody computes it has to get its turn all the same, and at once. (1,000 threads that compute on 2 workers of 2 processors, 1st
     // and 99th percentile of slices of 2 ms: 0.13 and 4.4 ms with short slices alone, 0.62 and 2.3 ms with real-time priority.)
     set_slice(Slice::Shortest);
-    let is_urgent = periods.is_urgent && set_urgent(true);
+    let is_urgent = periods.is_urgent && become_urgent();
     let base = &core.base;
     let word = &base.monitor.word;
     let everyone = if base.worker_count == MAX_WORKERS { u64::MAX } else { (1 << base.worker_count) - 1 };

@@ -43,7 +43,7 @@ pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
     if unsafe { fire_timers(worker) } > 0 {
         return Slept::Awake;
     }
-    base.pace.idle(core.now_ns());
+    base.pace.idle(|| core.now_ns());
     let row = base.row();
     row.current_gvthread.store(u32::MAX, Relaxed);
     core.base.idle.announce(base.index, base.searching.replace(false));

@@ -19,7 +19,7 @@ const FREE: u32 = 0;
 const HELD: u32 = 1;
 const CONTENDED: u32 = 2;
 
-/// A held lock is looked at again after pauses of so many spins before sleeping, 18 µs in all. Sections are some ten
+/// A held lock is looked at again after pauses of so many spins before sleeping, 30 µs in all. Sections are some ten
 /// nanoseconds long, but each look takes the cache line from the holder's core, which meanwhile gets a batch of operations
 /// done that need nothing but that line. So the pauses grow fast: how far apart the two cores are decides what a look costs. 4
 /// senders and 4 receivers on 2 workers, ns a message, where a line goes there and back in 60 ns (two threads of one core) and in 340
