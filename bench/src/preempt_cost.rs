@@ -1,14 +1,17 @@
-//! `preempt-cost`: what a forced preemption costs in each mode, beside a bare signal, in one run; and what a computation loses
-//! to it at the default slice.
+//! `preempt-cost`: what a forced preemption costs in each mode, beside bare signals, in one run; and what a computation loses
+//! to it.
 //!
 //! Two threads compute on one worker. CPU time of the whole process, the monitor's included, is divided by the turns that they
 //! made; without preemption they run one after the other, which is the base. What a turn costs more, times the turns, divided by
 //! the preemptions, is the cost of one. CPU time and not time, so that a busy machine disturbs little; rounds of all modes
 //! alternate, and medians are shown.
+//!
+//! The floor of whatever takes a thread off by a signal is the row of signals alone: an OS thread sleeps for a slice, sends one, and so
+//! on, to a computation that nobody preempts, and whose handler counts.
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use gvt::{Builder, Cooperative, NoPreempt, Runtime, Sigurg};
@@ -20,6 +23,8 @@ const SPAN: Duration = Duration::from_millis(400);
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     None,
+    /// No preemption, but a signal for each slice.
+    Signal,
     Cooperative,
     OsThread,
     Switch,
@@ -45,6 +50,30 @@ fn turn() {
     black_box((0..256u64).fold(black_box(1u64), |sum, i| sum.wrapping_mul(31) ^ i));
 }
 
+/// Signals whose handler ran.
+static HANDLED: AtomicU64 = AtomicU64::new(0);
+
+/// SIGUSR1 is counted and does nothing else.
+fn count_signals() {
+    extern "C" fn count(_: i32) {
+        HANDLED.fetch_add(1, Relaxed);
+    }
+    // SAFETY: the handler adds to an atomic.
+    unsafe { libc::signal(libc::SIGUSR1, count as *const () as usize) };
+}
+
+/// Sends a signal to `victim`, once there is one, each `slice` until `stop`.
+fn send_signals(victim: &AtomicI32, slice: Duration, stop: &AtomicBool) {
+    while !stop.load(Relaxed) {
+        std::thread::sleep(slice);
+        let victim = victim.load(Relaxed);
+        if victim != 0 {
+            // SAFETY: its handler counts; should the OS thread have ended, the call fails.
+            unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), victim, libc::SIGUSR1) };
+        }
+    }
+}
+
 fn measure<P: Factory<Output: Preemptor>>(preemptor: P, mode: Mode, slice: Duration) -> Measured {
     let runtime = Runtime::builder()
         .workers(1)
@@ -63,10 +92,19 @@ fn measure<P: Factory<Output: Preemptor>>(preemptor: P, mode: Mode, slice: Durat
             stop.store(true, Relaxed);
         })
     };
+    let victim = Arc::new(AtomicI32::new(0));
+    let handled = HANDLED.load(Relaxed);
+    let sender = (mode == Mode::Signal).then(|| {
+        count_signals();
+        let (victim, stop) = (victim.clone(), stop.clone());
+        std::thread::spawn(move || send_signals(&victim, slice, &stop))
+    });
     let turns: u64 = runtime.block_on(|| {
         let spinner = |number: u64| {
-            let stop = stop.clone();
+            let (stop, victim) = (stop.clone(), victim.clone());
             let body = move || {
+                // SAFETY: always succeeds.
+                victim.store(unsafe { libc::gettid() }, Relaxed);
                 let (mut turns, mut next_look) = (0u64, Instant::now() + SPAN / 2);
                 while !stop.load(Relaxed) {
                     turn();
@@ -75,7 +113,7 @@ fn measure<P: Factory<Output: Preemptor>>(preemptor: P, mode: Mode, slice: Durat
                         gvt::safepoint!();
                     }
                     // Without preemption the first ends at half time, so that both run.
-                    if mode == Mode::None
+                    if matches!(mode, Mode::None | Mode::Signal)
                         && number == 0
                         && turns.is_multiple_of(1024)
                         && Instant::now() > next_look
@@ -84,7 +122,7 @@ fn measure<P: Factory<Output: Preemptor>>(preemptor: P, mode: Mode, slice: Durat
                         break;
                     }
                 }
-                (turns, stop)
+                (turns, stop, victim)
             };
             let builder = Builder::new();
             let builder = match mode {
@@ -100,8 +138,10 @@ fn measure<P: Factory<Output: Preemptor>>(preemptor: P, mode: Mode, slice: Durat
     let cpu_ns = cpu_ns() - begin;
     let counters = runtime.counters();
     clock.join().expect("no panic");
+    sender.into_iter().for_each(|sender| sender.join().expect("no panic"));
     let preemptions = match mode {
         Mode::None => 0,
+        Mode::Signal => HANDLED.load(Relaxed) - handled,
         Mode::Cooperative => counters.asked_to_yield,
         Mode::OsThread => counters.forced_preemptions,
         Mode::Switch => counters.fast_preemptions,
@@ -111,25 +151,22 @@ fn measure<P: Factory<Output: Preemptor>>(preemptor: P, mode: Mode, slice: Durat
 
 fn run_mode(mode: Mode, slice: Duration) -> Measured {
     match mode {
-        Mode::None => measure(NoPreempt, mode, slice),
+        Mode::None | Mode::Signal => measure(NoPreempt, mode, slice),
         Mode::Cooperative => measure(Cooperative, mode, slice),
         Mode::OsThread | Mode::Switch => measure(Sigurg, mode, slice),
     }
 }
 
-/// A signal to oneself with an empty handler, ns.
+/// A signal to oneself, ns.
 fn bare_signal() -> f64 {
-    extern "C" fn empty(_: i32) {}
     const TIMES: u32 = 20_000;
-    // SAFETY: an empty handler; a signal to this OS thread.
-    unsafe {
-        libc::signal(libc::SIGUSR1, empty as *const () as usize);
-        let begin = Instant::now();
-        for _ in 0..TIMES {
-            libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::gettid(), libc::SIGUSR1);
-        }
-        begin.elapsed().as_nanos() as f64 / f64::from(TIMES)
+    count_signals();
+    let begin = Instant::now();
+    for _ in 0..TIMES {
+        // SAFETY: a signal to this OS thread, whose handler counts.
+        unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::gettid(), libc::SIGUSR1) };
     }
+    begin.elapsed().as_nanos() as f64 / f64::from(TIMES)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -139,7 +176,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// Prints the table.
 pub fn run() -> Result<(), String> {
-    const MODES: [(Mode, &str); 3] = [
+    const MODES: [(Mode, &str); 4] = [
+        (Mode::Signal, "signals alone"),
         (Mode::Cooperative, "flag and safepoint"),
         (Mode::OsThread, "OS thread put to sleep"),
         (Mode::Switch, "stack switch"),

@@ -207,21 +207,12 @@ impl Heap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::slab::Record;
-    use gvt_traits::{GvtId, TimerType, WorkerId};
-
-    const RECORD: Record = Record {
-        sequence: 0,
-        id: GvtId::NONE,
-        number_high: 0,
-        affinity: WorkerId::NONE,
-        kind: TimerType::Sleep,
-    };
+    use crate::slab::VACANT;
 
     fn fill(deadlines: impl IntoIterator<Item = u64>) -> (Heap, Slab) {
         let (mut heap, mut slab) = (Heap::new(), Slab::default());
         for (number, deadline_ns) in deadlines.into_iter().enumerate() {
-            let place = slab.insert(RECORD);
+            let place = slab.insert(VACANT);
             heap.push(Item { deadline_ns, number_low: number as u32, place }, &mut slab);
         }
         (heap, slab)
@@ -282,7 +273,7 @@ mod tests {
         let (mut heap, mut slab) = (Heap::new(), Slab::default());
         let start = u32::MAX - 50;
         for step in 0..100 {
-            let place = slab.insert(RECORD);
+            let place = slab.insert(VACANT);
             heap.push(Item { deadline_ns: 9, number_low: start.wrapping_add(step), place }, &mut slab);
         }
         for step in 0..100 {

@@ -13,7 +13,7 @@
 //! **Stale handles** are the shard's affair: it numbers entries without ever repeating a number, so
 //! that chunks carry no history and may be freed.
 //!
-//! **Limits.** 2^31 places a shard; past that `insert` panics.
+//! **Limits.** 2^30 places a shard, less one chunk; past that `insert` panics.
 
 use gvt_traits::{GvtId, TimerType, WorkerId};
 
@@ -22,6 +22,8 @@ pub(crate) const CHUNK: usize = 1024;
 const SHIFT: u32 = CHUNK.trailing_zeros();
 /// Set in a position: the place is free, and the rest is the next free place in the chunk.
 const FREE: u32 = 1 << 31;
+/// Set in a position: the entry is not in the heap, but far off; the rest is where.
+pub(crate) const FAR: u32 = 1 << 30;
 /// The end of a chunk's free list.
 const NIL: u32 = CHUNK as u32;
 
@@ -38,7 +40,7 @@ pub(crate) struct Record {
 
 const _: () = assert!(size_of::<Record>() == 24);
 
-const VACANT: Record =
+pub(crate) const VACANT: Record =
     Record { sequence: 0, id: GvtId::NONE, number_high: 0, affinity: WorkerId::NONE, kind: TimerType::Sleep };
 
 struct Chunk {
@@ -158,7 +160,12 @@ impl Slab {
         let index = match self.chunks.iter().position(Option::is_none) {
             Some(hole) => hole,
             None => {
-                assert!(self.chunks.len() < (FREE >> SHIFT) as usize, "a timer shard holds 2^31 entries");
+                let most = (FAR >> SHIFT) as usize - 1;
+                assert!(
+                    self.chunks.len() < most,
+                    "a timer shard holds {} entries at the most",
+                    most << SHIFT
+                );
                 self.chunks.push(None);
                 self.chunks.len() - 1
             }

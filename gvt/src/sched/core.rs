@@ -287,8 +287,6 @@ pub(crate) struct WorkerBase {
     pub(crate) wakes: Cell<u32>,
     /// The clock as last read here, or by the monitor for this worker. Relaxed: for people.
     pub(crate) coarse_ns: AtomicU64,
-    /// When this worker last fired a timer.
-    pub(crate) fired_ns: Cell<u64>,
     pub(crate) pace: Pace,
     /// User-visible ids: the next, and the end of this worker's batch.
     pub(crate) ids: Cell<(u64, u64)>,
@@ -324,7 +322,6 @@ impl WorkerBase {
             searching: Cell::new(false),
             wakes: Cell::new(0),
             coarse_ns: AtomicU64::new(0),
-            fired_ns: Cell::new(0),
             pace: Pace::new(),
             ids: Cell::new((0, 0)),
             debt: Cell::new((ptr::null(), 0)),

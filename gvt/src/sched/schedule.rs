@@ -210,7 +210,6 @@ pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
     if deadline > now {
         return 0;
     }
-    worker.base.fired_ns.set(now);
     let me = WorkerId::new(worker.base.index);
     // A record that has not been touched for long takes a cache miss or two, so a few are fetched at a time.
     let mut behind = [None::<WakeTicket>; 8];
