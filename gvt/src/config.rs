@@ -132,7 +132,8 @@ impl SchedulerConfig {
     /// under another policy than `SCHED_OTHER` keeps it.
     ///
     /// The monitor runs for some microseconds at a time, at most once for each `timer_interval` and each slice that ends, and not at all
-    /// while nothing runs.
+    /// while nothing runs. Should it take an eighth of a processor, as with slices far below a millisecond, it goes on as an ordinary
+    /// thread until it takes less, so that it keeps nobody else from running.
     pub fn urgent_monitor(mut self, enable: bool) -> Self {
         self.urgent_monitor = enable;
         self

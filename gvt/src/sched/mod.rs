@@ -12,7 +12,7 @@
 //! | `claim` | taking the worker of an OS thread that is outside the runtime |
 //! | `resident` | threads that share an OS thread and cannot go on elsewhere: pinned, taken off by a stack switch |
 //! | `arrivals` | threads brought to an OS thread that may be away, or asleep at home |
-//! | `monitor`, `counters` | looking after busy workers; what was done |
+//! | `monitor`, `urgency`, `counters` | looking after busy workers; at which priority; what was done |
 //! | `lifecycle`, `report` | beginning and end of a runtime; what its threads do |
 //!
 //! `wait`, `join`, `idle`, `claim`, `arrivals` and `parker` are protocols on words of their own and compile with loom's
@@ -70,3 +70,5 @@ pub(crate) mod sleep;
 pub(crate) mod starter;
 #[cfg(not(loom))]
 pub(crate) mod table;
+#[cfg(not(loom))]
+mod urgency;

@@ -52,9 +52,10 @@ use super::record::FAST;
 use super::report::{self, Reported};
 use super::rescue::Rescue;
 use super::schedule::ROUNDS;
+use super::urgency::Urgency;
 use crate::os::{
-    Slice, become_urgent, cpu_time_ns, futex_wait_until, futex_wake, is_asleep_in_kernel, monotonic_ns,
-    set_slice, set_timer_slack, set_urgent,
+    Slice, cpu_time_ns, futex_wait_until, futex_wake, is_asleep_in_kernel, monotonic_ns, set_slice,
+    set_timer_slack,
 };
 
 const AWAKE: u32 = 0;
@@ -141,8 +142,7 @@ struct Monitor<'a, P: Parts> {
     core: &'a Core<P>,
     periods: Periods,
     seen: [Seen; MAX_WORKERS],
-    /// It has real-time priority.
-    is_urgent: bool,
+    urgency: Urgency,
     /// When to look again at the latest.
     next_ns: u64,
     /// Where among the threads whose worker was taken the next look begins.
@@ -165,17 +165,15 @@ const SPREAD_LOOKS: u32 = 3;
 /// The monitor's loop.
 pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
     set_timer_slack();
-    // When everybody computes it has to get its turn all the same, and at once. (1,000 threads that compute on 2 workers of 2 processors, 1st
-    // and 99th percentile of slices of 2 ms: 0.13 and 4.4 ms with short slices alone, 0.62 and 2.3 ms with real-time priority.)
+    // Where it may not be more.
     set_slice(Slice::Shortest);
-    let is_urgent = periods.is_urgent && become_urgent();
     let base = &core.base;
     let word = &base.monitor.word;
     let everyone = if base.worker_count == MAX_WORKERS { u64::MAX } else { (1 << base.worker_count) - 1 };
     let mut monitor = Monitor {
         core,
         periods,
-        is_urgent,
+        urgency: Urgency::new(periods.is_urgent),
         seen: [Seen::default(); MAX_WORKERS],
         next_ns: 0,
         queued_looks: 0,
@@ -194,6 +192,7 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
         } else {
             quiet = 0;
             reported.stir();
+            monitor.urgency.look(now);
             monitor.look(now);
         }
         if quiet > QUIET_LOOKS {
@@ -264,15 +263,9 @@ impl<P: Parts> Monitor<'_, P> {
     }
 
     /// M5: like any other OS thread, since that takes longer than a look.
-    fn decay(&self, now: u64) -> Option<u64> {
-        if self.is_urgent {
-            set_urgent(false);
-        }
-        let again = self.core.slots.decay(now);
-        if self.is_urgent {
-            set_urgent(true);
-        }
-        again
+    fn decay(&mut self, now: u64) -> Option<u64> {
+        let slots = &self.core.slots;
+        self.urgency.without(|| slots.decay(now))
     }
 
     fn look_again(&mut self, at_ns: u64) {
