@@ -221,28 +221,45 @@ pub(crate) fn membarrier() -> bool {
     unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0 }
 }
 
-/// Whether the kernel has put an OS thread of this process to sleep (rather than merely taken it off its
-/// processor). Allocates nothing.
-pub(crate) fn is_asleep_in_kernel(thread_id: i32) -> bool {
+/// Reads the beginning of a file about an OS thread of this process; how many bytes, 0 if it cannot be read. Allocates nothing.
+fn read_about(thread_id: i32, file: &str, buffer: &mut [u8]) -> usize {
     let mut path = [0u8; 48];
-    let Ok(()) = write!(&mut path[..], "/proc/self/task/{thread_id}/stat\0") else {
-        return false;
+    let Ok(()) = write!(&mut path[..], "/proc/self/task/{thread_id}/{file}\0") else {
+        return 0;
     };
-    let mut line = [0u8; 128];
     // SAFETY: a path that ends with a zero byte; as many writable bytes as are said.
     let count = unsafe {
         let file = libc::open(path.as_ptr().cast(), libc::O_RDONLY | libc::O_CLOEXEC);
         if file < 0 {
-            return false;
+            return 0;
         }
-        let count = libc::read(file, line.as_mut_ptr().cast(), line.len());
+        let count = libc::read(file, buffer.as_mut_ptr().cast(), buffer.len());
         libc::close(file);
         count
     };
-    let line = &line[..usize::try_from(count).unwrap_or(0)];
+    usize::try_from(count).unwrap_or(0)
+}
+
+/// Whether the kernel has put an OS thread of this process to sleep (rather than merely taken it off its
+/// processor). Allocates nothing.
+pub(crate) fn is_asleep_in_kernel(thread_id: i32) -> bool {
+    let mut line = [0u8; 128];
+    let count = read_about(thread_id, "stat", &mut line);
+    let line = &line[..count];
     // "number (name) state …"; the name may hold anything, but is at most 15 bytes long.
     let state = line.iter().rposition(|&byte| byte == b')').and_then(|end| line.get(end + 2));
     matches!(state, Some(b'S' | b'D'))
+}
+
+/// Whether an OS thread of this process that sleeps in the kernel may do so in a futex, as for a lock; yes if the kernel does not
+/// tell. Allocates nothing.
+pub(crate) fn is_asleep_in_futex(thread_id: i32) -> bool {
+    const CALLS: [i64; 2] = [libc::SYS_futex, libc::SYS_futex_waitv];
+    let mut line = [0u8; 24];
+    let count = read_about(thread_id, "syscall", &mut line);
+    // "number arguments…", "-1 …" outside of a call, "running".
+    let call = line[..count].split(|&byte| byte == b' ').next().and_then(|word| str::from_utf8(word).ok());
+    call.and_then(|number| number.parse().ok()).is_none_or(|number: i64| CALLS.contains(&number))
 }
 
 /// The CPU time that an OS thread of this process has taken, ns; 0 if there is none of that number.

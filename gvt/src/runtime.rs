@@ -536,7 +536,8 @@ pub struct RuntimeCounters {
     pub workers_taken_from_blocked: u64,
     /// Calls of [`blocking`](crate::blocking) that handed their worker on.
     pub blocking_calls: u64,
-    /// Times that preempted threads were let go on without a worker, because the runtime itself waited for a lock.
+    /// Times that preempted threads were let go on without a worker, because the runtime itself waited for a lock, or a thread slept
+    /// in a futex.
     pub rescues: u64,
     /// Times that no spare OS thread could be had.
     pub spares_exhausted: u64,

@@ -66,6 +66,39 @@ fn a_std_mutex_between_spinner_and_sleeper() {
     }
 }
 
+/// A thread is taken off while it holds a lock that each of hundreds of others wants, all of them queued before it: it is let go on
+/// when the first of them waits for it, and not only when each has taken a worker for a slice and an OS thread for good.
+#[test]
+fn a_preempted_lock_holder_is_not_waited_for_in_the_queue() {
+    const OTHERS: usize = 600;
+    for run in 0..runs() {
+        let _watchdog = Watchdog::noting(format!("run {run}"));
+        let slice = Duration::from_millis(1);
+        let runtime = Arc::new(Runtime::builder().workers(1).time_slice(slice).build().unwrap());
+        let count = Arc::new(Mutex::new(0));
+        runtime.block_on(|| {
+            let (theirs, runtime) = (count.clone(), runtime.clone());
+            let holder = spawn(move |_| {
+                let mut count = theirs.lock().unwrap();
+                while runtime.counters().forced_preemptions == 0 {
+                    compute(1_000);
+                }
+                *count += 1;
+            });
+            let other = |_| {
+                let count = count.clone();
+                spawn(move |_| *count.lock().unwrap() += 1)
+            };
+            let others: Vec<_> = (0..OTHERS).map(other).collect();
+            holder.join().unwrap();
+            others.into_iter().for_each(|other| other.join().unwrap());
+        });
+        assert_eq!(*count.lock().unwrap(), OTHERS + 1, "run {run}");
+        let counters = runtime.counters();
+        assert!(counters.workers_taken_from_blocked < OTHERS as u64 / 10, "run {run}: {counters}");
+    }
+}
+
 /// 100 threads in `std::thread::sleep` on 2 workers: a ticker goes on beside them, and all come back.
 #[test]
 fn sleepers_in_the_kernel_hold_up_nobody() {

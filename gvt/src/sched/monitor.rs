@@ -10,7 +10,7 @@
 //!   worker is taken away (`held::take_from_blocked`); else the OS thread is interrupted, with a spare at the ready
 //!   (`held::on_interrupt`);
 //!   Asleep inside the runtime for several looks, it waits for a lock that a preempted thread may hold, and so may the starter if
-//!   there is no spare for long (`rescue`);
+//!   there is no spare for long, and so may a thread that sleeps in a futex (`rescue`);
 //!   what slices took too long or too short is made up for in the next (`account`);
 //! - **M3** a deadline has passed and nobody has fired it: a sleeping worker is woken for it, or, if all are busy, every worker
 //!   is asked for its rounds;
@@ -54,8 +54,8 @@ use super::rescue::Rescue;
 use super::schedule::ROUNDS;
 use super::urgency::Urgency;
 use crate::os::{
-    Slice, cpu_time_ns, futex_wait_until, futex_wake, is_asleep_in_kernel, monotonic_ns, set_slice,
-    set_timer_slack,
+    Slice, cpu_time_ns, futex_wait_until, futex_wake, is_asleep_in_futex, is_asleep_in_kernel, monotonic_ns,
+    set_slice, set_timer_slack,
 };
 
 const AWAKE: u32 = 0;
@@ -237,7 +237,7 @@ impl<P: Parts> Monitor<'_, P> {
             stuck |= self.look_at(index, now, overdue_since, queued);
         }
         let is_stuck = self.is_starved(now) || self.seen.iter().any(|seen| seen.stuck_looks >= RESCUE_LOOKS);
-        self.rescue.look(core, is_stuck);
+        self.rescue.look(core, is_stuck, now);
         for thread in held::back_from_kernel(base, &mut self.taken_from, TAKEN_LOOKS) {
             core.preempt.interrupt(OsThreadId(thread));
         }
@@ -372,6 +372,9 @@ impl<P: Parts> Monitor<'_, P> {
         let cpu_ns = cpu_time_ns(thread);
         if !is_running(thread, cpu_ns) && is_asleep_in_kernel(thread) {
             if carrier.depth() == 0 {
+                if is_asleep_in_futex(thread) {
+                    self.rescue.owe_each_a_turn(&core.base);
+                }
                 held::take_from_blocked(core, worker, carrier);
             } else {
                 self.seen[index].stuck_looks += 1;
