@@ -4,9 +4,9 @@
 //! workers of 2 processors, 1st and 99th percentile of slices of 2 ms: 0.13 and 4.4 ms with short slices alone, 0.62 and 2.3 ms with
 //! real-time priority.)
 //!
-//! **Why a budget.** Nothing ordinary runs on a processor on which a real-time thread does, the kernel's own workers included: six runtimes
-//! with slices of 200 µs on two processors kept those waiting for most of a minute. So the monitor counts its CPU time, one call for each
-//! [`WINDOW_NS`]. From a [`LEAST`]th of a processor on it is an ordinary thread, until it takes less than half of that. With the usual
+//! **Why a budget.** Nothing ordinary runs on a processor while a real-time thread does, the kernel's own workers included: beside six
+//! runtimes with slices of 200 µs on two processors those once waited for most of a minute. So the monitor counts its CPU time, one call for
+//! each [`WINDOW_NS`]. From a [`LEAST`]th of a processor on it is an ordinary thread, until it takes less than half of that. With the usual
 //! slices it takes a hundredth.
 
 use crate::os::{become_urgent, cpu_time_ns, set_urgent};
