@@ -61,7 +61,7 @@ impl Rescue {
     ///
     /// Context: the monitor.
     pub(crate) fn look<P: Parts>(&mut self, core: &Core<P>, is_stuck: bool, now_ns: u64) {
-        let in_turn = self.turns > 0 && now_ns < self.turn_ends_ns;
+        let in_turn = now_ns < self.turn_ends_ns;
         // To whom a worker has been passed, it shall take it.
         for os_thread in core.base.pool.each() {
             if os_thread.free_running.load(Relaxed) && (!in_turn || os_thread.has_delivery()) {
