@@ -8,7 +8,11 @@ use gvt::channel::{
     RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError, bounded, unbounded,
 };
 use gvt::{Runtime, SchedulerConfig};
+use gvt_conformance::counting::{Counting, live_bytes};
 use rstest::rstest;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 fn runtime(workers: usize) -> Runtime {
     Runtime::new(SchedulerConfig::default().num_workers(workers))
@@ -39,6 +43,45 @@ fn what_was_sent_survives_its_sender() {
     assert_eq!(receiver.recv(), Err(RecvError));
     assert_eq!(receiver.try_recv(), Err(TryRecvError::Disconnected));
     assert_eq!(receiver.recv_timeout(Duration::MAX), Err(RecvTimeoutError::Disconnected));
+}
+
+#[test]
+fn what_a_burst_took_of_memory_is_given_back() {
+    let (sender, receiver) = unbounded();
+    let mut received = 0_u64;
+    let mut take = |count: u64| {
+        for _ in 0..count {
+            assert_eq!(receiver.try_recv(), Ok(received));
+            received += 1;
+        }
+    };
+    let idle = live_bytes();
+    for n in 0..100_000_u64 {
+        sender.send(n).unwrap();
+    }
+    assert!(live_bytes() - idle >= 800_000);
+    take(60_000);
+    // The rest and what comes now wrap round the end of the buffer.
+    for n in 100_000..130_000_u64 {
+        sender.send(n).unwrap();
+    }
+    take(69_990);
+    assert!(live_bytes() - idle <= 1_024, "{} bytes for ten messages", live_bytes() - idle);
+    take(10);
+    assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
+}
+
+#[test]
+fn the_room_of_a_bounded_channel_stays() {
+    let before = live_bytes();
+    let (sender, receiver) = bounded(1_000);
+    let room = live_bytes() - before;
+    assert!(room >= 8_000);
+    for n in 0..1_000_u64 {
+        sender.send(n).unwrap();
+    }
+    assert_eq!(receiver.try_iter().count(), 1_000);
+    assert_eq!(live_bytes() - before, room);
 }
 
 #[test]

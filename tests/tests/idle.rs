@@ -210,14 +210,20 @@ fn a_million_sleepers(#[case] name: &'static str, #[case] timer: impl Factory<Ou
         assert!(becomes(|| asleep.load(Relaxed) == count));
         let (slept, sleeps) = sleeps_through("gvt", Duration::from_secs(2));
         assert!(slept, "something wakes again and again: {sleeps:?}");
-        let (cpu, all) = (cpu_time(), os_threads());
+        let cpu = cpu_time();
         std::thread::sleep(Duration::from_millis(300));
         println!(
             "{count} sleepers, {} OS threads, 0 wake-ups in two seconds, {:?} of processor time",
             sleeps.os_threads(),
             cpu_time() - cpu,
         );
-        assert_eq!(os_threads(), all);
+        // A spare OS thread that a busy machine has called for may still have to end.
+        let stays = || {
+            let all = os_threads();
+            std::thread::sleep(Duration::from_millis(300));
+            os_threads() == all
+        };
+        assert!(becomes(stays), "OS threads come and go");
         std::process::exit(0);
     });
     println!("{}", ended.stdout);

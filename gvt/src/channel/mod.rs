@@ -68,7 +68,8 @@ pub mod __private {
     pub use super::select_api::select;
 }
 
-/// A channel for any number of messages: sending never waits.
+/// A channel for any number of messages: sending never waits. What a burst of them takes of memory is given back while they
+/// are received.
 ///
 /// ```
 /// let (sender, receiver) = gvt::channel::unbounded();

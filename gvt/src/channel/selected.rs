@@ -187,7 +187,7 @@ impl<T> Channel<T> {
         let mut state = self.state.lock();
         if state.picked > 0 {
             state.picked -= 1;
-            return state.buffer.pop_front().ok_or(RecvError);
+            return state.pop().ok_or(RecvError);
         }
         if state.expecting > 0 {
             state.expecting -= 1;

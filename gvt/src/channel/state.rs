@@ -19,6 +19,12 @@
 //!   or, if it is itself in two steps, is counted in `expecting` until it comes. A promise names nobody; any message that is
 //!   promised serves any receiver that was. Who breaks a promise tells one of them to start over.
 //!
+//! **Memory.** A bounded channel has room for all its messages from the start, so that sending allocates nothing. An
+//! unbounded one doubles its buffer when it is full and halves it when seven eighths are empty: a burst's memory is given
+//! back as the burst is received, at less than one moved message for each message, and a channel whose length stays
+//! within a factor of four allocates nothing. Rejected: a list of blocks, as crossbeam has it, which never moves a message but
+//! allocates and frees a block for every 31 of them.
+//!
 //! **Evidence.** loom `models::*`; mutants `LetNobodyIn` (R2), `PickUncounted` (R4) fail them.
 
 use std::collections::VecDeque;
@@ -57,6 +63,9 @@ pub(super) struct State<T> {
     /// R6.
     pub(super) expecting: usize,
 }
+
+/// Room for that many messages an unbounded channel keeps.
+const KEPT: usize = 64;
 
 const fn bit(list: u8) -> u8 {
     1 << list
@@ -217,13 +226,29 @@ impl<T> State<T> {
         }
     }
 
+    /// The first message of the buffer. See "Memory".
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let message = self.buffer.pop_front();
+        let room = self.buffer.capacity();
+        if !self.is_bounded() && size_of::<T>() != 0 && room > KEPT && self.buffer.len() < room / 8 {
+            self.halve();
+        }
+        message
+    }
+
+    #[cold]
+    fn halve(&mut self) {
+        self.buffer.shrink_to(self.buffer.capacity() / 2);
+    }
+
     /// R2: takes from the buffer.
     #[inline]
     pub(super) fn take(&mut self, here: Here) -> Option<(T, Option<Wake>)> {
         if self.available() == 0 {
             return None;
         }
-        let message = self.buffer.pop_front()?;
+        let message = self.pop()?;
         Some((message, self.let_in(here)))
     }
 
@@ -260,7 +285,7 @@ impl<T> State<T> {
             let Some(waiter) = self.take_receiver() else {
                 return;
             };
-            let message = self.buffer.pop_front().expect("one is available");
+            let message = self.pop().expect("one is available");
             wakes.push(self.serve(waiter, message, here));
         }
     }
