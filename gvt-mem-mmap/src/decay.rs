@@ -9,6 +9,10 @@
 //! that `warm` has had says how many. From there [`HANDS`] at a time lose their pages, and become `bare`. Slots in
 //! `cooling` can still be taken. Once both lists are empty there is nothing to do until some slot comes back.
 //!
+//! While a burst ends, more comes back in a period than would be given back after it: then it is left for the next period,
+//! so that the workers do not share the memory map, and the processors, with the one who tidies up. What is unneeded grows
+//! by half each time, so a million slots put it off by half a minute at the most.
+//!
 //! **Locks.** The monitor must go on whatever a preempted thread holds, and the central lock is held over an
 //! allocation when address space grows. So it is only tried for; what could not be put away is kept at hand, and put
 //! away next time.
@@ -34,6 +38,8 @@ pub(crate) struct Decay {
     count: usize,
     /// When the next half is due; 0: a period has to begin.
     due_ns: u64,
+    /// `warm`'s level when the period began.
+    level: usize,
     /// How many of those that came to `cooling` last are in order.
     sorted: usize,
 }
@@ -43,7 +49,7 @@ const CHUNK: usize = 2048;
 
 impl Decay {
     pub(crate) const fn new() -> Self {
-        Decay { slots: [0; HANDS], count: 0, due_ns: 0, sorted: 0 }
+        Decay { slots: [0; HANDS], count: 0, due_ns: 0, level: 0, sorted: 0 }
     }
 }
 
@@ -66,7 +72,12 @@ impl Shared {
         if decay.due_ns != 0 && now_ns >= decay.due_ns {
             decay.due_ns = 0;
             let unneeded = central.least_warm.min(central.warm.len());
-            let share = if unneeded <= FEW { unneeded } else { unneeded / 2 };
+            let came_back = central.warm.len().saturating_sub(decay.level);
+            let share = match unneeded {
+                0..=FEW => unneeded,
+                _ if came_back > unneeded / 2 => 0,
+                _ => unneeded / 2,
+            };
             let central = &mut *central;
             // Those that came back first. Room for them is reserved.
             central.cooling.extend_from_slice(&central.warm[..share]);
@@ -74,7 +85,8 @@ impl Shared {
         }
         if decay.due_ns == 0 && !central.warm.is_empty() {
             decay.due_ns = now_ns.saturating_add(period);
-            central.least_warm = central.warm.len();
+            decay.level = central.warm.len();
+            central.least_warm = decay.level;
         }
         let level = central.cooling.len();
         if decay.sorted == 0 || decay.sorted > level {

@@ -334,6 +334,30 @@ fn unneeded_memory_decays() {
     assert_eq!((pool.decay(1), pool.decay(100 * SECOND)), (None, None));
 }
 
+/// Nothing decays while more comes back in a period than would be given back after it.
+#[test]
+fn decay_waits_until_a_burst_has_ended() {
+    const SECOND: u64 = 1_000_000_000;
+    let pool = pool(MmapSlots::default(), 1, 2_000);
+    let mut local = pool.local(WorkerId::new(0));
+    let mut slots = acquire(&pool, &mut local, 2_000);
+    let mut now = 1;
+    for level in [400, 700, 1_200] {
+        let back = slots.split_off(2_000 - level);
+        release(&pool, &mut local, back);
+        let due = pool.decay(now);
+        assert_eq!(due, Some(now + SECOND), "{level}: given back amid the burst");
+        now += SECOND;
+    }
+    let back = slots.split_off(700);
+    release(&pool, &mut local, back);
+    assert!(pool.memory_use(D).slots_cached >= 1_300);
+    while pool.decay(now).is_some_and(|next| next < now + SECOND / 2) {}
+    let cached = pool.memory_use(D).slots_cached;
+    assert!((650..800).contains(&cached), "{cached}: few came back, and half of the rest was to go");
+    release(&pool, &mut local, slots);
+}
+
 /// Classes: those of the builder, the default first, none twice.
 #[test]
 fn classes_are_what_was_asked_for() {
