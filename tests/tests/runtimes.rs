@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gvt::{GoQueue, Handle, Runtime, SchedError, SchedMutex, SchedulerConfig, spawn, yield_now};
-use gvt_conformance::process::Watchdog;
+use gvt_conformance::process::{Watchdog, becomes};
 use gvt_traits::{Factory, Metadata, Order, Plan, PushFence, PushKind, ReadyQueue, Runnable, WorkerId};
 
 fn runtime(workers: usize) -> Runtime {
@@ -117,20 +117,20 @@ fn a_mutex_across_runtimes_that_come_and_go() {
     let mutex = Arc::new(SchedMutex::new(0_usize));
     let lasting = runtime(2);
     let stop = Arc::new(AtomicBool::new(false));
+    let rounds = Arc::new(AtomicUsize::new(0));
     let held = {
-        let (mutex, stop) = (mutex.clone(), stop.clone());
+        let (mutex, stop, rounds) = (mutex.clone(), stop.clone(), rounds.clone());
         lasting.handle().spawn(move |_| {
-            let mut rounds = 0;
             while !stop.load(SeqCst) {
                 let guard = mutex.lock();
                 gvt::sleep_us(20);
                 drop(guard);
-                rounds += 1;
+                rounds.fetch_add(1, SeqCst);
                 yield_now();
             }
-            rounds
         })
     };
+    assert!(becomes(|| rounds.load(SeqCst) > 0));
     for _ in 0..100 {
         let mortal = runtime(2);
         for _ in 0..5 {
@@ -139,7 +139,7 @@ fn a_mutex_across_runtimes_that_come_and_go() {
         }
     }
     stop.store(true, SeqCst);
-    assert!(held.join().unwrap() > 0);
+    held.join().unwrap();
     assert_eq!(*mutex.lock(), 500);
 }
 
