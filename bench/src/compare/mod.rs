@@ -12,11 +12,11 @@
 mod child;
 pub mod distance;
 mod go;
+mod halted;
 mod machine;
 pub mod notes;
 pub mod record;
 pub mod stats;
-mod stolen;
 pub mod table;
 mod warm;
 
@@ -200,8 +200,9 @@ fn measure(
             warm::memory_for(case, &sized.params);
             sized.params.several_workers().then(distance::line_ns).flatten()
         };
-        let (line_ns, result) =
-            stolen::seldom(prepare, || judged(child::measure(&mut command, limits), case, &sized.params));
+        let (line_ns, result) = halted::seldom(case.long && !quick, prepare, || {
+            judged(child::measure(&mut command, limits), case, &sized.params)
+        });
         run.line_ns = line_ns;
         result
     });
