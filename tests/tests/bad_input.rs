@@ -98,6 +98,26 @@ fn settings_at_the_edge(#[case] config: SchedulerConfig) {
     });
 }
 
+/// With a grace for ever a thread that never looks is taken off for sleepers only; and that it has had less than it is due
+/// puts nothing off for ever.
+#[rstest]
+fn only_sleepers_force(#[values(Duration::from_micros(10), Duration::from_secs(3600))] slice: Duration) {
+    let _watchdog = Watchdog::new();
+    let config = SchedulerConfig::default().num_workers(1).time_slice(slice).grace_period(Duration::MAX);
+    let runtime = Runtime::new(config);
+    runtime.block_on(|| {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let spinner = spawn(move |_| while !stopped.load(Relaxed) {});
+        for _ in 0..10 {
+            gvt::sleep_us(500);
+        }
+        stop.store(true, Relaxed);
+        spinner.join().unwrap();
+    });
+    assert!(runtime.counters().forced_preemptions > 0);
+}
+
 /// As many threads as were asked for, and not one more.
 #[rstest]
 fn the_limit_is_exact(#[values(1, 2, 8)] workers: usize, #[values(1, 2, 3, 17, 64, 500)] limit: usize) {

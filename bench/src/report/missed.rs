@@ -44,12 +44,15 @@ const WHY: &[(&[&str], &str)] = &[
     ),
     (
         &["sleepers-1m"],
-        "With slots of 16 MiB 42 % of the CPU time is the kernel's zeroing of page tables (`pte_alloc_one`, 4 µs each on a virtual \
-         machine whose host has to find the memory), with those of 64 KiB half of it is first touch of a stack page each. A task \
-         of tokio's has no page of its own. Tried, and kept: sleepers overtake threads that have not begun (99th percentile 770 → 0.5 to \
-         2 ms), a second worker is woken for timers only if that is worth it (6.5 → 5.8 s of CPU), records fetched ahead (5 %), longer \
-         pauses between wake-ups while timers are dense (a tenth), timers that are far off in buckets instead of a heap of a million (5 %). Tried before: guards by the batch (`process_madvise`: 730 → 440 ns a slot of 64 KiB, 2,140 → 1,290 of \
-         16 MiB), populating by the batch (no gain beside a touch), sleeps of equal length in lists instead of a heap.",
+        "Half of the CPU time is the first touch of memory: a page of stack each and, with slots of 16 MiB, a page of page table, which \
+         the kernel takes from blocks that the host has to find first (`pte_alloc_one`: up to 6 µs each, a tenth of that when \
+         it is warm). A task of tokio's has no page of its own. The 99th percentile is below a millisecond while the host lets the \
+         machine run, and else as long as it does not. Tried, and kept: sleepers overtake threads that have not begun (99th percentile \
+         770 → 0.5 to 2 ms), a second worker is woken for timers only if that is worth it (6.5 → 5.8 s of CPU), records fetched ahead \
+         (5 %), longer pauses between wake-ups while timers are dense (a tenth), timers that are far off in buckets instead of a heap \
+         of a million (5 %), stacks given back only once a burst has ended (5 to 10 %). Tried before: guards by the batch \
+         (`process_madvise`: 730 → 440 ns a slot of 64 KiB, 2,140 → 1,290 of 16 MiB), populating by the batch (no gain beside a \
+         touch), sleeps of equal length in lists instead of a heap.",
     ),
     (
         &["sleepers-20k"],

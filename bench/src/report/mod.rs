@@ -109,7 +109,7 @@ fn head(setting: &Setting) -> String {
         "The same work on every peer, each measurement in a process of its own, peers in turn ({size}). \
          The bars and tables give medians; whiskers and ranges go from the least to the most. A missing bar is a peer \
          that could not do the work; the notes say why. Before each measurement that takes much memory, as much is touched and \
-         freed, so that all meet memory that the host has given already; and a measurement that the host took the processors away from is \
+         freed, so that all meet memory that the host has given already; and a measurement during which the host held the machine up is \
          made again. What each case does is in \
          [`bench/src/cases.rs`](../bench/src/cases.rs), how it is measured in \
          [`bench/README.md`](../bench/README.md).\n"

@@ -27,6 +27,9 @@ pub(crate) struct Account {
     is_much: AtomicBool,
 }
 
+/// A slice of nine years or more; sums and multiples of it must fit.
+const FOR_EVER: u64 = 1 << 58;
+
 impl Account {
     /// `thread` is about to be taken off after a slice that should take `due_ns`, and began `wall_ns` ago; `again` in the same slice.
     pub(crate) fn charge(&self, thread: GvtId, cpu_ns: u64, wall_ns: u64, due_ns: u64, again: bool) {
@@ -39,7 +42,7 @@ impl Account {
             // Nor more than that OS thread has ever had: it may have come late to its first slice.
             (0, wall_ns.min(cpu_ns))
         };
-        let due = due_ns as i64;
+        let due = due_ns.min(FOR_EVER) as i64;
         let excess = excess + had as i64 - if again { 0 } else { due };
         // Not without limit: nobody shall have to wait for a second, or compute for one.
         self.excess_ns.store(excess.clamp(-8 * due, 8 * due), Relaxed);
@@ -51,13 +54,15 @@ impl Account {
         self.is_much.load(Relaxed) && self.thread.load(Relaxed) == thread.index()
     }
 
-    /// How much earlier than now to begin `thread`'s slice of `due_ns`; later, if negative.
-    pub(crate) fn advance(&self, thread: GvtId, due_ns: u64) -> i64 {
+    /// How much earlier than now to begin `thread`'s slice of `slice_ns`, after a grace period more than which it is due to be
+    /// taken off; later, if negative, and then not by more than a slice, since grace may be for ever.
+    pub(crate) fn advance(&self, thread: GvtId, slice_ns: u64, grace_ns: u64) -> i64 {
         if self.thread.load(Relaxed) != thread.index() {
             return 0;
         }
-        let due = due_ns as i64;
-        self.excess_ns.load(Relaxed).clamp(-due / 2, due - due / 8)
+        let due = (slice_ns + grace_ns).min(FOR_EVER) as i64;
+        let most_later = due / 2;
+        self.excess_ns.load(Relaxed).clamp(-most_later.min(slice_ns as i64), due - due / 8)
     }
 }
 
@@ -72,9 +77,9 @@ mod tests {
     fn too_much_comes_off_the_next_and_too_little_is_added() {
         let account = Account::default();
         account.charge(A, 5_000, 1_300, 1_000, false);
-        assert_eq!((account.advance(A, 1_000), account.is_much(A)), (300, true));
+        assert_eq!((account.advance(A, 1_000, 0), account.is_much(A)), (300, true));
         account.charge(A, 5_600, 1_000, 1_000, false);
-        assert_eq!(account.advance(A, 1_000), -100, "by the CPU clock from the second on");
+        assert_eq!(account.advance(A, 1_000, 0), -100, "by the CPU clock from the second on");
         assert!(!account.is_much(A));
     }
 
@@ -82,9 +87,9 @@ mod tests {
     fn a_slice_becomes_neither_twice_as_long_nor_nothing() {
         let account = Account::default();
         account.charge(A, 7_000, 7_000, 1_000, false);
-        assert_eq!(account.advance(A, 1_000), 875);
+        assert_eq!(account.advance(A, 1_000, 0), 875);
         (0..40).for_each(|_| account.charge(A, 7_000, 0, 1_000, false));
-        assert_eq!(account.advance(A, 1_000), -500);
+        assert_eq!(account.advance(A, 1_000, 0), -500);
     }
 
     #[test]
@@ -92,7 +97,7 @@ mod tests {
         let account = Account::default();
         account.charge(A, 1_000, 1_000, 1_000, false);
         account.charge(A, 1_400, 1_400, 1_000, true);
-        assert_eq!(account.advance(A, 1_000), 400);
+        assert_eq!(account.advance(A, 1_000, 0), 400);
     }
 
     #[test]
@@ -100,23 +105,34 @@ mod tests {
         let account = Account::default();
         account.charge(A, 5_000, 1_000, 1_000, false);
         account.charge(A, 95_000, 1_200, 1_000, false);
-        assert_eq!(account.advance(A, 1_000), 200);
+        assert_eq!(account.advance(A, 1_000, 0), 200);
     }
 
     #[test]
     fn who_came_late_is_not_charged_for_that() {
         let account = Account::default();
         account.charge(A, 300, 5_000, 1_000, false);
-        assert_eq!(account.advance(A, 1_000), -500, "700 short, of which half a slice at once");
+        assert_eq!(account.advance(A, 1_000, 0), -500, "700 short, of which half a slice at once");
     }
 
     #[test]
     fn others_begin_afresh() {
         let account = Account::default();
         account.charge(A, 5_000, 3_000, 1_000, false);
-        assert_eq!((account.advance(B, 1_000), account.is_much(B)), (0, false));
+        assert_eq!((account.advance(B, 1_000, 0), account.is_much(B)), (0, false));
         account.charge(B, 9_000, 1_100, 1_000, false);
-        assert_eq!((account.advance(B, 1_000), account.advance(A, 1_000)), (100, 0));
+        assert_eq!((account.advance(B, 1_000, 0), account.advance(A, 1_000, 0)), (100, 0));
+    }
+
+    #[test]
+    fn a_grace_for_ever_puts_nothing_off_for_ever() {
+        for slice_ns in [1_000, 3_600_000_000_000] {
+            let account = Account::default();
+            for _ in 0..20 {
+                account.charge(A, 5_000, 3_000, slice_ns + u64::MAX / 8, false);
+            }
+            assert!((-(slice_ns as i64)..0).contains(&account.advance(A, slice_ns, u64::MAX / 8)));
+        }
     }
 
     #[test]
@@ -124,6 +140,6 @@ mod tests {
         let account = Account::default();
         account.charge(A, 1_000_000, 1_000_000, 1_000, false);
         (0..8).for_each(|_| account.charge(A, 1_000_000, 0, 1_000, false));
-        assert_eq!(account.advance(A, 1_000), 0);
+        assert_eq!(account.advance(A, 1_000, 0), 0);
     }
 }

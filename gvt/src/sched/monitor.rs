@@ -51,7 +51,7 @@ use super::os_thread::OsThread;
 use super::record::FAST;
 use super::report::{self, Reported};
 use super::rescue::Rescue;
-use super::schedule::ROUNDS;
+use super::schedule::{NoUnwind, ROUNDS};
 use super::urgency::Urgency;
 use crate::os::{
     Slice, cpu_time_ns, futex_wait_until, futex_wake, is_asleep_in_futex, is_asleep_in_kernel, monotonic_ns,
@@ -164,6 +164,8 @@ const SPREAD_LOOKS: u32 = 3;
 
 /// The monitor's loop.
 pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
+    // It calls backends; and without it threads would wait for ever, and nobody would know why.
+    let no_unwind = NoUnwind;
     set_timer_slack();
     // Where it may not be more.
     set_slice(Slice::Shortest);
@@ -213,6 +215,7 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
             futex_wait_until(word, AWAKE, Some(until));
         }
     }
+    std::mem::forget(no_unwind);
 }
 
 impl<P: Parts> Monitor<'_, P> {
@@ -397,7 +400,7 @@ fn advance(worker: &WorkerBase, periods: &Periods) -> i64 {
     let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
     // SAFETY: an OS thread's place outlives it.
     unsafe { worker.carrier().as_ref() }
-        .map_or(0, |carrier| carrier.account.advance(current, periods.time_slice_ns + periods.grace_ns))
+        .map_or(0, |carrier| carrier.account.advance(current, periods.time_slice_ns, periods.grace_ns))
 }
 
 /// Whether an OS thread, whose CPU time just was `cpu_ns`, is on a processor. Cheaper than [`is_asleep_in_kernel`], and
