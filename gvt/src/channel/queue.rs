@@ -9,7 +9,7 @@
 //! go through the ring, and a receiver must look again after each wake-up.
 
 use std::collections::VecDeque;
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
 use std::time::Instant;
 
 use gvt_traits::WaitReason;
@@ -224,7 +224,7 @@ impl<T> Channel<T> {
         let here = state.here();
         state.disconnected = true;
         if discard == Discard::Messages {
-            discarded.append(&mut state.buffer);
+            discarded = mem::take(&mut state.buffer);
         }
         state.tell(RECEIVE_WATCHERS, here);
         state.tell(SEND_WATCHERS, here);
