@@ -2,7 +2,7 @@
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
 use gvt::{Runtime, Sigurg, spawn};
-use gvt_conformance::process::Child;
+use gvt_conformance::process::{Child, Watchdog};
 use gvt_traits::{Factory, InterruptHook, OsThreadId, Plan, Preemptor, SchedError, Strength, WorkerError};
 
 /// Sigurg, but panics instead of sending a signal, which is the monitor's to ask for.
@@ -43,6 +43,7 @@ unsafe impl<P: Preemptor> Preemptor for Interrupts<P> {
 #[test]
 fn on_the_monitor() {
     let ended = Child::of("on_the_monitor").run(|| {
+        let _watchdog = Watchdog::new();
         let runtime = Runtime::builder().workers(1).preemptor(Interrupts(Sigurg)).build().unwrap();
         runtime.block_on(|| {
             spawn(|_| {
