@@ -21,7 +21,7 @@ const MARK: &str = "GVT_CHILD";
 /// ```no_run
 /// use gvt_conformance::process::Child;
 ///
-/// // In a test function called `it_aborts`:
+/// // In a test function called `it_aborts`, in any module:
 /// let ended = Child::of("it_aborts").run(|| std::process::abort());
 /// assert_eq!(ended.signal(), Some(6), "{ended}");
 /// ```
@@ -43,18 +43,12 @@ pub struct Ended {
 
 impl Child {
     /// A child that runs the body given to [`run`](Self::run) in `test`, which is the name of the
-    /// calling test function with its modules.
+    /// calling test function (with rstest's `::case`), without the modules of the file that calls `run`.
     pub fn of(test: &'static str) -> Self {
         let exe = std::env::current_exe().expect("a test binary knows its path");
         let mut command = Command::new(exe);
-        command.args([test, "--exact", "--nocapture", "--test-threads=1", "--include-ignored"]);
-        command.env(MARK, test).env_remove("RUST_BACKTRACE").stdin(Stdio::null());
+        command.env_remove("RUST_BACKTRACE").stdin(Stdio::null());
         Child { test, command }
-    }
-
-    /// Whether this process is the child of `test`.
-    pub fn is_here(test: &str) -> bool {
-        std::env::var_os(MARK).as_deref() == Some(OsStr::new(test))
     }
 
     /// Sets an environment variable.
@@ -82,19 +76,45 @@ impl Child {
     ///
     /// # Panics
     ///
-    /// If the child cannot be started.
-    pub fn run(mut self, body: impl FnOnce()) -> Ended {
-        if Self::is_here(self.test) {
+    /// If the child cannot be started, or has no such test.
+    pub fn run<F: FnOnce()>(mut self, body: F) -> Ended {
+        let test = modules_of(std::any::type_name::<F>()) + self.test;
+        if std::env::var_os(MARK).as_deref() == Some(OsStr::new(&test)) {
             let _watchdog = Watchdog::new();
             body();
             std::process::exit(0);
         }
-        let output = self.command.output().expect("a test binary can be started anew");
-        Ended {
+        self.command.args([&*test, "--exact", "--nocapture", "--test-threads=1", "--include-ignored"]);
+        let output = self.command.env(MARK, &test).output().expect("a test binary can be started anew");
+        let ended = Ended {
             status: output.status,
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        };
+        assert!(!ended.stdout.contains("running 0 tests"), "there is no test '{test}'; {ended}");
+        ended
+    }
+}
+
+/// The modules, without the crate and with a closing `::`, in which the function or closure stands whose type has
+/// this name: `a::b::` of `crate::a::b::test::{{closure}}`.
+fn modules_of(body: &str) -> String {
+    // A generic function's parameters have paths of their own.
+    let body = body.split('<').next().unwrap_or_default().trim_end_matches("::{{closure}}");
+    let inner = body.split_once("::").map_or("", |(_, inner)| inner);
+    inner.rsplit_once("::").map_or(String::new(), |(modules, _)| format!("{modules}::"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::modules_of;
+
+    #[test]
+    fn modules_are_found_in_the_names_of_types() {
+        assert_eq!(modules_of("program::test::{{closure}}"), "");
+        assert_eq!(modules_of("program::a::b::test::{{closure}}::{{closure}}"), "a::b::");
+        assert_eq!(modules_of("program::a::test<x::Y>::{{closure}}"), "a::");
+        assert_eq!(modules_of("program::a::body"), "a::");
     }
 }
 

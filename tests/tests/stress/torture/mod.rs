@@ -282,8 +282,23 @@ fn seconds() -> Option<u64> {
     std::env::var("GVT_STRESS_SECONDS").ok()?.parse().ok()
 }
 
+#[test]
+fn one_worker() {
+    torture("one_worker", 1);
+}
+
+#[test]
+fn two_workers() {
+    torture("two_workers", 2);
+}
+
+#[test]
+fn eight_workers() {
+    torture("eight_workers", 8);
+}
+
 /// The body of the test function `test`.
-pub fn torture(test: &'static str, workers: usize) {
+fn torture(test: &'static str, workers: usize) {
     let long = seconds();
     let ended =
         Child::of(test).run(|| child(workers, Duration::from_millis(long.map_or(1200, |s| s * 1000))));

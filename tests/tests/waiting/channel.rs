@@ -8,11 +8,8 @@ use gvt::channel::{
     RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError, bounded, unbounded,
 };
 use gvt::{Runtime, SchedulerConfig};
-use gvt_conformance::counting::{Counting, live_bytes};
+use gvt_conformance::counting::live_bytes;
 use rstest::rstest;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn runtime(workers: usize) -> Runtime {
     Runtime::new(SchedulerConfig::default().num_workers(workers))

@@ -1,6 +1,6 @@
 //! The laws of `TimerBackend`, over every backend here, and over backends that must fail.
 
-use gvt_conformance::counting::{Counting, live_bytes};
+use gvt_conformance::counting::live_bytes;
 use gvt_conformance::laws::timer_backend as laws;
 use gvt_conformance::wrong::timer_backend::{Defect, Faulty};
 use gvt_conformance::{Verdict, Violation};
@@ -10,9 +10,6 @@ use gvt_timer_wheel::Wheel;
 use gvt_traits::{Factory, TimerBackend};
 use rstest::rstest;
 use rstest_reuse::{apply, template};
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[template]
 #[rstest]

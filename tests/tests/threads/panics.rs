@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::*};
 
 use gvt::{JoinHandle, Runtime, SchedMutex, SchedulerConfig, spawn, yield_now};
-use gvt_conformance::process::{Child, Watchdog, deny_new_os_threads, os_threads};
+use gvt_conformance::process::{Child, Watchdog, becomes, deny_new_os_threads, os_threads};
 use rstest::rstest;
 
 fn runtime(workers: usize) -> Runtime {
@@ -193,25 +193,27 @@ fn no_os_thread_to_lend(#[case] name: &'static str, #[case] workers: usize) {
 /// OS threads that were lent are used again, and end with the runtime.
 #[test]
 fn lent_os_threads_are_used_again() {
-    let _watchdog = Watchdog::new();
-    let before = os_threads();
-    let runtime = runtime(2);
-    let count = AtomicUsize::new(0);
-    runtime.block_on(|| {
-        for _ in 0..300 {
-            let handle = spawn(|_| {
-                let _destructor = OnDrop(|| gvt::sleep_us(10));
-                panic_quietly();
-            });
-            assert!(handle.join().is_err());
-            count.fetch_add(1, Relaxed);
-        }
+    let ended = Child::of("lent_os_threads_are_used_again").run(|| {
+        let before = os_threads();
+        let runtime = runtime(2);
+        let count = AtomicUsize::new(0);
+        runtime.block_on(|| {
+            for _ in 0..300 {
+                let handle = spawn(|_| {
+                    let _destructor = OnDrop(|| gvt::sleep_us(10));
+                    panic_quietly();
+                });
+                assert!(handle.join().is_err());
+                count.fetch_add(1, Relaxed);
+            }
+        });
+        let kept = runtime.os_threads();
+        assert!(kept <= 6, "{kept} OS threads for one held thread at a time");
+        drop(runtime);
+        assert!(becomes(|| os_threads() == before), "OS threads are left");
+        assert_eq!(count.into_inner(), 300);
     });
-    assert!(runtime.os_threads() <= 6, "{} OS threads for one held thread at a time", runtime.os_threads());
-    drop(runtime);
-    // Other tests of this binary may run beside this one, so no exact count.
-    assert!(os_threads() < before + 300);
-    assert_eq!(count.into_inner(), 300);
+    ended.succeeded();
 }
 
 /// A panic that is caught and goes on elsewhere; panic counts stay with their threads.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use gvt::channel::RecvTimeoutError;
 use gvt::{Builder, JoinHandle, MmapSlots, Runtime, spawn};
-use gvt_conformance::process::{Random, Watchdog, status};
+use gvt_conformance::process::{Child, Random, Watchdog, status};
 
 const MOST_SPAWNS: u64 = 1_000_000_000;
 const BATCH: usize = 1_000;
@@ -117,7 +117,12 @@ fn crowd() -> Vec<JoinHandle<u64>> {
 
 #[test]
 fn nothing_grows_and_nothing_is_mixed_up() {
-    // The only test of this process, whose memory it weighs.
+    // A process of its own, whose memory it weighs.
+    let ended = Child::of("nothing_grows_and_nothing_is_mixed_up").run(churn).succeeded();
+    print!("{}", ended.stdout);
+}
+
+fn churn() {
     let mut _watchdog = Watchdog::new();
     let seconds = std::env::var("GVT_STRESS_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     let limit = Duration::from_secs(seconds.unwrap_or(2));

@@ -13,7 +13,7 @@ fn a_test_runs_on_a_green_thread() {
     assert!(gvt::is_in_gvthread());
 }
 
-#[gvt::test(workers = 3, time_slice = "2ms", forced_preempt = true, timeout = "1min", crate = crate::renamed::inner)]
+#[gvt::test(workers = 3, time_slice = "2ms", forced_preempt = true, timeout = "1min", crate = crate::macros::renamed::inner)]
 fn settings_are_taken() -> Result<(), Box<dyn std::error::Error>> {
     let names = gvt::go! {
         gvt::yield_now();
@@ -62,7 +62,8 @@ fn fails() -> Result<(), String> {
 
 fn run_ignored(name: &str) -> String {
     let program = std::env::current_exe().unwrap();
-    let output = std::process::Command::new(program).args([name, "--exact", "--ignored"]).output().unwrap();
+    let test = format!("macros::{name}");
+    let output = std::process::Command::new(program).args([&*test, "--exact", "--ignored"]).output().unwrap();
     assert!(!output.status.success());
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }

@@ -1,0 +1,17 @@
+//! What threads wait for: channels, locks, futures, tokens, time.
+//!
+//! Tests of one program run side by side. What counts bytes counts its own thread's.
+
+mod cancellation;
+mod channel;
+mod futures;
+mod other_channels;
+mod select_fair;
+mod sync;
+mod timers;
+mod tokens;
+
+use gvt_conformance::counting::Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
