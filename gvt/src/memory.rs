@@ -95,12 +95,12 @@ where
     ///
     /// Context: an OS thread or a green thread; reads files of the kernel's, allocates.
     pub fn memory(&self) -> Memory {
-        let slots = self.slots();
         let stacks = StackClass::all().filter_map(|class| {
-            let slot_size = slots.slot_size(class)?;
+            let slot_size = self.ask_slots(|slots| slots.slot_size(class))?;
             let MemoryUse { slots_in_use, slots_cached, slots_reserved, bytes_reserved, .. } =
-                slots.memory_use(class);
-            let resident = if slots_reserved == 0 { Some(0) } else { slots.resident(class) };
+                self.ask_slots(|slots| slots.memory_use(class));
+            let resident =
+                if slots_reserved == 0 { Some(0) } else { self.ask_slots(|slots| slots.resident(class)) };
             Some(StackMemory {
                 slot_size,
                 is_default: class == self.default_class(),
@@ -131,10 +131,9 @@ where
     ///
     /// Context: an OS thread or a green thread.
     pub fn memory_use(&self) -> MemoryUse {
-        let slots = self.slots();
         let mut sum = MemoryUse::default();
-        for class in StackClass::all().filter(|&class| slots.slot_size(class).is_some()) {
-            let one = slots.memory_use(class);
+        let of = |class| self.ask_slots(|slots| slots.slot_size(class).map(|_| slots.memory_use(class)));
+        for one in StackClass::all().filter_map(of) {
             sum.slots_in_use += one.slots_in_use;
             sum.slots_cached += one.slots_cached;
             sum.slots_reserved += one.slots_reserved;
@@ -150,6 +149,6 @@ where
     ///
     /// Context: an OS thread or a green thread; makes system calls, some 2 µs a stack.
     pub fn trim(&self) -> usize {
-        self.slots().trim()
+        self.ask_slots(SlotAllocator::trim)
     }
 }

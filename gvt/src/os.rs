@@ -269,12 +269,22 @@ fn read_about(thread_id: i32, file: &str, buffer: &mut [u8]) -> usize {
 /// Whether the kernel has put an OS thread of this process to sleep (rather than merely taken it off its
 /// processor). Allocates nothing.
 pub(crate) fn is_asleep_in_kernel(thread_id: i32) -> bool {
+    matches!(state(thread_id), Some(b'S' | b'D'))
+}
+
+/// Whether an OS thread of this process runs or waits for a processor; no if the kernel does not tell. Allocates nothing.
+pub(crate) fn is_runnable(thread_id: i32) -> bool {
+    state(thread_id) == Some(b'R')
+}
+
+/// The kernel's letter for what an OS thread of this process does.
+fn state(thread_id: i32) -> Option<u8> {
     let mut line = [0u8; 128];
     let count = read_about(thread_id, "stat", &mut line);
     let line = &line[..count];
     // "number (name) state …"; the name may hold anything, but is at most 15 bytes long.
-    let state = line.iter().rposition(|&byte| byte == b')').and_then(|end| line.get(end + 2));
-    matches!(state, Some(b'S' | b'D'))
+    let end = line.iter().rposition(|&byte| byte == b')')?;
+    line.get(end + 2).copied()
 }
 
 /// Whether an OS thread of this process that sleeps in the kernel may do so in a futex, as for a lock; yes if the kernel does not

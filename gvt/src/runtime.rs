@@ -27,6 +27,7 @@ use crate::sched::held;
 use crate::sched::idle::IdleSet;
 use crate::sched::lifecycle::start_os_thread;
 use crate::sched::lifecycle::{self, Closed, Lifecycle};
+use crate::sched::local;
 use crate::sched::monitor::{self, MonitorState, Periods};
 use crate::sched::pool::Pool;
 use crate::sched::report::{self, DeadlockReport, ThreadInfo};
@@ -356,9 +357,12 @@ where
         }
     }
 
-    pub(crate) fn slots(&self) -> &S::Output {
+    /// What `f` says of the allocator of stacks. It may hold locks that workers and the monitor want, so the calling thread
+    /// is not taken off meanwhile.
+    pub(crate) fn ask_slots<R>(&self, f: impl FnOnce(&S::Output) -> R) -> R {
+        let _steady = local::Steady::new();
         // SAFETY: the core lives as long as its runtime.
-        &unsafe { &*self.core }.slots
+        f(&unsafe { &*self.core }.slots)
     }
 
     pub(crate) fn table(&self) -> &RecordTable {

@@ -261,16 +261,22 @@ pub(crate) unsafe fn park_held<P: Parts>(worker: &Worker<P>, record: &Record) {
 }
 
 /// A spare OS thread for the monitor, which starts none: from the pool, or one that was offered to a handler and is not in use
-/// yet. As many workers as are blocked at once may each have been offered one.
+/// yet. As many workers as are blocked at once may each have been offered one. If there is none the starter is told, at each look anew.
 pub(crate) fn idle_spare(core: &CoreBase) -> Option<&'static OsThread> {
-    core.pool.take_spare().or_else(|| {
+    let spare = core.pool.take_spare().or_else(|| {
+        core.starter.ask();
         (0..core.worker_count).find_map(|index| {
             // ORDERING O2: as in `preempt`.
             let offered = core.worker(index).preempt_spare.swap(ptr::null_mut(), AcqRel);
             // SAFETY: OS threads of the pool are alive.
             unsafe { offered.as_ref() }
         })
-    })
+    });
+    if spare.is_none() {
+        Counters::add(&core.counters.spares_exhausted);
+        core.pool.want_more(core.worker_count);
+    }
+    spare
 }
 
 /// Takes the worker of an OS thread that sleeps in the kernel, and gives it to another; whether that was done. The thread
@@ -279,7 +285,6 @@ pub(crate) fn idle_spare(core: &CoreBase) -> Option<&'static OsThread> {
 /// Context: the monitor.
 pub(crate) fn take_from_blocked<P: Parts>(core: &Core<P>, base: &WorkerBase, os_thread: &OsThread) -> bool {
     let Some(spare) = idle_spare(&core.base) else {
-        Counters::add(&core.base.counters.spares_exhausted);
         return false;
     };
     let taken = os_thread.detach(base, |record| {

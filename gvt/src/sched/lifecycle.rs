@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use gvt_traits::{Preemptor, PushKind, WorkerError};
 
 use super::core::{Core, CoreBase, Parts};
+use super::inner::InnerLock;
 use super::os_thread::{OsThread, Received};
 use super::record::{Record, UNWIND};
 use super::report::{self, is_alive};
@@ -31,7 +32,7 @@ pub(crate) struct Lifecycle {
     closer: Mutex<()>,
     idled: Condvar,
     /// Held while names are read or freed.
-    pub(crate) names: Mutex<()>,
+    pub(crate) names: InnerLock<()>,
     /// Records still referred to after the end; `usize::MAX` while the runtime lives.
     pub(crate) orphans: AtomicUsize,
 }
@@ -43,7 +44,7 @@ impl Lifecycle {
             stopping: AtomicBool::new(false),
             closer: Mutex::new(()),
             idled: Condvar::new(),
-            names: Mutex::new(()),
+            names: InnerLock::new(()),
             orphans: AtomicUsize::new(usize::MAX),
         }
     }
@@ -81,6 +82,7 @@ pub(crate) fn start_os_thread<P: Parts>(
         core.preempt.enter_thread();
         os_thread.signal_mask.store(crate::os::signal_mask(), Relaxed);
         local::adopt(os_thread);
+        core.base.pool.has_come();
         ready(os_thread);
         while let Received::Worker(worker) = core.base.pool.wait_as_spare(os_thread) {
             // SAFETY: received.
@@ -93,7 +95,7 @@ pub(crate) fn start_os_thread<P: Parts>(
 
 /// Sees to it that the monitor finds spare OS threads.
 pub(crate) fn keep_spare(core: &CoreBase) {
-    if core.keeps_spare && core.pool.is_short() {
+    if core.keeps_spare && core.pool.missing() > 0 {
         core.starter.ask();
     }
 }

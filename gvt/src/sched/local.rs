@@ -106,6 +106,27 @@ pub(crate) fn safepoint() -> bool {
     asked
 }
 
+/// Keeps the calling thread from being taken off by force until it is dropped, with a worker or without. Inside it nothing
+/// is used that belongs to a worker, and nothing switches: that takes a [`Section`].
+pub(crate) struct Steady(());
+
+impl Steady {
+    #[inline(never)]
+    pub(crate) fn new() -> Self {
+        // SAFETY: as in `enter`.
+        if let Some(os_thread) = unsafe { OS_THREAD.get().as_ref() } {
+            os_thread.deepen();
+        }
+        Steady(())
+    }
+}
+
+impl Drop for Steady {
+    fn drop(&mut self) {
+        leave();
+    }
+}
+
 /// A runtime section, left when dropped. Must not be held by code that may unwind out of a
 /// scheduling function; the functions that switch call `enter` and `leave` themselves.
 pub(crate) struct Section(());

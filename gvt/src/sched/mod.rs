@@ -39,6 +39,8 @@ pub(crate) mod entries;
 #[cfg(not(loom))]
 pub(crate) mod held;
 #[cfg(not(loom))]
+pub(crate) mod inner;
+#[cfg(not(loom))]
 pub(crate) mod lifecycle;
 #[cfg(not(loom))]
 pub(crate) mod local;

@@ -4,13 +4,15 @@
 //! looks at the worker table, at least once every `timer_interval`, and exactly when something it watches comes due:
 //!
 //! - **M1** a thread has run for a time slice, or a timer is overdue: its preempt flag is set. What counts is that its worker
-//!   made no scheduling decision; a thread that passes safepoints holds it all the same;
+//!   made no scheduling decision; a thread that passes safepoints holds it all the same. Slices are CPU time: what the kernel kept
+//!   its OS thread off the processors does not count, but one that is found asleep in the kernel counts as running;
 //! - **M2** it still runs a grace period later and somebody waits for the worker (or the overdue timer has waited for
 //!   `wake_wait`, and the thread has had `min_run`): if its OS thread sleeps in the kernel, the
 //!   worker is taken away (`held::take_from_blocked`); else the OS thread is interrupted, with a spare at the ready
 //!   (`held::on_interrupt`);
-//!   Asleep inside the runtime for several looks, it waits for a lock that a preempted thread may hold, and so may the starter if
-//!   there is no spare for long, and so may a thread that sleeps in a futex (`rescue`);
+//!   A worker that stands still inside the runtime, asleep or spinning, may wait for a lock that a preempted thread holds; so may the OS
+//!   thread that is to take a worker over, if it has not come up; so may the starter, if there is no spare for long; and so may
+//!   a thread that sleeps in a futex (`rescue`);
 //!   what slices took too long or too short is made up for in the next (`account`);
 //! - **M3** a deadline has passed and nobody has fired it: a sleeping worker is woken for it, or, if all are busy, every worker
 //!   is asked for its rounds;
@@ -54,8 +56,8 @@ use super::rescue::Rescue;
 use super::schedule::{NoUnwind, ROUNDS};
 use super::urgency::Urgency;
 use crate::os::{
-    Slice, cpu_time_ns, futex_wait_until, futex_wake, is_asleep_in_futex, is_asleep_in_kernel, monotonic_ns,
-    set_slice, set_timer_slack,
+    Slice, cpu_time_ns, futex_wait_until, futex_wake, is_asleep_in_futex, is_asleep_in_kernel, is_runnable,
+    monotonic_ns, set_slice, set_timer_slack,
 };
 
 const AWAKE: u32 = 0;
@@ -128,14 +130,24 @@ struct Seen {
     start_ns: u64,
     /// When the slice is taken to have begun (`account`).
     since_ns: u64,
+    /// Since then the OS thread was kept off the processors for so long, as far as was asked. Slices are CPU time.
+    off_ns: u64,
+    /// Of which OS thread that was asked, and its CPU time when the slice began.
+    clock: (i32, u64),
     /// When the thread was asked to yield; 0: it was not.
     asked_ns: u64,
+    /// `off_ns` at that time.
+    asked_off_ns: u64,
     /// Its slice is cut for what it had before.
     had_too_much: bool,
     /// When its OS thread was last interrupted; 0: not since that count was first seen.
     forced_ns: u64,
-    /// Looks in a row that found its OS thread asleep inside the runtime.
-    stuck_looks: u32,
+    /// When a look first found it held up: its OS thread asleep inside the runtime, or none; 0: the last did not.
+    held_up_ns: u64,
+    /// The CPU time of its OS thread when a look first found that computing inside the runtime; 0: the last did not.
+    inside_cpu_ns: u64,
+    /// It has been held up, or has computed inside the runtime, for so long that somebody may hold what it waits for.
+    is_stuck: bool,
 }
 
 struct Monitor<'a, P: Parts> {
@@ -184,11 +196,16 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
         rescue: Rescue::default(),
         taken_from: 0,
     };
+    // What begins between two looks is seen at the second: with longer intervals slices would be longer than was asked for.
+    let interval_ns = match periods.strength {
+        Strength::Never => periods.timer_interval_ns,
+        _ => periods.timer_interval_ns.min(periods.time_slice_ns),
+    };
     let mut quiet = 0;
     let mut reported = Reported::default();
     while word.load(SeqCst) != STOP {
         let now = monotonic_ns();
-        monitor.next_ns = now + periods.timer_interval_ns;
+        monitor.next_ns = now + interval_ns;
         if base.idle.sleepers() == everyone {
             quiet += 1;
         } else {
@@ -235,11 +252,12 @@ impl<P: Parts> Monitor<'_, P> {
         let queued = core.queue.len_hint() > 0 || base.returning.has_any();
         let sleepers = base.idle.sleepers();
         let mut stuck = false;
-        for index in (0..base.worker_count).filter(|index| sleepers & (1 << index) == 0) {
+        let busy = (0..base.worker_count).filter(|index| sleepers & (1 << index) == 0);
+        for index in busy.clone() {
             base.worker(index).coarse_ns.store(clock, Relaxed);
             stuck |= self.look_at(index, now, overdue_since, queued);
         }
-        let is_stuck = self.is_starved(now) || self.seen.iter().any(|seen| seen.stuck_looks >= RESCUE_LOOKS);
+        let is_stuck = self.is_starved(now) || busy.into_iter().any(|index| self.seen[index].is_stuck);
         self.rescue.look(core, is_stuck, now);
         for thread in held::back_from_kernel(base, &mut self.taken_from, TAKEN_LOOKS) {
             core.preempt.interrupt(OsThreadId(thread));
@@ -281,6 +299,8 @@ impl<P: Parts> Monitor<'_, P> {
         let row = worker.row();
         // Relaxed: gauges.
         let decisions = row.activity_counter.load(Relaxed) % ROUNDS;
+        // SAFETY: an OS thread's place outlives it.
+        let carrier = unsafe { worker.carrier().as_ref() };
         let seen = &mut self.seen[index];
         if decisions != seen.decisions || seen.since_ns == 0 {
             // One decision after an interrupt is the one that the interrupt brought about, at once: so slices of those that
@@ -290,38 +310,55 @@ impl<P: Parts> Monitor<'_, P> {
             row.start_time_ns.store(start_ns, Relaxed);
             let advance_ns = advance(worker, &self.periods);
             let since_ns = start_ns.saturating_add_signed(-advance_ns);
-            *seen = Seen { decisions, start_ns, since_ns, had_too_much: advance_ns > 0, ..Seen::default() };
+            let had_too_much = advance_ns > 0;
+            let clock = Seen::clock_at(carrier, now - start_ns);
+            *seen = Seen { decisions, start_ns, since_ns, had_too_much, clock, ..Seen::default() };
             if !forced {
                 self.look_again(since_ns + self.periods.time_slice_ns);
                 return false;
             }
         }
-        if self.periods.strength == Strength::Never {
+        let periods = self.periods;
+        if periods.strength == Strength::Never {
             return true;
         }
-        let periods = self.periods;
-        // When it should have been asked, and when it is taken off.
-        let slice_over = seen.since_ns + periods.time_slice_ns;
-        let (ask_at, force_at) = match overdue_since {
-            Some(overdue) => (now, (overdue + periods.wake_wait_ns).max(seen.start_ns + periods.min_run_ns)),
-            None => (slice_over, seen.asked_ns.max(slice_over) + periods.grace_ns),
-        };
+        let is_awaited = overdue_since.is_some() || queued || is_awaited(worker);
+        let may_force = periods.strength == Strength::Anywhere && is_awaited;
+        if may_force {
+            seen.look_inside(carrier, now, self.core.base.pool.is_any_coming());
+        } else {
+            seen.set_free();
+        }
         // What is due in a moment is done at once: who wakes again so soon may have to wait (`account`).
         let soon = now + SOON_NS.min(periods.time_slice_ns / 16);
+        let (mut ask_at, mut force_at) = seen.dues(&periods, overdue_since, now);
+        if soon >= if seen.asked_ns == 0 { ask_at } else { force_at } {
+            seen.measure(carrier, now);
+            (ask_at, force_at) = seen.dues(&periods, overdue_since, now);
+        }
+        let blocked_at = seen.start_ns + BLOCKED_NS;
+        if may_force && now >= blocked_at && force_at > soon && carrier.is_some_and(is_blocked) {
+            self.force(index, worker, now);
+            return true;
+        }
         if seen.asked_ns == 0 {
             if soon < ask_at {
                 self.look_again(ask_at);
                 return true;
             }
+            let slice_over = seen.slice_over(&periods);
             seen.asked_ns = if seen.had_too_much { slice_over } else { now };
+            seen.asked_off_ns = seen.off_ns;
+            (_, force_at) = seen.dues(&periods, overdue_since, now);
         }
         // At each look: whoever was asked before may have left since, and the counter come round to the same value.
         self.ask(worker);
         if soon < force_at {
             self.look_again(force_at);
-        } else if overdue_since.is_some() || queued || is_awaited(worker) {
+        } else if is_awaited {
             let counters = &self.core.base.counters;
-            counters.longest_overrun_ns.fetch_max(now.saturating_sub(slice_over), Relaxed);
+            let overrun_ns = now.saturating_sub(self.seen[index].slice_over(&periods));
+            counters.longest_overrun_ns.fetch_max(overrun_ns, Relaxed);
             Counters::add(&counters.grace_expired);
             self.force(index, worker, now);
         }
@@ -364,25 +401,24 @@ impl<P: Parts> Monitor<'_, P> {
     /// M2.
     fn force(&mut self, index: usize, worker: &WorkerBase, now: u64) {
         let core = self.core;
+        if self.periods.strength < Strength::Anywhere {
+            return;
+        }
         // SAFETY: an OS thread's place outlives it.
         let Some(carrier) = (unsafe { worker.carrier().as_ref() }) else {
             return;
         };
-        if self.periods.strength < Strength::Anywhere {
+        if carrier.depth() != 0 {
             return;
         }
         let thread = carrier.thread_id.load(Relaxed);
         let cpu_ns = cpu_time_ns(thread);
         if !is_running(thread, cpu_ns) && is_asleep_in_kernel(thread) {
-            if carrier.depth() == 0 {
-                if is_asleep_in_futex(thread) {
-                    self.rescue.owe_each_a_turn(&core.base);
-                }
-                held::take_from_blocked(core, worker, carrier);
-            } else {
-                self.seen[index].stuck_looks += 1;
+            if is_asleep_in_futex(thread) {
+                self.rescue.owe_each_a_turn(&core.base);
             }
-        } else if carrier.depth() == 0 && (offer_spare(core, worker) || self.runs_reentrant(worker)) {
+            held::take_from_blocked(core, worker, carrier);
+        } else if offer_spare(core, worker) || self.runs_reentrant(worker) {
             let seen = &mut self.seen[index];
             let due_ns = self.periods.time_slice_ns + self.periods.grace_ns;
             let wall_ns = now.saturating_sub(seen.start_ns);
@@ -421,8 +457,98 @@ const TAKEN_LOOKS: usize = 4;
 /// Without a spare for so long, though one is being started.
 const STARVED_NS: u64 = 10_000_000;
 
-/// Looks that find an OS thread asleep inside the runtime before preempted threads are let go on: most such sleeps are short.
-const RESCUE_LOOKS: u32 = 4;
+/// A worker is held up for so long before preempted threads are let go on: most such sleeps are short.
+const HELD_UP_NS: u64 = 4_000_000;
+
+/// A worker computes inside the runtime for so long, without a scheduling decision, before preempted threads are let go on: it may
+/// spin for a lock. A long section gains nothing by that, and loses little.
+const INSIDE_NS: u64 = 8_000_000;
+
+/// A thread that sleeps in the kernel for so long loses its worker, however long slices are: it may wait for a lock that
+/// a preempted thread holds.
+const BLOCKED_NS: u64 = 20_000_000;
+
+impl Seen {
+    /// The clock of the OS thread that carries the worker, as it was `ago_ns` ago if it has run since.
+    fn clock_at(carrier: Option<&OsThread>, ago_ns: u64) -> (i32, u64) {
+        let thread = carrier.map_or(0, |carrier| carrier.thread_id.load(Relaxed));
+        (thread, if thread == 0 { 0 } else { cpu_time_ns(thread).saturating_sub(ago_ns) })
+    }
+
+    /// Finds out for how long the kernel has kept the OS thread off the processors. One that sleeps, for all that the kernel tells,
+    /// keeps itself off.
+    fn measure(&mut self, carrier: Option<&OsThread>, now: u64) {
+        let (thread, cpu_ns) = Seen::clock_at(carrier, 0);
+        if thread != self.clock.0 {
+            // It has come to another.
+            self.clock = (thread, cpu_ns);
+        }
+        let off_ns = (now - self.start_ns).saturating_sub(cpu_ns.saturating_sub(self.clock.1));
+        if off_ns > self.off_ns + SOON_NS && thread != 0 && is_runnable(thread) {
+            self.off_ns = off_ns;
+        }
+    }
+
+    /// When the slice is over, if the OS thread is not kept off any longer.
+    fn slice_over(&self, periods: &Periods) -> u64 {
+        self.since_ns + periods.time_slice_ns + self.off_ns
+    }
+
+    /// When to ask the thread to yield, and when to take it off; no later than that.
+    fn dues(&self, periods: &Periods, overdue_since: Option<u64>, now: u64) -> (u64, u64) {
+        let slice_over = self.slice_over(periods);
+        let asked_ns = self.asked_ns + (self.off_ns - self.asked_off_ns);
+        match overdue_since {
+            Some(overdue) => {
+                let min_run_over = self.start_ns + self.off_ns + periods.min_run_ns;
+                (now, (overdue + periods.wake_wait_ns).max(min_run_over))
+            }
+            None => (slice_over, asked_ns.max(slice_over) + periods.grace_ns),
+        }
+    }
+
+    /// Notes whether its OS thread has been inside the runtime for too long, or it has had none for too long.
+    fn look_inside(&mut self, carrier: Option<&OsThread>, now: u64, is_any_coming: bool) {
+        let Some(carrier) = carrier else {
+            // On its way to one; which may wait for a lock if it has not come up.
+            self.hold_up(now);
+            self.is_stuck &= is_any_coming;
+            return;
+        };
+        if carrier.depth() == 0 {
+            return self.set_free();
+        }
+        let thread = carrier.thread_id.load(Relaxed);
+        let cpu_ns = cpu_time_ns(thread);
+        if !is_running(thread, cpu_ns) && is_asleep_in_kernel(thread) {
+            return self.hold_up(now);
+        }
+        // Not by the clock: who is kept off the processors is not helped by others that compute, too.
+        if self.inside_cpu_ns == 0 {
+            self.inside_cpu_ns = cpu_ns.max(1);
+        }
+        self.held_up_ns = 0;
+        self.is_stuck = cpu_ns.saturating_sub(self.inside_cpu_ns) >= INSIDE_NS;
+    }
+
+    fn set_free(&mut self) {
+        (self.held_up_ns, self.inside_cpu_ns, self.is_stuck) = (0, 0, false);
+    }
+
+    fn hold_up(&mut self, now: u64) {
+        if self.held_up_ns == 0 {
+            self.held_up_ns = now;
+        }
+        self.inside_cpu_ns = 0;
+        self.is_stuck = now - self.held_up_ns >= HELD_UP_NS;
+    }
+}
+
+/// Whether an OS thread outside the runtime sleeps in the kernel.
+fn is_blocked(carrier: &OsThread) -> bool {
+    let thread = carrier.thread_id.load(Relaxed);
+    carrier.depth() == 0 && !is_running(thread, cpu_time_ns(thread)) && is_asleep_in_kernel(thread)
+}
 
 /// Puts a spare OS thread where the handler finds it; whether one is there.
 fn offer_spare<P: Parts>(core: &Core<P>, worker: &WorkerBase) -> bool {
@@ -430,8 +556,6 @@ fn offer_spare<P: Parts>(core: &Core<P>, worker: &WorkerBase) -> bool {
         return true;
     }
     let Some(spare) = held::idle_spare(&core.base) else {
-        Counters::add(&core.base.counters.spares_exhausted);
-        core.base.pool.want_more(core.base.worker_count);
         return false;
     };
     // ORDERING O1: Release pairs with the Acquire in `held::preempt`.

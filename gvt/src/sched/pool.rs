@@ -6,39 +6,43 @@
 //! **Protocol.** The monitor uses `spare` (whose lock is held for a few instructions, never over an allocation: its
 //! room is reserved at the start) and `places` (no lock). `all`, which is locked while an OS thread is being created, is for
 //! the others. That there are spares for the monitor is seen to by every OS thread that takes a worker over: it looks
-//! ([`Pool::is_short`]), and tells the `starter`. One is wanted; more, if the monitor lately needed more at once
-//! ([`Pool::want_more`]).
+//! ([`Pool::missing`]), and tells the `starter`; and so does the monitor when it finds none. One is wanted; more, if the monitor lately
+//! needed more ([`Pool::want_more`]).
 //!
 //! A spare ends when it has been idle for ten seconds, but for the last.
 
 use std::ptr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
 use std::time::Duration;
 
 use gvt_traits::WorkerError;
 
+use super::inner::InnerLock;
 use super::os_thread::{OsThread, Received};
 use crate::os::monotonic_ns;
 
 /// A spare OS thread ends after so long without work.
 const SPARE_PATIENCE: Duration = Duration::from_secs(10);
+/// Spares to keep beyond one a worker, where threads that are taken off keep hundreds of OS threads.
+const MANY: usize = 16;
 /// Stack of an OS thread of the runtime: the scheduler's loop runs on it, and destructors of threads that could not be given a stack.
 const NATIVE_STACK: usize = 256 << 10;
 
 pub(crate) struct Pool {
     /// Every one that was started and has not been seen ended.
-    all: Mutex<Vec<Option<std::thread::JoinHandle<()>>>>,
+    all: InnerLock<Vec<Option<std::thread::JoinHandle<()>>>>,
     /// By the same index; a place is used again when its OS thread has ended.
     places: Box<[AtomicPtr<OsThread>]>,
     /// Places that were ever used.
     used: AtomicUsize,
-    spare: Mutex<Vec<*const OsThread>>,
+    spare: InnerLock<Vec<*const OsThread>>,
     /// The runtime ends: nobody starts any more, and who becomes spare ends. Written under `spare`'s lock.
     closed: AtomicBool,
     /// OS threads that there are.
     running: AtomicUsize,
-    /// Spares to keep at the ready: one, until several workers are found to need one at once.
+    /// OS threads that were started and have not come up.
+    coming: AtomicUsize,
+    /// Spares to keep at the ready: one, until somebody finds none.
     wanted: AtomicUsize,
 }
 
@@ -51,12 +55,13 @@ impl Pool {
     /// A pool of at most `limit` OS threads.
     pub(crate) fn new(limit: usize) -> Self {
         Pool {
-            all: Mutex::new(Vec::new()),
+            all: InnerLock::new(Vec::new()),
             places: (0..limit).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
             used: AtomicUsize::new(0),
-            spare: Mutex::new(Vec::with_capacity(limit)),
+            spare: InnerLock::new(Vec::with_capacity(limit)),
             closed: AtomicBool::new(false),
             running: AtomicUsize::new(0),
+            coming: AtomicUsize::new(0),
             wanted: AtomicUsize::new(1),
         }
     }
@@ -66,7 +71,7 @@ impl Pool {
         &self,
         main: impl FnOnce(&'static OsThread) + Send + 'static,
     ) -> Result<&'static OsThread, WorkerError> {
-        let mut all = self.all.lock().unwrap();
+        let mut all = self.all.lock();
         // ORDERING O2: `join_all` closes before it takes this lock: whoever got in before is joined by it.
         if self.closed.load(Acquire) {
             return Err(WorkerError::ThreadCreation { running: self.running(), errno: libc::ECANCELED });
@@ -92,28 +97,43 @@ impl Pool {
         // ORDERING O1: Release pairs with the Acquire in `each`.
         self.places[index].store(ptr::from_ref(place).cast_mut(), Release);
         self.used.fetch_max(all.len(), Release);
+        // Relaxed: a gauge for the monitor.
+        self.coming.fetch_add(1, Relaxed);
         let handle = std::thread::Builder::new()
             .name(format!("gvt-{index}"))
             .stack_size(NATIVE_STACK)
             .spawn(move || main(place))
-            .map_err(|error| WorkerError::ThreadCreation {
-                running: self.running(),
-                errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
+            .map_err(|error| {
+                self.has_come();
+                WorkerError::ThreadCreation {
+                    running: self.running(),
+                    errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
+                }
             })?;
         all[index] = Some(handle);
         self.running.fetch_add(1, Relaxed);
         Ok(place)
     }
 
+    /// An OS thread that was started has come up, or will not.
+    pub(crate) fn has_come(&self) {
+        self.coming.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether an OS thread that was started has not come up.
+    pub(crate) fn is_any_coming(&self) -> bool {
+        self.coming.load(Relaxed) != 0
+    }
+
     /// A spare OS thread, if one waits.
     pub(crate) fn take_spare(&self) -> Option<&'static OsThread> {
-        let place = self.spare.lock().unwrap().pop()?;
+        let place = self.spare.lock().pop()?;
         // SAFETY: places live as long as the pool, and the pool as long as its OS threads.
         Some(unsafe { &*place })
     }
 
     pub(crate) fn add_spare(&self, os_thread: &OsThread) {
-        let mut spare = self.spare.lock().unwrap();
+        let mut spare = self.spare.lock();
         if self.closed.load(Relaxed) {
             os_thread.quit();
         } else {
@@ -121,18 +141,19 @@ impl Pool {
         }
     }
 
-    /// Whether fewer spares are left than are wanted, though there may be one more.
-    pub(crate) fn is_short(&self) -> bool {
+    /// How many spares fewer there are than are wanted and may be had.
+    pub(crate) fn missing(&self) -> usize {
         // Relaxed: a wish.
         let wanted = self.wanted.load(Relaxed);
-        self.running() < self.places.len() && self.spare.lock().unwrap().len() < wanted
+        wanted.saturating_sub(self.spares()).min(self.places.len().saturating_sub(self.running()))
     }
 
-    /// There was no spare: more are to be kept, as many as there are workers at the most.
+    /// There was no spare: twice as many are to be kept, as many as there are workers at the most, or, up to [`MANY`], a quarter
+    /// of all OS threads.
     pub(crate) fn want_more(&self, workers: usize) {
         // Relaxed: only the monitor raises it.
         let wanted = self.wanted.load(Relaxed);
-        self.wanted.store((wanted + 1).min(workers), Relaxed);
+        self.wanted.store((wanted * 2).min(workers.max((self.running() / 4).min(MANY))), Relaxed);
     }
 
     /// Waits at the inbox of an OS thread without a worker.
@@ -143,7 +164,7 @@ impl Pool {
                 // `rescue` decides without a lock: it meant a thread that has gone on since.
                 Received::Free => os_thread.free_running.store(false, Relaxed),
                 Received::Late => {
-                    let mut spare = self.spare.lock().unwrap();
+                    let mut spare = self.spare.lock();
                     match spare.iter().position(|&other| ptr::eq(other, os_thread)) {
                         Some(place) if spare.len() > 1 => {
                             spare.remove(place);
@@ -176,13 +197,13 @@ impl Pool {
 
     /// OS threads that wait for something to do.
     pub(crate) fn spares(&self) -> usize {
-        self.spare.lock().unwrap().len()
+        self.spare.lock().len()
     }
 
     /// Ends and joins all. Every one must be spare, or on its way to end.
     pub(crate) fn join_all(&self) {
         {
-            let mut spare = self.spare.lock().unwrap();
+            let mut spare = self.spare.lock();
             // ORDERING O2: Release pairs with the Acquire in `start`.
             self.closed.store(true, Release);
             for place in spare.drain(..) {
@@ -190,7 +211,7 @@ impl Pool {
                 unsafe { &*place }.quit();
             }
         }
-        let all = std::mem::take(&mut *self.all.lock().unwrap());
+        let all = std::mem::take(&mut *self.all.lock());
         for handle in all.into_iter().flatten() {
             // A scheduler loop does not panic; if it did, the message is out already.
             let _ = handle.join();

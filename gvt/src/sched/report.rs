@@ -15,13 +15,14 @@
 //! meanwhile may not fit together.
 
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 use std::time::Duration;
 
 use gvt_traits::{GvtState, Priority, TimerBackend, WaitReason};
 
 use super::core::{Core, CoreBase, Parts};
+use super::inner::InnerLock;
 use super::monitor;
 use super::record::Record;
 use super::wait;
@@ -125,7 +126,7 @@ pub(crate) fn threads(core: &CoreBase) -> Vec<ThreadInfo> {
     let now_ns = core.now_ns();
     // Not to be taken off with the lock: a thread's end may need it.
     let _section = super::local::Section::new();
-    let _names = core.lifecycle.names.lock().unwrap();
+    let _names = core.lifecycle.names.lock();
     core.table.used().filter(|record| is_alive(record)).map(|record| info(record, now_ns)).collect()
 }
 
@@ -154,16 +155,23 @@ type Hook = Box<dyn Fn(&DeadlockReport) + Send + Sync>;
 pub(crate) struct Watch {
     /// `None`: nothing.
     after: Option<Duration>,
-    hook: Mutex<Option<Hook>>,
+    hook: InnerLock<Option<Arc<Hook>>>,
 }
 
 impl Watch {
     pub(crate) fn new(after: Option<Duration>) -> Self {
-        Watch { after, hook: Mutex::new(None) }
+        Watch { after, hook: InnerLock::new(None) }
     }
 
     pub(crate) fn set_hook(&self, hook: Hook) {
-        *self.hook.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(hook);
+        let hook = Some(Arc::new(hook));
+        let before = std::mem::replace(&mut *self.hook.lock(), hook);
+        // User code, so without the lock. If the monitor is in that hook, it is dropped there.
+        drop(before);
+    }
+
+    fn hook(&self) -> Option<Arc<Hook>> {
+        self.hook.lock().clone()
     }
 }
 
@@ -230,11 +238,10 @@ fn look<P: Parts>(core: &Core<P>, reported: &mut Reported) {
     // Nobody runs, so nobody holds what this needs, but perhaps an OS thread, for a moment.
     let quiet_for = base.deadlock.after.unwrap_or_default();
     let report = DeadlockReport { quiet_for, threads: threads(base) };
-    let hook = base.deadlock.hook.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    match &*hook {
+    match base.deadlock.hook() {
         Some(hook) => {
-            // A hook that panics has said so; the monitor goes on.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| hook(&report)));
+            // Without the lock, since a hook may set another. One that panics has said so; the monitor goes on.
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || hook(&report)));
         }
         None => eprintln!("{report}"),
     }

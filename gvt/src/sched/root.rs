@@ -219,7 +219,7 @@ unsafe fn free_one<'a>(record: &Record, worker: Option<&'a WorkerBase>) -> Optio
     let core: &'a CoreBase = unsafe { &*ptr::from_ref(record.core()) };
     record.meta.references.store(0, Relaxed);
     if !record.meta.cold.load(Relaxed).is_null() {
-        let dumps = core.lifecycle.names.lock().unwrap();
+        let dumps = core.lifecycle.names.lock();
         // SAFETY: C1.
         let cold = unsafe { record.take_cold() };
         drop(dumps);

@@ -2,17 +2,23 @@
 //!
 //! **Hazard.** To start an OS thread is to allocate, and the allocator's lock may be held by a thread that was preempted and waits
 //! for a worker. Whoever starts one with a worker in hand keeps that worker from it.
-//! **Protocol.** Whoever finds too few spares (`Pool::is_short`) tells the starter, which has no worker to lose. It adds a
-//! spare to the pool only when that has come up: an OS thread that has still to wait for a processor cannot take the
-//! place of one that computes. While every processor computes, a new OS thread is started on the starter's own, which then
+//! **Protocol.** Whoever finds too few spares (`Pool::missing`) tells the starter, which has no worker to lose. It starts as many as
+//! are missing. Each adds itself to the pool when it has come up: an OS thread that has still to wait for a processor cannot take
+//! the place of one that computes. While every processor computes, a new OS thread is started on the starter's own, which then
 //! sleeps until the new one has come; and since the starter asks the kernel for short slices, it gets there at once.
 //!
-//! **Hazard.** The allocator's lock may be held by a preempted thread all the same, and with no spare left nobody is taken off
-//! to let that thread go on. **Protocol.** The monitor sees a starter at work for long while there is no spare, and lets preempted
-//! threads go on (`rescue`).
+//! **Hazard.** The lock of the allocator, or that of the loader, may be held by a preempted thread all the same: the starter waits for it, or
+//! the new OS thread does before its first instruction of ours, and with no spare left nobody is taken off to let that thread go on.
+//! **Protocol.** The starter waits until those that it has started have come up, however long that takes, and counts as at work
+//! meanwhile. The monitor sees a starter at work for long while there is no spare, and lets preempted threads go on (`rescue`).
 //!
-//! **Rejected.** To start them on arrival of a worker, as it was: 100 µs of the worker's time each, and now and then a wait for
-//! the allocator, ended by `rescue`. To let the monitor do it, which must not wait for anybody.
+//! **Hazard.** The kernel refuses a new OS thread for a while: no memory, too many processes. **Protocol.** The monitor asks
+//! again at each look at which it finds no spare for somebody, and the starter pauses between two attempts that
+//! fail: 1 ms, then twice as long each time, 100 ms at the most. Nobody asks while nobody computes.
+//!
+//! **Rejected.** To start them on arrival of a worker: 100 µs of the worker's time each, and now and then a wait for
+//! the allocator, ended by `rescue`. To let the monitor do it, which must not wait for anybody. To give up after a while: then
+//! nobody is taken off until somebody asks again, and who asks on arrival of a worker does not arrive.
 //!
 //! Asleep while there are spares enough.
 
@@ -29,12 +35,12 @@ const IDLE: u32 = 0;
 const ASKED: u32 = 1;
 const STOP: u32 = 2;
 
-/// How long a new OS thread may take to come up before the next is started.
-const PATIENCE_NS: u64 = 10_000_000;
+/// After a first attempt that failed, and at the most after one of many.
+const PAUSES_NS: (u64, u64) = (1_000_000, 100_000_000);
 
 pub(crate) struct StarterState {
     word: AtomicU32,
-    /// OS threads that are coming up.
+    /// OS threads that it has started and that have not come up.
     coming: AtomicU32,
     /// It is at work.
     starting: AtomicBool,
@@ -49,7 +55,7 @@ impl StarterState {
         }
     }
 
-    /// Sees to it that there are spares enough, before long.
+    /// Sees to it that there are spares enough, before long. Takes no lock.
     pub(crate) fn ask(&self) {
         // Relaxed: the pool's lock orders what the starter looks at; the word alone decides whether it sleeps.
         if self.word.compare_exchange(IDLE, ASKED, Relaxed, Relaxed).is_ok() {
@@ -74,13 +80,22 @@ impl StarterState {
         futex_wake(&self.coming, 1);
     }
 
-    /// Waits until none is coming up any more; `false` if that takes too long.
-    fn wait(&self, deadline_ns: u64) -> bool {
+    /// Waits until none is coming up any more.
+    fn wait(&self) {
         loop {
             match self.coming.load(Relaxed) {
-                0 => return true,
-                coming if !futex_wait_until(&self.coming, coming, Some(deadline_ns)) => return false,
-                _ => {}
+                0 => return,
+                coming => _ = futex_wait_until(&self.coming, coming, None),
+            }
+        }
+    }
+
+    /// Waits until `deadline_ns`, whoever asks, or until it is to end.
+    fn pause(&self, deadline_ns: u64) {
+        loop {
+            let word = self.word.load(Relaxed);
+            if word == STOP || !futex_wait_until(&self.word, word, Some(deadline_ns)) {
+                return;
             }
         }
     }
@@ -91,9 +106,9 @@ pub(crate) fn run<P: Parts>(core: &Core<P>) {
     // SAFETY: the core is freed only after the starter, and those that it starts, have been joined.
     let core: &'static Core<P> = unsafe { &*ptr::from_ref(core) };
     let state = &core.base.starter;
-    let pool = &core.base.pool;
     set_timer_slack();
     set_slice(Slice::Shortest);
+    let mut pause_ns = PAUSES_NS.0;
     loop {
         match state.word.compare_exchange(ASKED, IDLE, Relaxed, Relaxed) {
             Ok(_) => {}
@@ -104,12 +119,33 @@ pub(crate) fn run<P: Parts>(core: &Core<P>) {
             }
         }
         state.starting.store(true, Relaxed);
-        while pool.is_short() && start_spare(core) {}
+        let supplied = supply(core);
         state.starting.store(false, Relaxed);
+        if supplied {
+            pause_ns = PAUSES_NS.0;
+        } else {
+            state.pause(monotonic_ns() + pause_ns);
+            pause_ns = (pause_ns * 2).min(PAUSES_NS.1);
+        }
     }
 }
 
-/// Starts a spare; whether it has come up.
+/// Starts spares until there are as many as are wanted; `false` if one could not be started.
+fn supply<P: Parts>(core: &'static Core<P>) -> bool {
+    loop {
+        let missing = core.base.pool.missing();
+        if missing == 0 {
+            return true;
+        }
+        let started = (0..missing).all(|_| start_spare(core));
+        core.base.starter.wait();
+        if !started {
+            return false;
+        }
+    }
+}
+
+/// Starts a spare; whether it is on its way.
 fn start_spare<P: Parts>(core: &'static Core<P>) -> bool {
     let state = &core.base.starter;
     state.coming.fetch_add(1, Relaxed);
@@ -123,10 +159,9 @@ fn start_spare<P: Parts>(core: &'static Core<P>) -> bool {
         core.base.pool.add_spare(os_thread);
         state.has_come();
     });
-    let has_come = started.is_ok() && state.wait(monotonic_ns() + PATIENCE_NS);
+    undo();
     if started.is_err() {
         state.has_come();
     }
-    undo();
-    has_come
+    started.is_ok()
 }

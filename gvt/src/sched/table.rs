@@ -11,12 +11,12 @@
 //! with other workers, which is why the array has room for all caches beyond `max_gvthreads`.
 
 use std::ptr::NonNull;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*};
 
 use gvt_traits::{GvtId, MemoryError, SchedError};
 
 use super::core::CoreBase;
+use super::inner::InnerLock;
 use super::record::Record;
 
 /// Records that a worker keeps for itself.
@@ -31,7 +31,7 @@ pub(crate) struct RecordTable {
     capacity: usize,
     /// Records that were ever used; written under `free`'s lock.
     high_water: AtomicU32,
-    free: Mutex<Vec<u32>>,
+    free: InnerLock<Vec<u32>>,
     /// How many are moved between a cache and `free` at once; 0: no caches.
     batch: usize,
 }
@@ -84,7 +84,7 @@ impl RecordTable {
             limit,
             capacity,
             high_water: AtomicU32::new(0),
-            free: Mutex::new(Vec::new()),
+            free: InnerLock::new(Vec::new()),
             batch,
         })
     }
@@ -148,7 +148,7 @@ impl RecordTable {
         core: &CoreBase,
         cache: Option<&mut RecordCache>,
     ) -> Result<NonNull<Record>, SchedError> {
-        let mut free = self.free.lock().unwrap();
+        let mut free = self.free.lock();
         if free.is_empty() {
             let wanted = if cache.is_some() { self.batch.max(1) } else { 1 };
             self.grow(core, &mut free, wanted)?;
@@ -210,14 +210,14 @@ impl RecordTable {
                 }
                 cache.push(index);
             }
-            _ => self.free.lock().unwrap().push(index),
+            _ => self.free.lock().push(index),
         }
     }
 
     /// The same from an OS thread without a worker of this runtime. `orphans` is the count of records
     /// that outlived the runtime, `usize::MAX` while it lives; returns whether this was the last.
     pub(crate) fn release_outside(&self, record: &Record, orphans: &AtomicUsize) -> bool {
-        let mut free = self.free.lock().unwrap();
+        let mut free = self.free.lock();
         free.push(record.meta.gvthread_id);
         // Relaxed: read and written under the lock.
         let left = orphans.load(Relaxed);
@@ -230,13 +230,13 @@ impl RecordTable {
 
     #[cold]
     fn spill(&self, cache: &mut RecordCache) {
-        let mut free = self.free.lock().unwrap();
+        let mut free = self.free.lock();
         free.extend(cache.take_oldest(self.batch));
     }
 
     /// Returns a whole cache, when its worker ends.
     pub(crate) fn spill_all(&self, cache: &mut RecordCache) {
-        let mut free = self.free.lock().unwrap();
+        let mut free = self.free.lock();
         free.extend(cache.take_oldest(CACHE));
     }
 
@@ -244,7 +244,7 @@ impl RecordTable {
     /// referred to, and returns it. Under the lock that every later release takes, so that each is counted
     /// on one side.
     pub(crate) fn close(&self, orphans: &AtomicUsize) -> usize {
-        let free = self.free.lock().unwrap();
+        let free = self.free.lock();
         let outstanding = self.high_water.load(Relaxed) as usize - free.len();
         // Relaxed: under the lock.
         orphans.store(outstanding, Relaxed);
