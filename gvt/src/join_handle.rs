@@ -1,6 +1,8 @@
 //! Waiting for a thread's end, and taking its result.
 
 use std::any::Any;
+use std::cell::RefCell;
+use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
@@ -14,11 +16,19 @@ use std::time::{Duration, Instant};
 
 use gvt_traits::{GvtState, WaitReason};
 
+use crate::channel::Receiver;
+use crate::channel::arms::{On, Operation};
+use crate::channel::gate::gate;
+use crate::channel::select::Handle;
+use crate::channel::selected::{Token, Wish};
 use crate::future::Parker;
 use crate::park::{self, Wait};
 use crate::sched::join::{self, Foreign, Waiter};
 use crate::sched::record::{Record, Step};
 use crate::sched::root;
+use crate::scope::ScopedJoinHandle;
+use crate::sync::Verdict;
+use crate::sync::list::Node;
 use crate::thread::ThreadId;
 use crate::token::{self, CancellationToken};
 
@@ -254,6 +264,89 @@ impl<T> fmt::Debug for JoinFuture<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JoinFuture").finish_non_exhaustive()
     }
+}
+
+/// `join(handle) -> result` and `ended(handle) -> ()` in `select!`: waits for the end. The macro takes the result.
+#[doc(hidden)]
+pub struct Ending<'a> {
+    word: &'a AtomicU64,
+    waiting: RefCell<Option<(Registered<'a>, Receiver<Infallible>)>>,
+}
+
+impl<'a> Ending<'a> {
+    fn new(word: &'a AtomicU64) -> Self {
+        Ending { word, waiting: RefCell::new(None) }
+    }
+}
+
+impl<T> On<JoinHandle<T>> {
+    #[doc(hidden)]
+    pub fn join(&self) -> Ending<'_> {
+        self.ended()
+    }
+
+    #[doc(hidden)]
+    pub fn ended(&self) -> Ending<'_> {
+        Ending::new(&self.end().record().meta.join_waiters)
+    }
+}
+
+impl<T> On<ScopedJoinHandle<'_, T>> {
+    #[doc(hidden)]
+    pub fn join(&self) -> Ending<'_> {
+        self.ended()
+    }
+
+    #[doc(hidden)]
+    pub fn ended(&self) -> Ending<'_> {
+        Ending::new(&self.end().as_handle().record().meta.join_waiters)
+    }
+}
+
+impl Handle for Ending<'_> {
+    fn choose(&self) -> Option<Token> {
+        self.is_ready().then_some(Token::Free)
+    }
+
+    fn is_ready(&self) -> bool {
+        join::has_ended(self.word)
+    }
+
+    unsafe fn enlist(&self, node: *mut Node, wish: Wish) -> bool {
+        let (waker, receiver) = gate();
+        let mut registered = Registered::new(self.word);
+        if registered.renew(|| waker) {
+            return false;
+        }
+        // SAFETY: the caller's C1; the receiver is kept until `withdraw`.
+        let enlisted = unsafe { receiver.enlist(node, wish) };
+        if enlisted {
+            self.waiting.replace(Some((registered, receiver)));
+        }
+        enlisted
+    }
+
+    unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+        let waiting = self.waiting.take();
+        // SAFETY: the caller's C1.
+        waiting.map_or(Verdict::Waiting, |(_, receiver)| unsafe { receiver.withdraw(node) })
+    }
+
+    fn served(&self) -> Token {
+        Token::Free
+    }
+
+    fn abandon(&self, _: Token) {}
+
+    fn next(&self) -> Option<Instant> {
+        None
+    }
+}
+
+impl Operation for Ending<'_> {
+    type Output = ();
+
+    fn complete(&self, _: Token) {}
 }
 
 fn wait_green(awaited: &Record, me: &Record) {

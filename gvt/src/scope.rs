@@ -269,6 +269,11 @@ impl<T> ScopedJoinHandle<'_, T> {
         }
     }
 
+    /// Whose end is the thread's.
+    pub(crate) fn as_handle(&self) -> &JoinHandle<()> {
+        &self.handle
+    }
+
     /// Whether the thread has ended.
     pub fn is_finished(&self) -> bool {
         self.handle.is_finished()

@@ -8,12 +8,18 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Instant;
 
 use gvt_traits::SchedError;
 
+use crate::channel::arms::{On, Operation};
+use crate::channel::select::Handle;
+use crate::channel::selected::{Token, Wish};
 use crate::channel::{Receiver, Sender, unbounded};
 use crate::join_handle::JoinHandle;
 use crate::park::ShutdownUnwind;
+use crate::sync::Verdict;
+use crate::sync::list::Node;
 use crate::thread::{self, Builder};
 use crate::token::CancellationToken;
 
@@ -222,6 +228,53 @@ where
         }
         failed.map_or_else(|| Ok(results.into_iter().flatten().collect()), Err)
     }
+}
+
+/// `ended(set) -> ()` in `select!`: a thread has ended that [`TaskSet::join_next`] has not returned, or all have.
+#[doc(hidden)]
+pub struct SomeEnding<'a, T, E>(&'a TaskSet<T, E>);
+
+impl<T, E> On<TaskSet<T, E>> {
+    #[doc(hidden)]
+    pub fn ended(&self) -> SomeEnding<'_, T, E> {
+        SomeEnding(self.end())
+    }
+}
+
+impl<T, E> Handle for SomeEnding<'_, T, E> {
+    fn choose(&self) -> Option<Token> {
+        self.is_ready().then_some(Token::Ready)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.running == 0 || Handle::is_ready(&self.0.reports)
+    }
+
+    unsafe fn enlist(&self, node: *mut Node, _: Wish) -> bool {
+        // SAFETY: the caller's C1.
+        self.0.running != 0 && unsafe { self.0.reports.enlist(node, Wish::Watch) }
+    }
+
+    unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+        // SAFETY: the caller's C1.
+        unsafe { self.0.reports.withdraw(node) }
+    }
+
+    fn served(&self) -> Token {
+        Token::Ready
+    }
+
+    fn abandon(&self, _: Token) {}
+
+    fn next(&self) -> Option<Instant> {
+        None
+    }
+}
+
+impl<T, E> Operation for SomeEnding<'_, T, E> {
+    type Output = ();
+
+    fn complete(&self, _: Token) {}
 }
 
 impl<T, E> Drop for TaskSet<T, E> {

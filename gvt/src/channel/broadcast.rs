@@ -29,11 +29,14 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use gvt_traits::WaitReason;
 
+use super::arms::{On, Operation, Waited};
+use super::selected::Token;
 use crate::sync::list::{Seat, Wakes};
 use crate::sync::{List, Lock, Manner, Verdict, deadline_ns, has_passed, wait};
 
@@ -43,7 +46,8 @@ struct Kept<T> {
     awaited_by: usize,
 }
 
-struct State<T> {
+#[doc(hidden)]
+pub struct State<T> {
     messages: VecDeque<Kept<T>>,
     capacity: usize,
     /// The number of the first message in the queue.
@@ -123,7 +127,7 @@ pub fn channel<T: Clone>(capacity: usize) -> (Sender<T>, Receiver<T>) {
         receivers: 1,
         waiters: List::new(),
     }));
-    (Sender { shared: shared.clone() }, Receiver { shared, next: 0 })
+    (Sender { shared: shared.clone() }, Receiver { shared, next: AtomicU64::new(0) })
 }
 
 /// Sends to all receivers. Clones send to the same.
@@ -134,7 +138,8 @@ pub struct Sender<T> {
 /// Receives every message that is sent after it came to be. A clone goes on from the same place.
 pub struct Receiver<T> {
     shared: Arc<Lock<State<T>>>,
-    next: u64,
+    /// The number of its next message. Relaxed: through a shared borrow it is used under the lock only.
+    next: AtomicU64,
 }
 
 /// No receiver is there; holds the message.
@@ -199,7 +204,7 @@ impl<T> Sender<T> {
         state.receivers += 1;
         let next = state.end();
         drop(state);
-        Receiver { shared: self.shared.clone(), next }
+        Receiver { shared: self.shared.clone(), next: AtomicU64::new(next) }
     }
 
     /// How many receivers there are.
@@ -259,7 +264,7 @@ impl<T: Clone> Receiver<T> {
     ///
     /// If there is none yet, messages were lost, or no sender is left.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
-        let message = self.shared.lock().next(&mut self.next)?;
+        let message = self.shared.lock().next(self.next.get_mut())?;
         Ok(unwrap(message))
     }
 
@@ -269,13 +274,13 @@ impl<T: Clone> Receiver<T> {
         state.receivers += 1;
         let next = state.end();
         drop(state);
-        Receiver { shared: self.shared.clone(), next }
+        Receiver { shared: self.shared.clone(), next: AtomicU64::new(next) }
     }
 
     /// How many messages wait for this receiver, those that it has lost not counted.
     pub fn len(&self) -> usize {
         let state = self.shared.lock();
-        (state.end() - self.next.max(state.first)) as usize
+        (state.end() - self.next.load(Relaxed).max(state.first)) as usize
     }
 
     /// Whether no message waits for this receiver.
@@ -296,7 +301,7 @@ impl<T: Clone> Receiver<T> {
     fn recv_until(&mut self, deadline: Option<Instant>) -> Result<T, TryRecvError> {
         loop {
             let mut state = self.shared.lock();
-            match state.next(&mut self.next) {
+            match state.next(self.next.get_mut()) {
                 Ok(message) => {
                     drop(state);
                     return Ok(unwrap(message));
@@ -314,6 +319,60 @@ impl<T: Clone> Receiver<T> {
     /// Context: any executor, on any thread.
     pub fn recv_async(&mut self) -> RecvFuture<'_, T> {
         RecvFuture { receiver: self, seat: Seat::new() }
+    }
+}
+
+/// `recv(receiver) -> result` in `select!`.
+#[doc(hidden)]
+pub struct Receiving<'a, T>(&'a Receiver<T>);
+
+impl<T> On<Receiver<T>> {
+    #[doc(hidden)]
+    pub fn recv(&self) -> Receiving<'_, T> {
+        Receiving(self.end())
+    }
+}
+
+impl<T> Waited for Receiving<'_, T> {
+    type State = State<T>;
+    type Slot = ();
+
+    fn lock(&self) -> &Lock<State<T>> {
+        &self.0.shared
+    }
+
+    fn is_ready(&self, state: &State<T>) -> bool {
+        let next = self.0.next.load(Relaxed);
+        next < state.end() || state.senders == 0
+    }
+
+    fn list<'s>(&self, state: &'s mut State<T>) -> (&'s mut List<()>, u8) {
+        (&mut state.waiters, 0)
+    }
+}
+
+impl<T: Clone> Operation for Receiving<'_, T> {
+    type Output = Result<T, RecvError>;
+
+    fn complete(&self, _: Token) -> Self::Output {
+        loop {
+            let mut state = self.0.shared.lock();
+            let mut next = self.0.next.load(Relaxed);
+            let message = state.next(&mut next);
+            self.0.next.store(next, Relaxed);
+            match message {
+                Ok(message) => {
+                    drop(state);
+                    return Ok(unwrap(message));
+                }
+                Err(TryRecvError::Lagged(lost)) => return Err(RecvError::Lagged(lost)),
+                Err(TryRecvError::Closed) => return Err(RecvError::Closed),
+                // Somebody with the same receiver was faster.
+                Err(TryRecvError::Empty) => {
+                    wait(&(), state, &State::MANNER, 0, &mut None, None);
+                }
+            }
+        }
     }
 }
 
@@ -340,7 +399,7 @@ impl<T: Clone> Future for RecvFuture<'_, T> {
         }
         let waker = context.waker().clone();
         let mut state = this.receiver.shared.lock();
-        match state.next(&mut this.receiver.next) {
+        match state.next(this.receiver.next.get_mut()) {
             Ok(message) => {
                 drop(state);
                 Poll::Ready(Ok(unwrap(message)))
@@ -383,9 +442,10 @@ impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
         let mut state = self.shared.lock();
         state.receivers += 1;
-        state.awaited(self.next).for_each(|kept| kept.awaited_by += 1);
+        let next = self.next.load(Relaxed);
+        state.awaited(next).for_each(|kept| kept.awaited_by += 1);
         drop(state);
-        Receiver { shared: self.shared.clone(), next: self.next }
+        Receiver { shared: self.shared.clone(), next: AtomicU64::new(next) }
     }
 }
 
@@ -393,7 +453,7 @@ impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.receivers -= 1;
-        state.awaited(self.next).for_each(|kept| kept.awaited_by -= 1);
+        state.awaited(*self.next.get_mut()).for_each(|kept| kept.awaited_by -= 1);
         // B2: they are at the front.
         let unneeded = state.messages.iter().take_while(|kept| kept.awaited_by == 0).count();
         state.first += unneeded as u64;

@@ -25,11 +25,14 @@
 //! A green thread that waits in a channel when its runtime shuts down is unwound; a message that had been handed to
 //! it, but that it has not seen, goes to another receiver.
 
+pub(crate) mod arms;
 #[cfg(not(loom))]
 pub mod broadcast;
 mod ends;
 mod error;
 mod futures;
+#[cfg(not(loom))]
+pub(crate) mod gate;
 mod instants;
 mod iter;
 #[cfg(all(test, loom))]
@@ -37,10 +40,10 @@ mod models;
 pub mod oneshot;
 mod queue;
 mod receiver;
-mod select;
+pub(crate) mod select;
 mod select_api;
 mod select_macro;
-mod selected;
+pub(crate) mod selected;
 mod sender;
 mod state;
 #[cfg(not(loom))]
@@ -64,8 +67,8 @@ pub use crate::{select, select_biased};
 /// What `select!` expands to.
 #[doc(hidden)]
 pub mod __private {
-    pub use super::select::{Arm, Choice, Limit};
-    pub use super::select_api::select;
+    pub use super::arms::{On, Reserved, arm, complete, end, select, send};
+    pub use super::select::{Choice, Limit};
 }
 
 /// A channel for any number of messages: sending never waits. What a burst of them takes of memory is given back while they

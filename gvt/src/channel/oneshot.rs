@@ -25,7 +25,9 @@ use std::time::{Duration, Instant};
 
 use gvt_traits::WaitReason;
 
+use super::arms::{On, Operation, Waited};
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
+use super::selected::Token;
 use crate::sync::list::Seat;
 use crate::sync::shim::{Mutant, is_failing, mutant};
 use crate::sync::{List, Lock, LockGuard, Manner, Verdict, deadline_ns, wait};
@@ -41,7 +43,8 @@ pub struct Receiver<T> {
     shared: Arc<Lock<State<T>>>,
 }
 
-struct State<T> {
+#[doc(hidden)]
+pub struct State<T> {
     message: Option<T>,
     /// The other end is gone, or has nothing more to say.
     closed: bool,
@@ -106,7 +109,11 @@ impl<T> Sender<T> {
         let here = state.here();
         match state.receiver.take() {
             Some(mut waiter) => {
-                *waiter.slot().expect("a receiver has a slot") = Some(message);
+                match waiter.slot() {
+                    Some(slot) => *slot = Some(message),
+                    // One that waits for something else, too, comes and takes it.
+                    None => state.message = Some(message),
+                }
                 let wake = waiter.end(Verdict::Served, here);
                 state.wake(wake);
             }
@@ -239,6 +246,76 @@ impl<T> Drop for Receiver<T> {
         close(state);
         drop(message);
     }
+}
+
+/// `recv(receiver) -> result` in `select!`.
+#[doc(hidden)]
+pub struct Receiving<'a, T>(&'a Receiver<T>);
+
+impl<T> On<Receiver<T>> {
+    #[doc(hidden)]
+    pub fn recv(&self) -> Receiving<'_, T> {
+        Receiving(self.end())
+    }
+}
+
+impl<T> Waited for Receiving<'_, T> {
+    type State = State<T>;
+    type Slot = T;
+
+    fn lock(&self) -> &Lock<State<T>> {
+        &self.0.shared
+    }
+
+    fn is_ready(&self, state: &State<T>) -> bool {
+        state.message.is_some() || state.closed
+    }
+
+    fn list<'s>(&self, state: &'s mut State<T>) -> (&'s mut List<T>, u8) {
+        (&mut state.receiver, 0)
+    }
+}
+
+impl<T> Operation for Receiving<'_, T> {
+    type Output = Result<T, RecvError>;
+
+    fn complete(&self, _: Token) -> Self::Output {
+        self.0.shared.lock().message.take().ok_or(RecvError)
+    }
+}
+
+/// `closed(sender) -> ()` in `select!`.
+#[doc(hidden)]
+pub struct Closed<'a, T>(&'a Sender<T>);
+
+impl<T> On<Sender<T>> {
+    #[doc(hidden)]
+    pub fn closed(&self) -> Closed<'_, T> {
+        Closed(self.end())
+    }
+}
+
+impl<T> Waited for Closed<'_, T> {
+    type State = State<T>;
+    type Slot = ();
+
+    fn lock(&self) -> &Lock<State<T>> {
+        &self.0.shared
+    }
+
+    fn is_ready(&self, state: &State<T>) -> bool {
+        state.closed
+    }
+
+    fn list<'s>(&self, state: &'s mut State<T>) -> (&'s mut List<()>, u8) {
+        (&mut state.sender, 0)
+    }
+}
+
+impl<T> Operation for Closed<'_, T> {
+    type Output = ();
+
+    fn complete(&self, _: Token) {}
 }
 
 /// Waits for the message of a [`Receiver`].

@@ -28,7 +28,7 @@ use crate::sync::shim::is_failing;
 use crate::sync::{OsFlag, Verdict, deadline_ns};
 
 /// One end of a channel as an operation of a select.
-pub(super) trait Handle {
+pub trait Handle {
     /// Chooses the operation if it need not wait.
     fn choose(&self) -> Option<Token>;
     /// Whether it would be chosen.

@@ -1,4 +1,4 @@
-//! [`Select`]: a select whose operations are listed at run time; and what `select!` expands to.
+//! [`Select`]: a select whose operations are listed at run time.
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -276,14 +276,4 @@ impl fmt::Debug for SelectedOperation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad("SelectedOperation { .. }")
     }
-}
-
-/// What `select!` does.
-#[doc(hidden)]
-#[inline]
-pub fn select<'a>(arms: &mut [Arm<'a>], limit: Limit, choice: Choice) -> Option<SelectedOperation<'a>> {
-    for (index, arm) in arms.iter_mut().enumerate() {
-        arm.index = index;
-    }
-    run(arms, limit, Wish::Operate, choice).map(SelectedOperation::new)
 }

@@ -22,12 +22,15 @@ use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use gvt_traits::WaitReason;
 
+use super::arms::{On, Operation, Waited};
+use super::selected::Token;
 use crate::sync::list::{Seat, Wakes};
 use crate::sync::{
     List, Lock, LockGuard, Manner, RwLock, RwLockReadGuard, Verdict, deadline_ns, has_passed, wait,
@@ -38,7 +41,8 @@ struct Shared<T> {
     state: Lock<State>,
 }
 
-struct State {
+#[doc(hidden)]
+pub struct State {
     version: u64,
     senders: usize,
     receivers: usize,
@@ -116,7 +120,7 @@ fn take_all(state: &mut LockGuard<'_, State>, number: u8) -> Wakes {
 pub fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
     let state = State { version: 0, senders: 1, receivers: 1, waiters: [List::new(), List::new()] };
     let shared = Arc::new(Shared { value: RwLock::new(value), state: Lock::new(state) });
-    (Sender { shared: shared.clone() }, Receiver { shared, seen: 0 })
+    (Sender { shared: shared.clone() }, Receiver { shared, seen: AtomicU64::new(0) })
 }
 
 /// Changes the value. Clones change the same.
@@ -127,7 +131,9 @@ pub struct Sender<T> {
 /// Sees the value, and waits for changes. A clone has seen what its original has.
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
-    seen: u64,
+    /// The version that was seen last. Relaxed: one thread uses a receiver; if several share a borrow of it, one of them may see a
+    /// change twice.
+    seen: AtomicU64,
 }
 
 /// The value, for reading; nobody changes it meanwhile.
@@ -198,7 +204,7 @@ impl<T> Sender<T> {
         state.receivers += 1;
         let seen = state.version;
         drop(state);
-        Receiver { shared: self.shared.clone(), seen }
+        Receiver { shared: self.shared.clone(), seen: AtomicU64::new(seen) }
     }
 
     /// How many receivers there are.
@@ -243,7 +249,7 @@ impl<T> Receiver<T> {
     ///
     /// Context: as [`Sender::borrow`].
     pub fn borrow_and_update(&mut self) -> Ref<'_, T> {
-        Ref { guard: self.shared.see(&mut self.seen) }
+        Ref { guard: self.shared.see(self.seen.get_mut()) }
     }
 
     /// Whether there is a value that has not been seen.
@@ -253,10 +259,11 @@ impl<T> Receiver<T> {
     /// If there is none and no sender is left.
     pub fn has_changed(&self) -> Result<bool, RecvError> {
         let state = self.shared.state.lock();
-        if state.version == self.seen && state.senders == 0 {
+        let seen = self.seen.load(Relaxed);
+        if state.version == seen && state.senders == 0 {
             return Err(RecvError);
         }
-        Ok(state.version != self.seen)
+        Ok(state.version != seen)
     }
 
     /// Waits for a value that has not been seen, which then counts as seen.
@@ -268,7 +275,7 @@ impl<T> Receiver<T> {
     ///
     /// If there is none and no sender is left.
     pub fn changed(&mut self) -> Result<(), RecvError> {
-        self.shared.wait_changed(&mut self.seen, None).map(|_| ())
+        self.shared.wait_changed(self.seen.get_mut(), None).map(|_| ())
     }
 
     /// [`changed`](Self::changed) that waits for `timeout` at the longest; whether there was a change.
@@ -279,7 +286,7 @@ impl<T> Receiver<T> {
     ///
     /// As [`changed`](Self::changed).
     pub fn changed_timeout(&mut self, timeout: Duration) -> Result<bool, RecvError> {
-        self.shared.wait_changed(&mut self.seen, Instant::now().checked_add(timeout))
+        self.shared.wait_changed(self.seen.get_mut(), Instant::now().checked_add(timeout))
     }
 
     /// Waits until the value fulfils a condition, and returns it; it then counts as seen.
@@ -292,23 +299,23 @@ impl<T> Receiver<T> {
     pub fn wait_for(&mut self, mut condition: impl FnMut(&T) -> bool) -> Result<Ref<'_, T>, RecvError> {
         let shared = &self.shared;
         loop {
-            let guard = shared.see(&mut self.seen);
+            let guard = shared.see(self.seen.get_mut());
             if condition(&guard) {
                 return Ok(Ref { guard });
             }
             drop(guard);
-            shared.wait_changed(&mut self.seen, None)?;
+            shared.wait_changed(self.seen.get_mut(), None)?;
         }
     }
 
     /// Lets the present value count as not seen.
     pub fn mark_changed(&mut self) {
-        self.seen = self.shared.state.lock().version.wrapping_sub(1);
+        *self.seen.get_mut() = self.shared.state.lock().version.wrapping_sub(1);
     }
 
     /// Lets the present value count as seen.
     pub fn mark_unchanged(&mut self) {
-        self.seen = self.shared.state.lock().version;
+        *self.seen.get_mut() = self.shared.state.lock().version;
     }
 
     /// Whether both see the same value.
@@ -322,6 +329,80 @@ impl<T> Receiver<T> {
     pub fn changed_async(&mut self) -> ChangedFuture<'_, T> {
         ChangedFuture { receiver: self, seat: Seat::new() }
     }
+}
+
+/// `changed(receiver) -> result` in `select!`.
+#[doc(hidden)]
+pub struct Changed<'a, T>(&'a Receiver<T>);
+
+impl<T> On<Receiver<T>> {
+    #[doc(hidden)]
+    pub fn changed(&self) -> Changed<'_, T> {
+        Changed(self.end())
+    }
+}
+
+impl<T> Waited for Changed<'_, T> {
+    type State = State;
+    type Slot = ();
+
+    fn lock(&self) -> &Lock<State> {
+        &self.0.shared.state
+    }
+
+    fn is_ready(&self, state: &State) -> bool {
+        state.version != self.0.seen.load(Relaxed) || state.senders == 0
+    }
+
+    fn list<'s>(&self, state: &'s mut State) -> (&'s mut List<()>, u8) {
+        ((MANNER.list)(state, CHANGE), CHANGE)
+    }
+}
+
+impl<T> Operation for Changed<'_, T> {
+    type Output = Result<(), RecvError>;
+
+    fn complete(&self, _: Token) -> Self::Output {
+        let mut seen = self.0.seen.load(Relaxed);
+        // Waits only if somebody with the same receiver was faster.
+        let changed = self.0.shared.wait_changed(&mut seen, None);
+        self.0.seen.store(seen, Relaxed);
+        changed.map(|_| ())
+    }
+}
+
+/// `closed(sender) -> ()` in `select!`.
+#[doc(hidden)]
+pub struct Closed<'a, T>(&'a Sender<T>);
+
+impl<T> On<Sender<T>> {
+    #[doc(hidden)]
+    pub fn closed(&self) -> Closed<'_, T> {
+        Closed(self.end())
+    }
+}
+
+impl<T> Waited for Closed<'_, T> {
+    type State = State;
+    type Slot = ();
+
+    fn lock(&self) -> &Lock<State> {
+        &self.0.shared.state
+    }
+
+    fn is_ready(&self, state: &State) -> bool {
+        state.receivers == 0
+    }
+
+    fn list<'s>(&self, state: &'s mut State) -> (&'s mut List<()>, u8) {
+        ((MANNER.list)(state, CLOSED), CLOSED)
+    }
+}
+
+impl<T> Operation for Closed<'_, T> {
+    type Output = ();
+
+    fn complete(&self, _: Token) {}
 }
 
 /// Waits for a change; see [`Receiver::changed_async`].
@@ -343,8 +424,8 @@ impl<T> Future for ChangedFuture<'_, T> {
         }
         let waker = context.waker().clone();
         let state = shared.state.lock();
-        if state.version != this.receiver.seen {
-            this.receiver.seen = state.version;
+        if state.version != *this.receiver.seen.get_mut() {
+            *this.receiver.seen.get_mut() = state.version;
             return Poll::Ready(Ok(()));
         }
         if state.senders == 0 {
@@ -383,8 +464,11 @@ impl<T> Drop for Sender<T> {
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
-        self.shared.state.lock().receivers += 1;
-        Receiver { shared: self.shared.clone(), seen: self.seen }
+        let mut state = self.shared.state.lock();
+        state.receivers += 1;
+        let seen = self.seen.load(Relaxed);
+        drop(state);
+        Receiver { shared: self.shared.clone(), seen: AtomicU64::new(seen) }
     }
 }
 

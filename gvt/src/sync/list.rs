@@ -29,6 +29,7 @@
 //! `LeaveUnfired` (N4).
 
 mod seat;
+mod several;
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -38,6 +39,7 @@ use std::ptr;
 use gvt_traits::WaitReason;
 
 pub(crate) use self::seat::Seat;
+pub(crate) use self::several::Several;
 
 use super::host::{self, Green, GreenWaker, Here, Inside, OsFlag, OsWaker};
 use super::lock::{Lock, LockGuard};
@@ -45,7 +47,7 @@ use super::shim::{AtomicU32, Mutant, Ordering::*, is_failing, mutant};
 
 /// How a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// It has not.
     Waiting,
     /// The waiter has what it waited for.
@@ -66,7 +68,7 @@ pub(crate) const BOUND: u8 = 0x40;
 pub(crate) const FRONT: u8 = 0x20;
 
 /// A waiter's place in a list.
-pub(crate) struct Node {
+pub struct Node {
     next: *mut Node,
     previous: *mut Node,
     waker: Waker,
@@ -99,6 +101,16 @@ impl Node {
     /// A node of a thread that waits in several lists; `operation` is what `claim` says if it is taken here.
     pub(crate) fn of_several(claim: *const Claim, operation: u32) -> Self {
         Node { claim, operation, ..Node::new(ptr::null_mut()) }
+    }
+
+    /// Gives a node of several a slot, which says what it needs.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: `slot` stays where it is until the node is unlinked, and its owner leaves it alone meanwhile; `V` is that of the
+    /// lists that the node is linked into.
+    pub(crate) unsafe fn set_slot<V>(&mut self, slot: *mut Option<V>) {
+        self.slot = slot.cast();
     }
 
     pub(crate) fn is_linked(&self) -> bool {
@@ -313,6 +325,49 @@ impl<V> List<V> {
         unsafe { self.head.as_ref()?.slot.cast::<Option<V>>().as_ref()?.as_ref() }
     }
 
+    /// What is in the slot of the first waiter that can be taken; those before it are unlinked (N5).
+    pub(crate) fn first_open_slot(&mut self) -> Option<&V> {
+        // SAFETY: linked nodes are alive, and the caller holds the lock. So is their claim (N5).
+        while let Some(node) = unsafe { self.head.as_ref() } {
+            // SAFETY: as above. Relaxed: only whether to try, which decides by itself.
+            let is_open = unsafe { node.claim.as_ref() }.is_none_or(|claim| claim.word.load(Relaxed) == OPEN);
+            if is_open {
+                break;
+            }
+            // SAFETY: linked, and the caller holds the lock.
+            unsafe { self.unlink(self.head) };
+        }
+        self.first_slot()
+    }
+
+    /// Takes the first waiter out, or unlinks it if it has been taken in another list (N1, N5). There is one.
+    pub(crate) fn take_first(&mut self) -> Option<Waiter<V>> {
+        let node = self.head;
+        // SAFETY: linked, and the caller holds the lock.
+        unsafe { self.unlink(node) };
+        // SAFETY: C1: just unlinked.
+        unsafe { Self::claim(node) }
+    }
+
+    /// Claims a node that was unlinked; `None`: another one was faster (N5).
+    ///
+    /// # Safety
+    ///
+    /// **C1**: the caller has just unlinked `node`, and holds the lock.
+    #[inline]
+    unsafe fn claim(node: *mut Node) -> Option<Waiter<V>> {
+        // SAFETY: C1: alive until woken or the lock released; its claim until its owner went through the lock.
+        let (claim, operation) = unsafe { ((*node).claim.as_ref(), (*node).operation) };
+        let waker = match claim {
+            // SAFETY: as above.
+            None => unsafe { &mut (*node).waker },
+            // SAFETY: only the one that claims gets it.
+            Some(claim) if claim.try_claim(operation) => unsafe { &mut *claim.waker.get() },
+            Some(_) => return None,
+        };
+        Some(Waiter { node, waker: mem::replace(waker, Waker::None), slots: PhantomData })
+    }
+
     /// Takes the first waiter out (N1, N5).
     #[inline]
     pub(crate) fn take(&mut self) -> Option<Waiter<V>> {
@@ -323,16 +378,10 @@ impl<V> List<V> {
             }
             // SAFETY: linked, and the caller holds the lock.
             unsafe { self.unlink(node) };
-            // SAFETY: alive until woken or the lock released; its claim until its owner went through the lock.
-            let (claim, operation) = unsafe { ((*node).claim.as_ref(), (*node).operation) };
-            let waker = match claim {
-                // SAFETY: as above.
-                None => unsafe { &mut (*node).waker },
-                // SAFETY: only the one that claims gets it.
-                Some(claim) if claim.try_claim(operation) => unsafe { &mut *claim.waker.get() },
-                Some(_) => continue,
-            };
-            return Some(Waiter { node, waker: mem::replace(waker, Waker::None), slots: PhantomData });
+            // SAFETY: C1: just unlinked.
+            if let Some(waiter) = unsafe { Self::claim(node) } {
+                return Some(waiter);
+            }
         }
     }
 
@@ -586,56 +635,5 @@ impl<C, S, V> Drop for Unwound<'_, C, S, V> {
         (self.manner.abandon)(self.primitive, &mut guard, slot, verdict, &mut wakes, here);
         drop(guard);
         wakes.fire();
-    }
-}
-
-/// A thread that is about to wait in several lists (N5).
-pub(crate) struct Several<'a> {
-    green: Option<Green<'a>>,
-    flag: &'a OsFlag,
-    claim: &'a Claim,
-}
-
-impl<'a> Several<'a> {
-    /// Makes `claim` ready for nodes; `flag` is what it sleeps on if it is an OS thread.
-    pub(crate) fn new(claim: &'a Claim, flag: &'a OsFlag, reason: WaitReason) -> Self {
-        let green = Inside::enter().here().green(reason);
-        let waker = match &green {
-            Some(green) => Waker::Green(green.waker()),
-            None => Waker::Os(flag.waker()),
-        };
-        // SAFETY: no node is linked yet, so the claim is this thread's alone.
-        unsafe { *claim.waker.get() = waker };
-        Several { green, flag, claim }
-    }
-
-    /// Waits until one of the nodes is taken, at the longest until the deadline; the operation, or `None` after
-    /// having given up.
-    ///
-    /// Context: a green thread or an OS thread. Unwinds at shutdown; the nodes are the caller's to take back.
-    pub(crate) fn park(self, deadline_ns: Option<u64>) -> Option<u32> {
-        match self.green {
-            Some(green) => {
-                green.park(Inside::enter(), deadline_ns);
-                self.claim.give_up()
-            }
-            None => {
-                self.flag.wait(deadline_ns);
-                let claimed = self.claim.give_up();
-                if claimed.is_some() {
-                    wait_until_fired(self.flag);
-                }
-                claimed
-            }
-        }
-    }
-
-    /// Does not wait after all; the operation if a node was taken meanwhile.
-    pub(crate) fn give_up(self) -> Option<u32> {
-        let claimed = self.claim.give_up();
-        if claimed.is_some() && self.green.is_none() {
-            wait_until_fired(self.flag);
-        }
-        claimed
     }
 }

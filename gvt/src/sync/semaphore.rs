@@ -9,6 +9,7 @@
 //!
 //! **Evidence.** loom `models::semaphore_*`; mutant `ReleaseBlind` (G3 without a look at WAITING) fails.
 
+use std::cell::UnsafeCell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,10 +17,13 @@ use std::time::{Duration, Instant};
 use gvt_traits::WaitReason;
 
 use super::host::Here;
-use super::list::{List, Manner, Verdict, Wakes, wait};
+use super::list::{List, Manner, Node, Verdict, Wakes, wait};
 use super::lock::Lock;
 use super::shim::{AtomicUsize, Mutant, Ordering::*, mutant};
 use super::{deadline_ns, has_passed};
+use crate::channel::arms::{On, Operation};
+use crate::channel::select::Handle;
+use crate::channel::selected::{Token, Wish};
 
 const WAITING: usize = 1;
 /// One permit in the word.
@@ -114,15 +118,16 @@ impl RawSemaphore {
 
     /// G3.
     pub(super) fn serve(&self, list: &mut List<usize>, wakes: &mut Wakes, here: Here) {
-        while let Some(&needed) = list.first_slot() {
+        while let Some(&needed) = list.first_open_slot() {
             if self.word.load(Acquire) / ONE < needed {
                 break;
             }
             // WAITING is set, so permits only grow meanwhile.
             self.word.fetch_sub(needed * ONE, Acquire);
-            match list.take() {
+            match list.take_first() {
                 Some(waiter) => wakes.push(waiter.end(Verdict::Served, here)),
-                None => unreachable!("the first waiter is there"),
+                // A select that has chosen something else. ORDERING O1: as in `release`.
+                None => _ = self.word.fetch_add(needed * ONE, Release),
             }
         }
         self.settle(list);
@@ -143,6 +148,102 @@ impl RawSemaphore {
         self.serve(&mut list, &mut wakes, here);
         drop(list);
         wakes.fire();
+    }
+}
+
+/// `acquire(semaphore) -> permit` and `acquire_many(semaphore, permits) -> permit` in `select!`. What is chosen has its
+/// permits, and gives them back if it is abandoned.
+#[doc(hidden)]
+pub struct Acquiring<'a> {
+    semaphore: &'a Semaphore,
+    needed: UnsafeCell<Option<usize>>,
+}
+
+impl On<Semaphore> {
+    #[doc(hidden)]
+    pub fn acquire(&self) -> Acquiring<'_> {
+        self.acquire_many(1)
+    }
+
+    #[doc(hidden)]
+    pub fn acquire_many(&self, permits: usize) -> Acquiring<'_> {
+        check(permits);
+        Acquiring { semaphore: self.end(), needed: UnsafeCell::new(Some(permits)) }
+    }
+}
+
+impl Acquiring<'_> {
+    fn needed(&self) -> usize {
+        // SAFETY: written when it was made only.
+        unsafe { *self.needed.get() }.expect("a waiter says what it needs")
+    }
+}
+
+impl Handle for Acquiring<'_> {
+    fn choose(&self) -> Option<Token> {
+        self.semaphore.raw.try_acquire(self.needed()).then_some(Token::Room)
+    }
+
+    fn is_ready(&self) -> bool {
+        let word = self.semaphore.raw.word.load(Relaxed);
+        word & WAITING == 0 && word / ONE >= self.needed()
+    }
+
+    unsafe fn enlist(&self, node: *mut Node, _: Wish) -> bool {
+        let raw = &self.semaphore.raw;
+        let mut list = raw.waiters.lock();
+        if raw.take_or_mark(&mut list, self.needed()) {
+            // To be chosen in the next round, in which somebody else may be faster.
+            drop(list);
+            raw.release(self.needed());
+            return false;
+        }
+        // SAFETY: C1: the operation outlives the node's time in the list, and its slot is not written again; the caller's C1;
+        // locked.
+        unsafe {
+            (*node).set_slot(self.needed.get());
+            list.push(node, 0);
+        }
+        true
+    }
+
+    unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+        let raw = &self.semaphore.raw;
+        let mut list = raw.waiters.lock();
+        // SAFETY: the caller's C1, locked.
+        unsafe {
+            if (*node).is_linked() {
+                list.unlink(node);
+            }
+        }
+        // Those behind it may need less.
+        let mut wakes = Wakes::new();
+        let here = list.here();
+        raw.serve(&mut list, &mut wakes, here);
+        drop(list);
+        wakes.fire();
+        // SAFETY: in no list.
+        unsafe { (*node).verdict() }
+    }
+
+    fn served(&self) -> Token {
+        Token::Room
+    }
+
+    fn abandon(&self, _: Token) {
+        self.semaphore.raw.release(self.needed());
+    }
+
+    fn next(&self) -> Option<Instant> {
+        None
+    }
+}
+
+impl<'a> Operation for Acquiring<'a> {
+    type Output = SemaphorePermit<'a>;
+
+    fn complete(&self, _: Token) -> SemaphorePermit<'a> {
+        SemaphorePermit { semaphore: self.semaphore, permits: self.needed() }
     }
 }
 

@@ -20,6 +20,7 @@
 //! **Rejected.** Lists of waiters in the nodes: a thread's record has no room for one. A waiter woken by polling: late, and
 //! never idle.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
@@ -32,9 +33,13 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::CancellationToken;
+use crate::channel::arms::{On, Operation};
+use crate::channel::select::Handle;
+use crate::channel::selected::{Token, Wish};
 use crate::channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use crate::sync::Lock;
 use crate::sync::alarm::Alarm;
+use crate::sync::list::Node;
+use crate::sync::{Lock, Verdict};
 
 /// Waits in the process.
 static WATCHES: AtomicUsize = AtomicUsize::new(0);
@@ -150,6 +155,58 @@ impl Cancelled {
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.receiver.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout)
     }
+}
+
+/// `cancelled(token) -> ()` in `select!`: registers only when it must wait.
+#[doc(hidden)]
+pub struct Cancelling<'a> {
+    token: &'a CancellationToken,
+    cancelled: OnceCell<Cancelled>,
+}
+
+impl On<CancellationToken> {
+    #[doc(hidden)]
+    pub fn cancelled(&self) -> Cancelling<'_> {
+        Cancelling { token: self.end(), cancelled: OnceCell::new() }
+    }
+}
+
+impl Handle for Cancelling<'_> {
+    fn choose(&self) -> Option<Token> {
+        self.is_ready().then_some(Token::Free)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
+    unsafe fn enlist(&self, node: *mut Node, wish: Wish) -> bool {
+        let cancelled = self.cancelled.get_or_init(|| self.token.cancelled());
+        // SAFETY: the caller's C1.
+        unsafe { cancelled.receiver.enlist(node, wish) }
+    }
+
+    unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+        let cancelled = self.cancelled.get().expect("enlisted");
+        // SAFETY: the caller's C1.
+        unsafe { cancelled.receiver.withdraw(node) }
+    }
+
+    fn served(&self) -> Token {
+        Token::Free
+    }
+
+    fn abandon(&self, _: Token) {}
+
+    fn next(&self) -> Option<Instant> {
+        None
+    }
+}
+
+impl Operation for Cancelling<'_> {
+    type Output = ();
+
+    fn complete(&self, _: Token) {}
 }
 
 impl Drop for Cancelled {

@@ -6,6 +6,7 @@ mod cancellation;
 mod channel;
 mod futures;
 mod other_channels;
+mod select_arms;
 mod select_fair;
 mod sync;
 mod timers;

@@ -1,0 +1,233 @@
+//! What an arm of `select!` waits for.
+//!
+//! **Shape.** `keyword(end) -> …` in a `select!` is `On::new(end).keyword()`: a method on a wrapper around what is in the parentheses.
+//! So each type says beside its own code which keywords it has, the wrapper follows references and smart pointers as a method
+//! call does, and the compiler's message about a wrong end or a wrong keyword points at the keyword in the arm. The method makes an
+//! *operation*, which lives until one was chosen; it borrows the end, but has no destructor that looks at it, so the body
+//! of an arm may use, change or drop all ends again.
+//!
+//! **Operations.** An operation is a [`Handle`], which `select` chooses among, and [`Operation`] completes it. Between the two no
+//! code of users' runs, but for a send, whose message is made then ([`Reserved`]). What is not chosen takes nothing: most operations
+//! ([`Waited`]) only find out that they need not wait, and take when they are completed.
+//!
+//! **Rejected.** One keyword for everything, with a trait of users' for what waits: an arm then does not say what it waits for.
+//! Mutable borrows for the receivers that have a place of their own (`watch`, `broadcast`): the macro would have to know the type.
+//! These keep their place in an atomic instead, which is read and written under their channel's lock.
+
+use std::ops::Deref;
+use std::time::Instant;
+
+use super::error::{RecvError, SendError};
+use super::select::{Arm, Choice, Handle, Limit, run};
+use super::selected::{Token, Wish};
+use super::{Receiver, Sender};
+use crate::sync::list::Node;
+use crate::sync::{List, Lock, Verdict};
+
+/// What an arm is about.
+#[repr(transparent)]
+pub struct On<E: ?Sized>(E);
+
+impl<E: ?Sized> On<E> {
+    /// Wraps what is in an arm's parentheses.
+    pub fn new(end: &E) -> &Self {
+        // SAFETY: transparent, so a reference to the one is a reference to the other.
+        unsafe { &*(std::ptr::from_ref(end) as *const Self) }
+    }
+
+    /// What is wrapped.
+    pub(crate) fn end(&self) -> &E {
+        &self.0
+    }
+}
+
+impl<E: Deref + ?Sized> Deref for On<E> {
+    type Target = On<E::Target>;
+
+    fn deref(&self) -> &Self::Target {
+        On::new(&*self.0)
+    }
+}
+
+/// What an arm waits for.
+pub trait Operation: Handle {
+    /// What the arm's pattern is matched with.
+    type Output;
+
+    /// Completes it after it was chosen.
+    fn complete(&self, token: Token) -> Self::Output;
+}
+
+/// Completes the operation that was chosen.
+pub fn complete<O: Operation>(operation: &O, selected: Selected) -> O::Output {
+    operation.complete(selected.token)
+}
+
+/// Ends all operations of a select.
+pub fn end<O>(operations: O) {
+    drop(operations);
+}
+
+/// An operation as one of several.
+pub fn arm<'a>(operation: &'a dyn Handle) -> Arm<'a> {
+    Arm::new(operation, std::ptr::null(), 0)
+}
+
+/// Which operation was chosen, and what it has reserved: to be completed at once.
+#[derive(Clone, Copy)]
+#[must_use = "a chosen operation must be completed"]
+pub struct Selected {
+    /// Its place among the arms.
+    pub index: usize,
+    token: Token,
+}
+
+/// What `select!` does.
+#[inline]
+pub fn select(arms: &mut [Arm<'_>], limit: Limit, choice: Choice) -> Option<Selected> {
+    for (index, arm) in arms.iter_mut().enumerate() {
+        arm.index = index;
+    }
+    let chosen = run(arms, limit, Wish::Operate, choice)?;
+    Some(Selected { index: chosen.index, token: chosen.token })
+}
+
+/// An end of a channel: what it is as a [`Handle`] is written beside it.
+macro_rules! ends {
+    ($($name:ident $method:ident $end:ident;)+) => {
+        $(
+            #[allow(missing_docs, reason = "hidden; the macro's documentation describes it")]
+            pub struct $name<'a, T>(&'a $end<T>);
+
+            impl<T> On<$end<T>> {
+                #[allow(missing_docs, reason = "hidden; the macro's documentation describes it")]
+                pub fn $method(&self) -> $name<'_, T> {
+                    $name(self.end())
+                }
+            }
+
+            impl<T> Handle for $name<'_, T> {
+                fn choose(&self) -> Option<Token> {
+                    self.0.choose()
+                }
+
+                fn is_ready(&self) -> bool {
+                    Handle::is_ready(self.0)
+                }
+
+                unsafe fn enlist(&self, node: *mut Node, wish: Wish) -> bool {
+                    // SAFETY: the caller's C1.
+                    unsafe { self.0.enlist(node, wish) }
+                }
+
+                unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+                    // SAFETY: the caller's C1.
+                    unsafe { self.0.withdraw(node) }
+                }
+
+                fn served(&self) -> Token {
+                    self.0.served()
+                }
+
+                fn abandon(&self, token: Token) {
+                    self.0.abandon(token);
+                }
+
+                fn next(&self) -> Option<Instant> {
+                    self.0.next()
+                }
+            }
+        )+
+    };
+}
+
+ends! {
+    Receiving recv Receiver;
+    Sending send Sender;
+}
+
+impl<T> Operation for Receiving<'_, T> {
+    type Output = Result<T, RecvError>;
+
+    fn complete(&self, token: Token) -> Self::Output {
+        self.0.complete(token)
+    }
+}
+
+/// A send that was chosen, while its message is made. Dropped, it lets go of what is reserved.
+pub struct Reserved<'a, T> {
+    sender: &'a Sender<T>,
+    token: Token,
+}
+
+impl<'a, T> Reserved<'a, T> {
+    /// After `send` was chosen.
+    pub fn new(send: &Sending<'a, T>, selected: Selected) -> Self {
+        Reserved { sender: send.0, token: selected.token }
+    }
+}
+
+/// Sends the message of an arm that was chosen.
+pub fn send<T>(reserved: Reserved<'_, T>, message: T) -> Result<(), SendError<T>> {
+    let reserved = std::mem::ManuallyDrop::new(reserved);
+    reserved.sender.complete(reserved.token, message)
+}
+
+impl<T> Drop for Reserved<'_, T> {
+    fn drop(&mut self) {
+        self.sender.abandon(self.token);
+    }
+}
+
+/// An operation that waits in a list behind a lock, and that nobody else can do once it is ready.
+pub(crate) trait Waited {
+    type State;
+    type Slot;
+
+    fn lock(&self) -> &Lock<Self::State>;
+    fn is_ready(&self, state: &Self::State) -> bool;
+    /// Where it waits, and the list's number.
+    fn list<'s>(&self, state: &'s mut Self::State) -> (&'s mut List<Self::Slot>, u8);
+}
+
+impl<W: Waited> Handle for W {
+    fn choose(&self) -> Option<Token> {
+        Handle::is_ready(self).then_some(Token::Free)
+    }
+
+    fn is_ready(&self) -> bool {
+        Waited::is_ready(self, &self.lock().lock())
+    }
+
+    unsafe fn enlist(&self, node: *mut Node, _: Wish) -> bool {
+        let mut state = self.lock().lock();
+        if Waited::is_ready(self, &state) {
+            return false;
+        }
+        let (list, number) = self.list(&mut state);
+        // SAFETY: the caller's C1; locked; a node of several has no slot.
+        unsafe { list.push(node, number) };
+        true
+    }
+
+    unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+        let mut state = self.lock().lock();
+        // SAFETY: the caller's C1, locked.
+        unsafe {
+            if (*node).is_linked() {
+                self.list(&mut state).0.unlink(node);
+            }
+            (*node).verdict()
+        }
+    }
+
+    fn served(&self) -> Token {
+        Token::Free
+    }
+
+    fn abandon(&self, _: Token) {}
+
+    fn next(&self) -> Option<Instant> {
+        None
+    }
+}
