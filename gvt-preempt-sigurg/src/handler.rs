@@ -27,19 +27,23 @@
 //! meanwhile, ours goes in again, above theirs, whether they pass signals on or not. If they do, there
 //! is a ring: ours, theirs, ours again. So there is one previous handler for each time that ours went in, a
 //! [`Level`], and the handler writes into the padding of the signal's record how often it has passed it on:
-//! it calls hooks the first time only, and passes on to one level lower each time.
+//! it calls hooks the first time only, and passes on to one level lower each time. "Theirs" may be another copy of this
+//! package, of another version: each copy has a mark of its own in the padding, which the others leave alone. A signal whose
+//! padding is full is passed on no more.
 //!
 //! ```text
 //!   kernel ─► ours ─► level 2: theirs ─► ours (the same code) ─► level 1: what was there at first
 //! ```
 //!
-//! **Rejected.** Sending a signal to oneself to see whether it arrives through theirs: it does arrive, at
+//! **Rejected.** One mark for all copies: each takes the other's for nothing, and the signal goes round until the stack ends.
+//! Counting in a thread-local how deep the handler is: a handler that leaves by a jump leaves the count behind. Sending a signal to oneself to see whether it arrives through theirs: it does arrive, at
 //! theirs, which nobody had sent a signal.
 //!
 //! **Limits.** The previous handler runs with our SA_RESTART and SA_ONSTACK, whatever its own. Of two
 //! directed signals to one OS thread the kernel keeps one: a foreign one that comes while ours is
 //! pending is lost, as two foreign ones would be. Looking at and changing the disposition are two
-//! system calls: two libraries that install at the same moment can still miss each other.
+//! system calls: two libraries that install at the same moment can still miss each other. Of three copies of this package whose
+//! runtimes attach in turns, again and again, one may be taken for gone, and is passed no signals any more.
 //!
 //! **Evidence.** Suite `preemptor`: P2, P3, P5, P6; `tests/sleeping_hook.rs` for what goes on beside a hook that
 //! sleeps.
@@ -199,49 +203,97 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c
                 Outcome::Unmarked => !unmarked,
             };
         if pass {
-            pass_on(passed, signal, info, context);
+            pass_on(signal, info, context);
         }
         *libc::__errno_location() = errno;
     }
 }
 
-/// The last bytes of a `siginfo_t`, which the kernel leaves 0 for this signal, as [`pass_on`] uses them.
+/// What one copy of this package notes in a signal's record.
 #[repr(C)]
-struct Tail {
-    kernel: [u8; 112],
+#[derive(Clone, Copy)]
+struct Note {
+    /// Whose it is; null if nobody's.
     mark: *mut c_void,
+    /// How often that one has passed the signal on.
     times: usize,
 }
 
-const _: () = assert!(size_of::<Tail>() == size_of::<siginfo_t>());
+/// A `siginfo_t`, of which the kernel leaves the last bytes 0 for this signal, whoever sends it.
+#[repr(C)]
+struct Record {
+    kernel: [u64; 4],
+    notes: [Note; 5],
+    /// Not zero: the copy that was called last has passed the signal to nobody.
+    dead_end: u64,
+    free: u64,
+}
+
+const _: () = assert!(size_of::<Record>() == size_of::<siginfo_t>());
+
+/// Our note in a signal's record; `None` if there is none and no room for one.
+///
+/// # Safety
+///
+/// `info` is a signal handler's, and nobody else uses it meanwhile.
+unsafe fn note<'a>(info: *mut siginfo_t) -> Option<&'a mut Note> {
+    // SAFETY: the record is as large, see above, and the handler's own.
+    let notes = unsafe { &mut (*info.cast::<Record>()).notes };
+    notes.iter_mut().find(|note| note.mark == payload() || note.mark.is_null())
+}
 
 /// How often the handler has passed this very signal on already.
 ///
 /// # Safety
 ///
-/// `info` is a signal handler's.
+/// As [`note`].
 unsafe fn passed_before(info: *mut siginfo_t) -> usize {
-    let tail = info.cast::<Tail>();
-    // SAFETY: the record is as large, see above.
-    unsafe { if (*tail).mark == payload() { (*tail).times } else { 0 } }
+    // SAFETY: the caller's.
+    unsafe { note(info) }.map_or(0, |note| note.times)
 }
 
-/// Calls the handler that was there before, as the kernel would have: the one `skip` levels down.
+/// Calls the handler that was there before, as the kernel would have: the first one that is not called for this signal already.
+///
+/// # Safety
+///
+/// The arguments are those of a signal handler.
+unsafe fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    let record = info.cast::<Record>();
+    loop {
+        // ORDERING O1: Acquire pairs with `install` and `detach`.
+        let mut level = PREVIOUS.load(Acquire).cast_const();
+        // SAFETY: the handler's own record, on which nobody else has a reference.
+        let place = unsafe { note(info) };
+        for _ in 0..place.as_ref().map_or(0, |note| note.times) {
+            // SAFETY: null or a level, which lives for ever.
+            level = unsafe { level.as_ref() }.map_or(ptr::null(), |level| level.below);
+        }
+        // SAFETY: as above.
+        let (Some(note), Some(level)) = (place, unsafe { level.as_ref() }) else {
+            // SAFETY: the handler's own record.
+            unsafe { (*record).dead_end = 1 };
+            return;
+        };
+        *note = Note { mark: payload(), times: note.times + 1 };
+        // SAFETY: the handler's own record; its arguments.
+        unsafe {
+            (*record).dead_end = 0;
+            call(level, signal, info, context);
+            if (*record).dead_end == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// Calls the handler of `level` as the kernel would.
 ///
 /// # Safety
 ///
 /// The arguments are those of a signal handler.
 // Out of line, so that its masks are not on the alternate stack while a hook sleeps.
 #[inline(never)]
-unsafe fn pass_on(skip: usize, signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // ORDERING O1: Acquire pairs with `install` and `detach`.
-    let mut level = PREVIOUS.load(Acquire).cast_const();
-    for _ in 0..skip {
-        // SAFETY: null or a level, which lives for ever.
-        level = unsafe { level.as_ref() }.map_or(ptr::null(), |level| level.below);
-    }
-    // SAFETY: as above.
-    let Some(level) = (unsafe { level.as_ref() }) else { return };
+unsafe fn call(level: &Level, signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let previous = &level.action;
     if matches!(previous.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) {
         // To ignore is the default for this signal.
@@ -250,12 +302,6 @@ unsafe fn pass_on(skip: usize, signal: c_int, info: *mut siginfo_t, context: *mu
     // Relaxed: nothing hangs on it but the one call.
     if previous.sa_flags & libc::SA_RESETHAND != 0 && level.spent.swap(true, Relaxed) {
         return;
-    }
-    // SAFETY: the handler's own copy of the record; see `Tail`.
-    unsafe {
-        let tail = info.cast::<Tail>();
-        (*tail).mark = payload();
-        (*tail).times = skip + 1;
     }
     // SAFETY: the masks are valid; the handler was given to the kernel to be called so, and `SA_SIGINFO` tells which
     // type it has.

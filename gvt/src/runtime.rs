@@ -162,7 +162,7 @@ where
                 worker_count: workers,
                 wake_descriptor: EventFd::new()
                     .map_err(|errno| WorkerError::Descriptor { what: "waking a worker", errno })?,
-                pool: Pool::new(config.max_os_threads.unwrap_or(workers + SPARE_OS_THREADS)),
+                pool: Pool::new(config.max_os_threads.unwrap_or(workers + SPARE_OS_THREADS))?,
                 keeps_spare: false,
                 monitor: MonitorState::new(),
                 starter: StarterState::new(),
@@ -187,8 +187,8 @@ where
             workers: Vec::new(),
         });
         core.base.keeps_spare = config.enable_forced_preempt && core.preempt.strength() == Strength::Anywhere;
-        // A first stack, so that an address space too small for any is an error here.
-        core.slots.reserve(default_class, 1)?;
+        // What the first thread needs (`RecordTable::grow`), so that an address space too small for any is an error here.
+        core.slots.reserve(default_class, 1 + workers)?;
         let base: *const CoreBase = &raw const core.base;
         for index in 0..workers {
             let id = WorkerId::new(index);

@@ -37,6 +37,7 @@ use gvt_traits::WaitReason;
 
 use super::arms::{On, Operation, Waited};
 use super::selected::Token;
+use super::state::room;
 use crate::sync::list::{Seat, Wakes};
 use crate::sync::{List, Lock, Manner, Verdict, deadline_ns, has_passed, wait};
 
@@ -120,7 +121,7 @@ fn wake_all<T>(mut state: crate::sync::LockGuard<'_, State<T>>) {
 pub fn channel<T: Clone>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a broadcast channel keeps one message at least");
     let shared = Arc::new(Lock::new(State {
-        messages: VecDeque::with_capacity(capacity),
+        messages: room(capacity),
         capacity,
         first: 0,
         senders: 1,

@@ -99,10 +99,12 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 /// # Panics
 ///
 /// If memory for `capacity` messages cannot be had.
+#[track_caller]
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     connect(Some(capacity))
 }
 
+#[track_caller]
 fn connect<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
     let (sending, receiving) = ends::new(queue::Channel::new(capacity));
     (Sender::new(sending), Receiver::new(receiving))

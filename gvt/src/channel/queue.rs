@@ -74,6 +74,7 @@ impl<T> Channel<T> {
         },
     };
 
+    #[track_caller]
     pub(super) fn new(capacity: Option<usize>) -> Self {
         Channel { state: Lock::new(State::new(capacity)), capacity }
     }

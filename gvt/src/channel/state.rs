@@ -79,10 +79,29 @@ pub(super) enum Met<T> {
     Promise(Wake),
 }
 
+/// An empty queue with memory for `capacity` messages.
+///
+/// # Panics
+///
+/// If that cannot be had.
+#[track_caller]
+pub(super) fn room<T>(capacity: usize) -> VecDeque<T> {
+    let mut queue = VecDeque::new();
+    if queue.try_reserve_exact(capacity).is_err() {
+        panic!(
+            "cannot make a channel for {capacity} messages of {} bytes: so much memory cannot be had; ask for a smaller \
+             capacity",
+            size_of::<T>()
+        );
+    }
+    queue
+}
+
 impl<T> State<T> {
+    #[track_caller]
     pub(super) fn new(capacity: Option<usize>) -> Self {
         State {
-            buffer: VecDeque::with_capacity(capacity.unwrap_or(0)),
+            buffer: room(capacity.unwrap_or(0)),
             capacity: capacity.unwrap_or(usize::MAX),
             picked: 0,
             places: 0,

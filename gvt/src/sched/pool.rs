@@ -15,7 +15,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
 use std::time::Duration;
 
-use gvt_traits::WorkerError;
+use gvt_traits::{MemoryError, WorkerError};
 
 use super::inner::InnerLock;
 use super::os_thread::{OsThread, Received};
@@ -53,17 +53,26 @@ unsafe impl Send for Pool {}
 
 impl Pool {
     /// A pool of at most `limit` OS threads.
-    pub(crate) fn new(limit: usize) -> Self {
-        Pool {
+    pub(crate) fn new(limit: usize) -> Result<Self, MemoryError> {
+        let (mut places, mut spare) = (Vec::new(), Vec::new());
+        if places.try_reserve_exact(limit).and_then(|()| spare.try_reserve_exact(limit)).is_err() {
+            return Err(MemoryError::Reserve {
+                what: "the list of OS threads (`max_os_threads`)",
+                bytes: limit * (size_of::<AtomicPtr<OsThread>>() + size_of::<*const OsThread>()),
+                errno: libc::ENOMEM,
+            });
+        }
+        places.resize_with(limit, || AtomicPtr::new(ptr::null_mut()));
+        Ok(Pool {
             all: InnerLock::new(Vec::new()),
-            places: (0..limit).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
+            places: places.into(),
             used: AtomicUsize::new(0),
-            spare: InnerLock::new(Vec::with_capacity(limit)),
+            spare: InnerLock::new(spare),
             closed: AtomicBool::new(false),
             running: AtomicUsize::new(0),
             coming: AtomicUsize::new(0),
             wanted: AtomicUsize::new(1),
-        }
+        })
     }
 
     /// Starts an OS thread that runs `main` and first waits at its inbox.

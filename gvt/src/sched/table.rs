@@ -150,8 +150,14 @@ impl RecordTable {
     ) -> Result<NonNull<Record>, SchedError> {
         let mut free = self.free.lock();
         if free.is_empty() {
-            let wanted = if cache.is_some() { self.batch.max(1) } else { 1 };
-            self.grow(core, &mut free, wanted)?;
+            let mut wanted = if cache.is_some() { self.batch.max(1) } else { 1 };
+            // Where stacks for so many cannot be had, perhaps for fewer.
+            while let Err(error) = self.grow(core, &mut free, wanted) {
+                if wanted == 1 || !matches!(error, SchedError::Memory(_)) {
+                    return Err(error);
+                }
+                wanted /= 2;
+            }
         }
         let index = free.pop().expect("grown or not empty");
         if let Some(cache) = cache {

@@ -264,6 +264,46 @@ fn address_space() {
     ended.succeeded();
 }
 
+/// A runtime that has been built runs threads, as many as there is address space for: records are made in batches, and so are
+/// stacks, but the last are not refused because a whole batch cannot be had.
+#[test]
+fn address_space_for_a_few_threads() {
+    let ended = Child::of("address_space_for_a_few_threads").run(|| {
+        stock_up_on_heap();
+        for workers in [1, 2, 4] {
+            let (threads, present) = (os_threads(), status("VmSize") << 10);
+            for extra_mib in (500..1_500).step_by(50) {
+                limit_address_space(present + (extra_mib << 20));
+                let built = Runtime::builder().workers(workers).max_gvthreads(20_000).build();
+                let ran = built.as_ref().ok().map(|runtime| {
+                    runtime.try_block_on(|| {
+                        let sleeps = |_: &gvt::CancellationToken| gvt::sleep_ms(1);
+                        let handles: Vec<_> = (0..20).map_while(|_| gvt::try_spawn(sleeps).ok()).collect();
+                        handles.into_iter().filter_map(|handle| handle.join().ok()).count()
+                    })
+                });
+                limit_address_space(libc::RLIM_INFINITY);
+                match (built, ran) {
+                    (Ok(_), Some(Ok(count))) => {
+                        // The first 512 MiB, of which workers may keep some to themselves.
+                        assert!(count >= 4, "{count} threads with {workers} workers and {extra_mib} MiB");
+                    }
+                    (Err(error), _) => {
+                        assert!(error.to_string().contains("raise `ulimit -v`"), "{error}");
+                        assert!(
+                            extra_mib < if workers < 4 { 700 } else { 1_200 },
+                            "refused with {extra_mib} MiB"
+                        );
+                    }
+                    (_, ran) => panic!("built, but the first thread is refused: {ran:?}"),
+                }
+                assert!(becomes(|| os_threads() == threads), "OS threads are left");
+            }
+        }
+    });
+    ended.succeeded();
+}
+
 /// Threads are refused when address space runs out; those that are there go on, and later others.
 #[test]
 fn address_space_for_one_more_thread() {
@@ -521,4 +561,25 @@ fn no_stack_when_it_is_to_run(#[values(1, 2)] workers: usize) {
     drop(runtime);
     assert_eq!((dropped.load(SeqCst), exact.0.in_use.load(SeqCst)), (120, 0));
     assert!(refused.iter().all(|&count| count > 0), "{refused:?}");
+}
+
+/// Capacities for which there is no memory anywhere: a panic where the documentation says so, an error where one is returned.
+#[test]
+fn capacities_beyond_all_memory() {
+    let said = |make: fn()| -> String {
+        let payload = std::panic::catch_unwind(make).expect_err("it was made");
+        payload.downcast_ref::<String>().expect("a sentence").clone()
+    };
+    for make in [
+        || drop(gvt::channel::bounded::<i32>(1 << 57)),
+        || drop(gvt::channel::<i32>(usize::MAX)),
+        || drop(gvt::channel::broadcast::channel::<i32>(1 << 57)),
+        || drop(gvt::channel::broadcast::channel::<i32>(usize::MAX)),
+    ] {
+        let said = said(make);
+        assert!(said.contains("smaller capacity"), "{said}");
+    }
+    let (sender, receiver) = gvt::channel::bounded(usize::MAX);
+    sender.send(()).unwrap();
+    assert_eq!((receiver.capacity(), receiver.recv()), (Some(usize::MAX), Ok(())));
 }
