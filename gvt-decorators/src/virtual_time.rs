@@ -1,13 +1,16 @@
-//! `VirtualTime`: a timer whose clock stands still while threads run, and jumps to the next deadline when a worker
-//! has nothing to do. A program that sleeps for an hour takes no time, and sleepers wake in the order of their deadlines,
+//! `VirtualTime`: a timer whose clock stands still while threads run, and jumps to the next deadline when no worker
+//! has anything to do. A program that sleeps for an hour takes no time, and sleepers wake in the order of their deadlines,
 //! in every run.
 //!
 //! The contract leaves room for it: a backend is told the time in `expire`, may keep a clock of its own (`now_ns`), and
 //! answers an idle worker with [`IdleWait::Due`] when it has moved it.
 //!
-//! **Limits.** With several workers the first that is idle moves time on, while others run. What reads a clock
-//! of its own (`std::time::Instant`, `gvt`'s deadlines given as such) sees real time. Threads that wait for the outside world are
-//! not waited for: time goes on without them.
+//! Every deadline of `gvt` is one of this clock: of `select!`, `after` and `tick`, of all that waits with a limit, of tokens, and of futures
+//! that are polled on a green thread. `gvt::now()` reads it. With one worker each run is like the others to the nanosecond, as far as
+//! the program is, and if nothing is preempted (`NoPreempt`): which of several ready arms a `select!` takes is drawn alike, too.
+//!
+//! **Limits.** What reads a clock of its own (`std::time::Instant`) sees real time, and so do OS threads outside the runtime. Threads
+//! that wait for the outside world, in the kernel or in `gvt::blocking`, are not waited for: time goes on without them.
 
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
@@ -67,6 +70,10 @@ impl<T: TimerBackend> TimerBackend for VirtualTimePart<T> {
 
     fn now_ns(&self) -> Option<u64> {
         Some(self.clock_ns.load(Relaxed)) // Relaxed: as in `idle_wait`.
+    }
+
+    fn is_virtual(&self) -> bool {
+        true
     }
 
     fn len(&self) -> usize {

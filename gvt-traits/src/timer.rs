@@ -134,6 +134,14 @@ pub trait TimerBackend: Send + Sync + 'static {
         None
     }
 
+    /// Whether [`now_ns`](Self::now_ns) moves only in [`idle_wait`](Self::idle_wait) (virtual time). The runtime then
+    /// calls that only when no worker has anything to do, and nobody waits for the others to settle.
+    ///
+    /// Context: any OS thread; always the same.
+    fn is_virtual(&self) -> bool {
+        false
+    }
+
     /// How many entries are held; for people and tests.
     fn len(&self) -> usize;
 

@@ -10,7 +10,7 @@ use gvt_traits::WaitReason;
 
 use crate::sync::alarm::Alarm;
 use crate::sync::list::{List, Manner, wait};
-use crate::sync::{Lock, Verdict, deadline_ns, has_passed};
+use crate::sync::{Lock, Verdict, deadline_ns, has_passed, now};
 use crate::timeout::TimedOut;
 
 /// Runs a future on the calling thread, which parks while the future waits.
@@ -101,7 +101,7 @@ pub struct Sleep {
 ///
 /// Context: any executor, on any thread.
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep { deadline: Instant::now().checked_add(duration), alarm: None }
+    Sleep { deadline: now().checked_add(duration), alarm: None }
 }
 
 /// A future that ends when `deadline` has come.
@@ -119,9 +119,7 @@ impl Future for Sleep {
         if has_passed(deadline) {
             return Poll::Ready(());
         }
-        if !self.alarm.as_ref().is_some_and(|alarm| alarm.renew(context.waker())) {
-            self.alarm = Some(Alarm::set(deadline, context.waker()));
-        }
+        Alarm::wake_at(&mut self.alarm, deadline, context);
         Poll::Pending
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::future;
-use crate::time::sleep_until;
+use crate::time::{later, now, sleep_until};
 
 /// A tick that comes later than this was missed; see [`MissedTicks`]. As in tokio.
 const TOLERANCE: Duration = Duration::from_millis(5);
@@ -47,7 +47,7 @@ pub struct Interval {
 /// If `period` is zero.
 #[track_caller]
 pub fn interval(period: Duration) -> Interval {
-    interval_at(Instant::now(), period)
+    interval_at(now(), period)
 }
 
 /// Ticks every `period`, the first at `start`.
@@ -83,30 +83,30 @@ impl Interval {
     /// Context: a green thread (which parks) or an OS thread (which sleeps). As [`sleep`](crate::sleep) at shutdown.
     pub fn tick(&mut self) -> Instant {
         let due = self.next;
-        if Instant::now() < due {
+        if now() < due {
             sleep_until(due);
         }
-        self.advance(Instant::now())
+        self.advance(now())
     }
 
     /// [`tick`](Self::tick) as a future. Dropping it skips nothing.
     ///
     /// Context: any executor, on any thread.
     pub async fn tick_async(&mut self) -> Instant {
-        if Instant::now() < self.next {
+        if now() < self.next {
             future::sleep_until(self.next).await;
         }
-        self.advance(Instant::now())
+        self.advance(now())
     }
 
     /// The next tick comes one period from now.
     pub fn reset(&mut self) {
-        self.next = later(Instant::now(), self.period);
+        self.next = later(now(), self.period);
     }
 
     /// The next tick comes now.
     pub fn reset_immediately(&mut self) {
-        self.next = Instant::now();
+        self.next = now();
     }
 
     /// A tick that was due at `next` is taken at `now`.
@@ -125,11 +125,6 @@ impl Interval {
         };
         due
     }
-}
-
-/// An instant that cannot be told is never reached: thirty years are enough.
-fn later(from: Instant, by: Duration) -> Instant {
-    from.checked_add(by).unwrap_or_else(|| from + Duration::from_secs(30 * 365 * 24 * 3600))
 }
 
 #[cfg(test)]

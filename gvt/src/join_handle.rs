@@ -27,8 +27,8 @@ use crate::sched::join::{self, Foreign, Waiter};
 use crate::sched::record::{Record, Step};
 use crate::sched::root;
 use crate::scope::ScopedJoinHandle;
-use crate::sync::Verdict;
 use crate::sync::list::Node;
+use crate::sync::{Verdict, now};
 use crate::thread::ThreadId;
 use crate::token::{self, CancellationToken};
 
@@ -83,7 +83,7 @@ impl<T> JoinHandle<T> {
     ///
     /// The handle, if the thread had not ended in time.
     pub fn join_timeout(self, timeout: Duration) -> Result<Result<T, Box<dyn Any + Send>>, Self> {
-        match Instant::now().checked_add(timeout) {
+        match now().checked_add(timeout) {
             Some(deadline) => self.join_deadline(deadline),
             None => Ok(self.join()),
         }

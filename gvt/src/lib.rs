@@ -59,6 +59,7 @@ mod api {
     pub use crate::memory::{Memory, StackMemory};
     pub use crate::runtime::{Runtime, RuntimeCounters, StillRunning};
     pub use crate::sched::report::{DeadlockReport, ThreadInfo};
+    pub use crate::sched::settle::settle;
     pub use crate::scope::{Scope, ScopedJoinHandle, scope};
     pub use crate::sync::{SchedMutex, SchedMutexGuard};
     pub use crate::task_set::{TaskError, TaskSet};
@@ -68,7 +69,7 @@ mod api {
         Builder, Migration, ThreadId, blocking, current_id, current_name, current_priority, current_token,
         current_worker, is_in_gvthread, spawn, spawn_with_priority, try_spawn, yield_now,
     };
-    pub use crate::time::{coarse_now_ns, now_ns, sleep, sleep_ms, sleep_until, sleep_us};
+    pub use crate::time::{coarse_now_ns, now, now_ns, sleep, sleep_ms, sleep_until, sleep_us};
     pub use crate::timeout::{TimedOut, timeout, timeout_at};
     pub use crate::token::{CancelReason, CancellationToken, Cancelled};
 

@@ -31,9 +31,11 @@ use crate::sched::local;
 use crate::sched::monitor::{self, MonitorState, Periods};
 use crate::sched::pool::Pool;
 use crate::sched::report::{self, DeadlockReport, ThreadInfo};
+use crate::sched::settle::Settlers;
 use crate::sched::starter::{self, StarterState};
 use crate::sched::table::RecordTable;
 use crate::thread::{self, Refused};
+use crate::time::Scale;
 use crate::token::CancellationToken;
 
 /// OS threads that a runtime may start beyond one a worker, for threads that keep theirs.
@@ -175,6 +177,10 @@ where
                 timer_watch_ns: AtomicU64::new(u64::MAX),
                 poller: AtomicU32::new(0),
                 default_class,
+                scale: None,
+                is_virtual: false,
+                draws: AtomicU64::new(0),
+                settlers: Settlers::new(),
                 admitted: Default::default(),
                 debug: config.debug_logging,
                 returning: Arrivals::new(),
@@ -186,6 +192,8 @@ where
             slots,
             workers: Vec::new(),
         });
+        core.base.is_virtual = core.timer.is_virtual();
+        core.base.scale = core.timer.now_ns().map(Scale::beginning_at);
         core.base.keeps_spare = config.enable_forced_preempt && core.preempt.strength() == Strength::Anywhere;
         // What the first thread needs (`RecordTable::grow`), so that an address space too small for any is an error here.
         core.slots.reserve(default_class, 1 + workers)?;

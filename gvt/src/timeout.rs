@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use gvt_traits::SchedError;
 
-use crate::sync::has_passed;
+use crate::sync::{has_passed, now};
 use crate::thread::{self, Builder};
 use crate::token::CancellationToken;
 
@@ -52,7 +52,7 @@ where
     F: FnOnce(&CancellationToken) -> T + Send + 'static,
     T: Send + 'static,
 {
-    run(Instant::now().checked_add(limit), f)
+    run(now().checked_add(limit), f)
 }
 
 /// [`timeout`] until `deadline`.
@@ -101,16 +101,10 @@ where
         Ok(handle) => handle,
         Err(error) => thread::refused(error),
     };
+    // The token has a deadline, but an OS thread that looks at it may have another clock.
     let mut cancel = Cancel(Some(token));
     let joined = match deadline {
-        Some(deadline) => match handle.join_deadline(deadline) {
-            Ok(joined) => joined,
-            Err(_) => {
-                // The deadline has told it.
-                cancel.0 = None;
-                return Err(TimedOut);
-            }
-        },
+        Some(deadline) => handle.join_deadline(deadline).map_err(|_| TimedOut)?,
         None => handle.join(),
     };
     cancel.0 = None;

@@ -45,6 +45,7 @@ pub use self::watch::Cancelled;
 
 use self::reason::Code;
 use crate::sched::core::CoreBase;
+use crate::sync::{has_passed, now};
 
 use crate::sched::local;
 use crate::sched::record::{Record, SKIPPING};
@@ -100,7 +101,7 @@ impl OwnNode {
         // Acquire pairs with the Release in `set`.
         let code = Code(self.code.load(Acquire));
         match self.deadline {
-            Some(deadline) if !code.is_set() && Instant::now() >= deadline => {
+            Some(deadline) if !code.is_set() && has_passed(deadline) => {
                 set(&self.code, Code::DEADLINE);
                 Code(self.code.load(Acquire))
             }
@@ -169,7 +170,7 @@ impl CancellationToken {
 
     /// [`with_deadline`](Self::with_deadline), so long from now.
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        Self::own(Some(self.clone()), Instant::now().checked_add(timeout))
+        Self::own(Some(self.clone()), now().checked_add(timeout))
     }
 
     /// When it will be cancelled at the latest: the earliest deadline that it or an ancestor has.
@@ -209,7 +210,11 @@ impl CancellationToken {
         match &self.node {
             // SAFETY: kept by the token.
             Node::Thread(record) => set(&unsafe { record.as_ref() }.meta.cancelled, code),
-            Node::Own(node) => set(&node.code, code),
+            Node::Own(node) => {
+                // What came first stays the reason, whether or not somebody has looked since: its deadline, if that has passed.
+                node.code();
+                set(&node.code, code);
+            }
         }
         watch::tell(self.address());
     }

@@ -184,6 +184,10 @@ impl<T: TimerBackend> TimerBackend for CheckedPart<T> {
         self.part.now_ns()
     }
 
+    fn is_virtual(&self) -> bool {
+        self.part.is_virtual()
+    }
+
     fn len(&self) -> usize {
         let call = self.calls.begin();
         let len = self.part.len();

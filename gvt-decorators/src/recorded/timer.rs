@@ -73,6 +73,10 @@ impl<T: TimerBackend> TimerBackend for RecordedPart<T> {
         self.part.now_ns()
     }
 
+    fn is_virtual(&self) -> bool {
+        self.part.is_virtual()
+    }
+
     fn len(&self) -> usize {
         self.part.len()
     }

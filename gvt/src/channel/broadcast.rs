@@ -39,7 +39,7 @@ use super::arms::{On, Operation, Waited};
 use super::selected::Token;
 use super::state::room;
 use crate::sync::list::{Seat, Wakes};
-use crate::sync::{List, Lock, Manner, Verdict, deadline_ns, has_passed, wait};
+use crate::sync::{List, Lock, Manner, Verdict, deadline_ns, has_passed, now, wait};
 
 struct Kept<T> {
     message: Arc<T>,
@@ -254,7 +254,7 @@ impl<T: Clone> Receiver<T> {
     ///
     /// As [`try_recv`](Self::try_recv); `Empty` if time ran out.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, TryRecvError> {
-        self.recv_until(Instant::now().checked_add(timeout))
+        self.recv_until(now().checked_add(timeout))
     }
 
     /// The next message, if it is there.

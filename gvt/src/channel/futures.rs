@@ -10,9 +10,9 @@ use super::queue::{Channel, Look, Passed};
 use super::receiver::Source;
 use super::state::{PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SENDERS};
 use super::{Receiver, Sender};
-use crate::sync::Verdict;
 use crate::sync::alarm::Alarm;
 use crate::sync::list::Seat;
+use crate::sync::{Verdict, has_passed};
 
 /// Receives a message; see [`Receiver::recv_async`].
 #[must_use = "a future does nothing unless it is polled"]
@@ -75,17 +75,25 @@ impl<T> Future for RecvFuture<'_, T> {
         let this = unsafe { self.get_unchecked_mut() };
         match &this.receiver.source {
             Source::Queue(channel) => poll_receive(channel, &mut this.seat, context),
+            Source::Until(channel, ending) => {
+                let ends = ending.ends();
+                if ends.is_some_and(has_passed) {
+                    ending.look();
+                }
+                let polled = poll_receive(channel, &mut this.seat, context);
+                match ends {
+                    Some(ends) if polled.is_pending() => Alarm::wake_at(&mut this.alarm, ends, context),
+                    _ => this.alarm = None,
+                }
+                polled
+            }
             Source::Clock(instants, message) => {
                 if let Ok(instant) = instants.try_recv() {
                     return Poll::Ready(Ok(message(instant)));
                 }
-                let next = instants.next();
-                let renewed = this
-                    .alarm
-                    .as_ref()
-                    .is_some_and(|alarm| next == Some(alarm.when()) && alarm.renew(context.waker()));
-                if !renewed {
-                    this.alarm = next.map(|next| Alarm::set(next, context.waker()));
+                match instants.next() {
+                    Some(next) => Alarm::wake_at(&mut this.alarm, next, context),
+                    None => this.alarm = None,
                 }
                 Poll::Pending
             }
@@ -157,7 +165,7 @@ impl<T> Future for SendFuture<'_, T> {
 
 impl<T> Drop for RecvFuture<'_, T> {
     fn drop(&mut self) {
-        if let Source::Queue(channel) = &self.receiver.source {
+        if let Source::Queue(channel) | Source::Until(channel, _) = &self.receiver.source {
             self.seat.leave(&(), &channel.state, &Channel::RECEIVE);
         }
     }

@@ -1,6 +1,9 @@
 //! Channels that deliver instants: once (`after`, `at`) or again and again (`tick`).
 //!
 //! Nobody sends: a receiver looks at the clock. Waiting is sleeping until the next instant.
+//!
+//! A tick counts from when the one before was due, not from when it was taken: a receiver wakes a little late each time, and
+//! these delays would add up. Only if the next would be due already is it counted from now.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +11,7 @@ use gvt_traits::WaitReason;
 
 use super::error::{RecvTimeoutError, TryRecvError};
 use super::select::sleep_until;
-use crate::sync::Lock;
+use crate::sync::{Lock, now};
 
 /// Delivers an instant when it has come.
 pub(super) struct Instants {
@@ -33,16 +36,18 @@ impl Instants {
     }
 
     pub(super) fn is_due(&self) -> bool {
-        self.next().is_some_and(|next| Instant::now() >= next)
+        self.next().is_some_and(|next| now() >= next)
     }
 
     pub(super) fn try_recv(&self) -> Result<Instant, TryRecvError> {
-        let now = Instant::now();
+        let now = now();
         let mut next = self.next.lock();
         match *next {
             Some(due) if due <= now => {
-                // Ticks that nobody took are left out: the next comes one period after this delivery at the earliest.
-                *next = self.period.and_then(|period| due.max(now).checked_add(period));
+                *next = self.period.and_then(|period| {
+                    let on_schedule = due.checked_add(period)?;
+                    if on_schedule > now { Some(on_schedule) } else { now.checked_add(period) }
+                });
                 Ok(due)
             }
             _ => Err(TryRecvError::Empty),
@@ -54,7 +59,7 @@ impl Instants {
             if let Ok(instant) = self.try_recv() {
                 return Ok(instant);
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if deadline.is_some_and(|deadline| now() >= deadline) {
                 return Err(RecvTimeoutError::Timeout);
             }
             let until = match (self.next(), deadline) {

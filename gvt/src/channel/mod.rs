@@ -57,12 +57,16 @@ pub use error::{
 };
 pub use futures::{RecvFuture, SendFuture};
 pub use iter::{IntoIter, Iter, TryIter};
+#[cfg(not(loom))]
+pub(crate) use receiver::Ending;
 pub use receiver::Receiver;
 pub use select_api::{Select, SelectedOperation};
 pub use sender::Sender;
 
 #[doc(inline)]
 pub use crate::{select, select_biased};
+
+use crate::sync::now;
 
 /// What `select!` expands to.
 #[doc(hidden)]
@@ -110,7 +114,8 @@ fn connect<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
     (Sender::new(sending), Receiver::new(receiving))
 }
 
-/// A channel that delivers one message, the instant `duration` from now, when it has come.
+/// A channel that delivers one message, the instant `duration` from now, when it has come. Instants are those of
+/// [`gvt::now`](crate::now()).
 ///
 /// Context: anywhere. Costs no thread and no timer until somebody waits.
 ///
@@ -124,7 +129,7 @@ fn connect<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
 /// # });
 /// ```
 pub fn after(duration: Duration) -> Receiver<Instant> {
-    Instant::now().checked_add(duration).map_or(never(), at)
+    now().checked_add(duration).map_or(never(), at)
 }
 
 /// A channel that delivers one message, `when`, when it has come.
@@ -136,11 +141,13 @@ pub fn at(when: Instant) -> Receiver<Instant> {
 
 /// A channel that delivers an instant every `duration`, the first `duration` from now.
 ///
-/// It holds one message at the most: a tick that nobody takes delays the next one, so that ticks never come in a burst.
+/// Ticks keep to their schedule: the next comes one period after the last *was due*, however late that was taken. The channel
+/// holds one message at the most: if a whole period has passed over a tick that nobody took, those in between are left out,
+/// and the next comes one period after it is taken, so that ticks never come in a burst.
 ///
 /// Context: as [`after`].
 pub fn tick(duration: Duration) -> Receiver<Instant> {
-    match Instant::now().checked_add(duration) {
+    match now().checked_add(duration) {
         Some(first) => Receiver::of_clock(instants::Instants::every(first, duration)),
         None => never(),
     }

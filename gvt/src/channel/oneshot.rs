@@ -30,7 +30,7 @@ use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use super::selected::Token;
 use crate::sync::list::Seat;
 use crate::sync::shim::{Mutant, is_failing, mutant};
-use crate::sync::{List, Lock, LockGuard, Manner, Verdict, deadline_ns, wait};
+use crate::sync::{List, Lock, LockGuard, Manner, Verdict, deadline_ns, now, wait};
 
 /// Sends the one message.
 pub struct Sender<T> {
@@ -192,7 +192,7 @@ impl<T> Receiver<T> {
     ///
     /// Whether time ran out, or the sender is gone.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        self.recv_until(Instant::now().checked_add(timeout))
+        self.recv_until(now().checked_add(timeout))
     }
 
     /// The message, if it is there.

@@ -1,7 +1,9 @@
 //! The receiving end.
 
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::ptr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +15,8 @@ use super::instants::Instants;
 use super::queue::{Channel, Discard};
 use super::select::{Handle, sleep_until};
 use super::selected::{Token, Wish};
-use crate::sync::Verdict;
 use crate::sync::list::Node;
+use crate::sync::{Verdict, has_passed, now};
 
 /// The receiving end of a channel. Clones receive from the same channel, each message once; when the last
 /// one is dropped, sending fails.
@@ -27,8 +29,25 @@ pub(super) enum Source<T> {
     Queue(End<Channel<T>, Receiving>),
     /// The clock; with it what makes a message of an instant.
     Clock(Arc<Instants>, fn(Instant) -> T),
+    /// A channel that nobody sends into, and that is disconnected at a time.
+    Until(End<Channel<T>, Receiving>, Arc<dyn Ending>),
     /// Nowhere.
     Never,
+}
+
+/// When a channel is disconnected by itself.
+pub(crate) trait Ending: Send + Sync {
+    /// At the latest; `None`: never.
+    fn ends(&self) -> Option<Instant>;
+    /// Disconnects it if it is to be.
+    fn look(&self);
+}
+
+/// [`Ending::look`], once it is time.
+fn look(ending: &dyn Ending) {
+    if ending.ends().is_some_and(has_passed) {
+        ending.look();
+    }
 }
 
 // SAFETY: an end passes messages between threads and never gives out a reference to one.
@@ -60,6 +79,10 @@ impl<T> Receiver<T> {
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         match &self.source {
             Source::Queue(end) => end.try_recv(),
+            Source::Until(end, ending) => {
+                look(&**ending);
+                end.try_recv()
+            }
             Source::Clock(instants, message) => instants.try_recv().map(message),
             Source::Never => Err(TryRecvError::Empty),
         }
@@ -86,7 +109,7 @@ impl<T> Receiver<T> {
     ///
     /// Whether time ran out, or the channel is empty and no sender is left.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        self.recv_until(Instant::now().checked_add(timeout))
+        self.recv_until(now().checked_add(timeout))
     }
 
     /// [`recv`](Self::recv) that waits until `deadline` at the longest.
@@ -104,10 +127,11 @@ impl<T> Receiver<T> {
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
         match &self.source {
             Source::Queue(end) => end.recv(deadline),
+            Source::Until(end, ending) => recv_until_end(end, &**ending, deadline),
             Source::Clock(instants, message) => instants.recv(deadline).map(message),
             Source::Never => loop {
                 sleep_until(deadline, WaitReason::ChannelRecv);
-                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                if deadline.is_some_and(has_passed) {
                     return Err(RecvTimeoutError::Timeout);
                 }
             },
@@ -127,7 +151,7 @@ impl<T> Receiver<T> {
     /// How many messages the channel holds.
     pub fn len(&self) -> usize {
         match &self.source {
-            Source::Queue(end) => end.len(),
+            Source::Queue(end) | Source::Until(end, _) => end.len(),
             Source::Clock(instants, _) => usize::from(instants.is_due()),
             Source::Never => 0,
         }
@@ -136,7 +160,7 @@ impl<T> Receiver<T> {
     /// How many messages the channel can hold; `None`: any number.
     pub fn capacity(&self) -> Option<usize> {
         match &self.source {
-            Source::Queue(end) => end.capacity(),
+            Source::Queue(end) | Source::Until(end, _) => end.capacity(),
             Source::Clock(..) => Some(1),
             Source::Never => Some(0),
         }
@@ -146,9 +170,41 @@ impl<T> Receiver<T> {
     pub fn same_channel(&self, other: &Receiver<T>) -> bool {
         match (&self.source, &other.source) {
             (Source::Queue(this), Source::Queue(other)) => this.is_same(other),
+            (Source::Until(this, _), Source::Until(other, _)) => this.is_same(other),
             (Source::Clock(this, _), Source::Clock(other, _)) => Arc::ptr_eq(this, other),
             (Source::Never, Source::Never) => true,
             _ => false,
+        }
+    }
+}
+
+/// Receives from a channel that is disconnected at a time.
+fn recv_until_end<T>(
+    end: &Channel<T>,
+    ending: &dyn Ending,
+    deadline: Option<Instant>,
+) -> Result<T, RecvTimeoutError> {
+    loop {
+        look(ending);
+        let until = match (ending.ends(), deadline) {
+            (Some(ends), Some(deadline)) => Some(ends.min(deadline)),
+            (ends, deadline) => ends.or(deadline),
+        };
+        match end.recv(until) {
+            Err(RecvTimeoutError::Timeout) if !deadline.is_some_and(has_passed) => {}
+            received => return received,
+        }
+    }
+}
+
+impl<T> Receiver<T> {
+    /// The same receiver, of a channel that ends by itself.
+    pub(crate) fn ending(self, ending: Arc<dyn Ending>) -> Self {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not used or dropped any more.
+        match unsafe { ptr::read(&this.source) } {
+            Source::Queue(end) => Receiver { source: Source::Until(end, ending) },
+            source => Receiver { source },
         }
     }
 }
@@ -163,7 +219,7 @@ impl<T> Receiver<T> {
     /// A select's second step.
     pub(super) fn complete(&self, token: Token) -> Result<T, RecvError> {
         match (&self.source, token) {
-            (Source::Queue(end), token) => end.complete_receive(token),
+            (Source::Queue(end) | Source::Until(end, _), token) => end.complete_receive(token),
             (Source::Clock(_, message), Token::Instant(instant)) => Ok(message(instant)),
             _ => Err(RecvError),
         }
@@ -174,6 +230,10 @@ impl<T> Handle for Receiver<T> {
     fn choose(&self) -> Option<Token> {
         match &self.source {
             Source::Queue(end) => end.choose_receive(),
+            Source::Until(end, ending) => {
+                look(&**ending);
+                end.choose_receive()
+            }
             Source::Clock(instants, _) => instants.try_recv().ok().map(Token::Instant),
             Source::Never => None,
         }
@@ -182,6 +242,10 @@ impl<T> Handle for Receiver<T> {
     fn is_ready(&self) -> bool {
         match &self.source {
             Source::Queue(end) => end.can_receive(),
+            Source::Until(end, ending) => {
+                look(&**ending);
+                end.can_receive()
+            }
             Source::Clock(instants, _) => instants.is_due(),
             Source::Never => false,
         }
@@ -190,7 +254,7 @@ impl<T> Handle for Receiver<T> {
     unsafe fn enlist(&self, node: *mut Node, wish: Wish) -> bool {
         match &self.source {
             // SAFETY: the caller's C1.
-            Source::Queue(end) => unsafe { end.enlist_receive(node, wish) },
+            Source::Queue(end) | Source::Until(end, _) => unsafe { end.enlist_receive(node, wish) },
             Source::Clock(instants, _) => !instants.is_due(),
             Source::Never => true,
         }
@@ -199,7 +263,7 @@ impl<T> Handle for Receiver<T> {
     unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
         match &self.source {
             // SAFETY: the caller's C1.
-            Source::Queue(end) => unsafe { end.withdraw(node) },
+            Source::Queue(end) | Source::Until(end, _) => unsafe { end.withdraw(node) },
             _ => Verdict::Waiting,
         }
     }
@@ -209,7 +273,7 @@ impl<T> Handle for Receiver<T> {
     }
 
     fn abandon(&self, token: Token) {
-        if let Source::Queue(end) = &self.source {
+        if let Source::Queue(end) | Source::Until(end, _) = &self.source {
             end.abandon_receive(token);
         }
     }
@@ -217,6 +281,7 @@ impl<T> Handle for Receiver<T> {
     fn next(&self) -> Option<Instant> {
         match &self.source {
             Source::Clock(instants, _) => instants.next(),
+            Source::Until(_, ending) => ending.ends(),
             _ => None,
         }
     }
@@ -226,6 +291,7 @@ impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
         let source = match &self.source {
             Source::Queue(end) => Source::Queue(end.again()),
+            Source::Until(end, ending) => Source::Until(end.again(), ending.clone()),
             Source::Clock(instants, message) => Source::Clock(instants.clone(), *message),
             Source::Never => Source::Never,
         };
@@ -235,7 +301,7 @@ impl<T> Clone for Receiver<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        if let Source::Queue(end) = &self.source {
+        if let Source::Queue(end) | Source::Until(end, _) = &self.source {
             // SAFETY: C1: this is the end's end.
             unsafe { end.release(|channel| channel.disconnect(Discard::Messages)) };
         }

@@ -25,7 +25,7 @@ use super::selected::{Token, Wish};
 use super::{Receiver, Sender};
 use crate::sync::list::{Claim, Node, Several};
 use crate::sync::shim::is_failing;
-use crate::sync::{OsFlag, Verdict, deadline_ns};
+use crate::sync::{OsFlag, Verdict, deadline_ns, draw, now};
 
 /// One end of a channel as an operation of a select.
 pub trait Handle {
@@ -67,7 +67,7 @@ pub enum Limit {
 impl Limit {
     /// So long from now.
     pub fn after(timeout: Duration) -> Self {
-        Instant::now().checked_add(timeout).map_or(Limit::Never, Limit::Until)
+        now().checked_add(timeout).map_or(Limit::Never, Limit::Until)
     }
 }
 
@@ -145,7 +145,7 @@ pub(super) fn run<'a>(arms: &mut [Arm<'a>], limit: Limit, wish: Wish, choice: Ch
         }
         let deadline = match limit {
             Limit::Never => None,
-            Limit::Until(deadline) if Instant::now() < deadline => Some(deadline),
+            Limit::Until(deadline) if now() < deadline => Some(deadline),
             // S5.
             _ if !arms.iter().any(|arm| arm.handle.is_ready()) => return None,
             _ => continue,
@@ -244,9 +244,18 @@ fn shuffle(arms: &mut [Arm<'_>]) {
     }
 }
 
-/// A random number below `n`, from a generator that each OS thread has.
-#[inline(never)]
+/// A random number below `n`.
 fn random_below(n: usize) -> usize {
+    let random = match draw() {
+        Some(count) => mix(count.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+        None => next_random(),
+    };
+    (((random >> 32) * n as u64) >> 32) as usize
+}
+
+/// A random number, from a generator that each OS thread has.
+#[inline(never)]
+fn next_random() -> u64 {
     thread_local! {
         static STATE: Cell<u64> = const { Cell::new(0) };
     }
@@ -260,8 +269,7 @@ fn random_below(n: usize) -> usize {
         x ^= x << 25;
         x ^= x >> 27;
         state.set(x);
-        let high = x.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32;
-        ((high * n as u64) >> 32) as usize
+        x.wrapping_mul(0x2545_F491_4F6C_DD1D)
     })
 }
 
@@ -271,9 +279,13 @@ fn next_seed() -> u64 {
     static SEEDS: AtomicU64 = AtomicU64::new(0);
     // Relaxed: only that they differ matters.
     let count = SEEDS.fetch_add(1, Relaxed);
-    // SplitMix64 (Steele, Lea, Flood), begun where this process happens to lie; odd, so never 0.
-    let mut x = (&raw const SEEDS as u64) ^ count.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    // Begun where this process happens to lie; odd, so never 0.
+    mix((&raw const SEEDS as u64) ^ count.wrapping_mul(0x9E37_79B9_7F4A_7C15)) | 1
+}
+
+/// SplitMix64's output (Steele, Lea, Flood).
+fn mix(mut x: u64) -> u64 {
     x = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ x >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-    (x ^ x >> 31) | 1
+    x ^ x >> 31
 }

@@ -9,8 +9,8 @@ use super::error::*;
 use super::queue::{Channel, Discard};
 use super::select::Handle;
 use super::selected::{Token, Wish};
-use crate::sync::Verdict;
 use crate::sync::list::Node;
+use crate::sync::{Verdict, now};
 
 /// The sending end of a channel. Clones send into the same channel; when the last one is dropped, receivers
 /// learn that nothing more will come.
@@ -66,7 +66,7 @@ impl<T> Sender<T> {
     ///
     /// The message, and whether time ran out or no receiver is left.
     pub fn send_timeout(&self, message: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
-        self.end.send(message, Instant::now().checked_add(timeout))
+        self.end.send(message, now().checked_add(timeout))
     }
 
     /// [`send`](Self::send) that waits until `deadline` at the longest.

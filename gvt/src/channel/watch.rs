@@ -33,7 +33,7 @@ use super::arms::{On, Operation, Waited};
 use super::selected::Token;
 use crate::sync::list::{Seat, Wakes};
 use crate::sync::{
-    List, Lock, LockGuard, Manner, RwLock, RwLockReadGuard, Verdict, deadline_ns, has_passed, wait,
+    List, Lock, LockGuard, Manner, RwLock, RwLockReadGuard, Verdict, deadline_ns, has_passed, now, wait,
 };
 
 struct Shared<T> {
@@ -286,7 +286,7 @@ impl<T> Receiver<T> {
     ///
     /// As [`changed`](Self::changed).
     pub fn changed_timeout(&mut self, timeout: Duration) -> Result<bool, RecvError> {
-        self.shared.wait_changed(self.seen.get_mut(), Instant::now().checked_add(timeout))
+        self.shared.wait_changed(self.seen.get_mut(), now().checked_add(timeout))
     }
 
     /// Waits until the value fulfils a condition, and returns it; it then counts as seen.

@@ -29,9 +29,11 @@ use super::parker::Parker;
 use super::pool::Pool;
 use super::record::{Record, StackChoice};
 use super::report;
+use super::settle::Settlers;
 use super::starter::StarterState;
 use super::table::{RecordCache, RecordTable};
 use crate::os::EventFd;
+use crate::time::Scale;
 
 /// The parts of a runtime, as one type.
 pub(crate) trait Parts: Send + Sync + Sized + 'static {
@@ -101,6 +103,13 @@ pub(crate) struct CoreBase {
     pub(crate) poller: AtomicU32,
     /// The class of threads that ask for none.
     pub(crate) default_class: StackClass,
+    /// Which instants the timer backend's clock shows, if it keeps one.
+    pub(crate) scale: Option<Scale>,
+    /// Whether that clock moves only when the runtime lets it.
+    pub(crate) is_virtual: bool,
+    /// Random numbers drawn under such a clock. Relaxed: only that they differ matters.
+    pub(crate) draws: AtomicU64,
+    pub(crate) settlers: Settlers,
     /// Threads of the other classes that are alive.
     pub(crate) admitted: [AtomicUsize; StackClass::COUNT],
     pub(crate) debug: bool,
@@ -170,6 +179,11 @@ impl CoreBase {
     pub(crate) fn now_ns(&self) -> u64 {
         // SAFETY: as above.
         unsafe { (self.vtable.now_ns)(self) }
+    }
+
+    /// Whether every worker has announced itself idle.
+    pub(crate) fn are_all_idle(&self) -> bool {
+        self.idle.sleepers().count_ones() as usize == self.worker_count
     }
 
     /// Queues a thread for whichever worker comes first, without touching the caller's.

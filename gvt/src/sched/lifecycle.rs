@@ -137,7 +137,7 @@ pub(crate) fn close(core: &CoreBase, unwind: bool, limit: Option<Duration>) -> C
         }
         let mut pause = if named { Duration::from_secs(3600) } else { PATIENCE - waited };
         if unwind {
-            if is_quiet(core) {
+            if core.are_all_idle() {
                 drop(guard);
                 // Whoever is away for a short while may wake others when it comes back; but it is not waited for
                 // again and again.
@@ -154,11 +154,6 @@ pub(crate) fn close(core: &CoreBase, unwind: bool, limit: Option<Duration>) -> C
             guard = lifecycle.idled.wait_timeout(guard, pause).unwrap().0;
         }
     }
-}
-
-/// Whether every worker sleeps: nothing runs and nothing is queued.
-fn is_quiet(core: &CoreBase) -> bool {
-    core.idle.sleepers().count_ones() as usize == core.worker_count
 }
 
 /// Ends the waits of threads that nothing else is going to wake, asking them to unwind. With `patience`, only if no thread is

@@ -67,6 +67,8 @@ pub(crate) mod root;
 #[cfg(not(loom))]
 pub(crate) mod schedule;
 #[cfg(not(loom))]
+pub(crate) mod settle;
+#[cfg(not(loom))]
 pub(crate) mod sleep;
 #[cfg(not(loom))]
 pub(crate) mod starter;

@@ -244,8 +244,9 @@ impl<P: Parts> Monitor<'_, P> {
         }
         let clock = core.now_ns();
         let deadline = core.timer.next_deadline_ns();
-        let overdue_since =
-            deadline.filter(|&deadline| deadline <= clock).map(|deadline| now - (clock - deadline).min(now));
+        let overdue_since = deadline
+            .filter(|&deadline| deadline <= clock && !base.is_virtual)
+            .map(|deadline| now - (clock - deadline).min(now));
         if let Some(deadline) = deadline.filter(|&deadline| deadline > clock) {
             self.look_again(now.saturating_add(deadline - clock));
         }

@@ -7,6 +7,10 @@
 //! in cache misses that are cheaper together. So an idle worker that has just fired timers sleeps for `pace`'s pause at least, and
 //! then fires what has come due meanwhile.
 //!
+//! **Virtual time** moves only when a worker asks the backend how to wait. The last worker to announce itself does; the others sleep until
+//! woken. The announcements are in one total order, so there is a last one. It does not while somebody settles (`settle`): if they were not
+//! woken, some thread is away from all workers, and comes back through one.
+//!
 //! **Who watches the clock.** One idle worker at a time watches the earliest deadline
 //! (`timer_watch_ns`); the others sleep until woken. A watcher that is woken for work leaves the
 //! watch to the next worker that goes idle, to the rounds of busy workers, and at the latest to the
@@ -20,6 +24,7 @@ use super::core::{Parts, Worker};
 use super::idle::Retracted;
 use super::root::settle_debt;
 use super::schedule::{fire_timers, wake_one};
+use super::settle::settle_if_quiet;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Slept {
@@ -52,7 +57,9 @@ pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
     // SAFETY: C1.
     } else if !core.base.idle.rescans() || !unsafe { has_work(worker) } {
         core.base.lifecycle.note_idle();
-        wait(worker);
+        if !settle_if_quiet(&core.base) {
+            wait(worker);
+        }
     }
 
     base.coarse_ns.store(core.now_ns(), Relaxed);
@@ -89,6 +96,10 @@ unsafe fn has_work<P: Parts>(worker: &Worker<P>) -> bool {
 fn wait<P: Parts>(worker: &Worker<P>) {
     let core = worker.core();
     let base = &worker.base;
+    if core.base.is_virtual && (!core.base.are_all_idle() || core.base.settlers.has_any()) {
+        base.parker.sleep(None);
+        return;
+    }
     let watch = &core.base.timer_watch_ns;
     match core.timer.idle_wait() {
         IdleWait::Due => {}

@@ -3,6 +3,9 @@
 //! A future may be polled by any executor, on any thread, so its deadline cannot lie in a runtime's timers. One OS thread for the
 //! process, started when the first such deadline comes, sleeps until the next one.
 //!
+//! Where the caller's runtime has a clock of its own (virtual time), the deadline is one of that clock, and a green thread of that
+//! runtime waits for it (`ringer`).
+//!
 //! **Protocol.** An entry is a deadline, a number that tells it from others, and whom to wake. Whoever set it keeps an [`Alarm`];
 //! dropping that takes the entry back, so that deadlines which are not reached leave nothing behind.
 //!
@@ -10,9 +13,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Waker};
 use std::time::Instant;
 
+use super::ringer::Ringer;
 use crate::sched::local::Section;
 
 type Key = (Instant, u64);
@@ -30,17 +34,60 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An entry; dropping it takes it back.
+/// A deadline at which somebody is woken; dropping it takes it back.
 #[derive(Debug)]
-pub(crate) struct Alarm(Key);
+pub(crate) struct Alarm {
+    when: Instant,
+    place: Place,
+}
+
+/// Who sees to it.
+#[derive(Debug)]
+enum Place {
+    /// The process's thread.
+    Process(Entry),
+    /// A green thread in virtual time.
+    Runtime(Ringer),
+}
+
+/// An entry of the process's thread; dropping it takes it back.
+#[derive(Debug)]
+struct Entry(Key);
 
 impl Alarm {
+    /// Sees to it that the one who polls is woken when `when` has come; `place` is where its alarm is kept.
+    ///
+    /// # Panics
+    ///
+    /// If the OS refuses a thread.
+    pub(crate) fn wake_at(place: &mut Option<Alarm>, when: Instant, context: &mut Context<'_>) {
+        let waker = context.waker();
+        let renewed = place.as_ref().is_some_and(|alarm| alarm.when == when && alarm.renew(waker));
+        if !renewed {
+            let place_of = match Ringer::start(when, waker) {
+                Some(ringer) => Place::Runtime(ringer),
+                None => Place::Process(Entry::set(when, waker)),
+            };
+            *place = Some(Alarm { when, place: place_of });
+        }
+    }
+
+    /// From now on wakes `waker` instead; `false`: it has woken somebody already, and wakes nobody any more.
+    fn renew(&self, waker: &Waker) -> bool {
+        match &self.place {
+            Place::Process(entry) => entry.renew(waker),
+            Place::Runtime(ringer) => ringer.renew(waker),
+        }
+    }
+}
+
+impl Entry {
     /// Wakes `waker` when `when` has come.
     ///
     /// # Panics
     ///
     /// If the OS refuses a thread.
-    pub(crate) fn set(when: Instant, waker: &Waker) -> Self {
+    fn set(when: Instant, waker: &Waker) -> Self {
         let waker = waker.clone();
         // Not to be taken off the worker with std's lock: the section ends after the lock.
         let _section = Section::new();
@@ -57,16 +104,11 @@ impl Alarm {
         } else if state.entries.first_key_value().is_some_and(|(first, _)| *first == key) {
             CHANGED.notify_one();
         }
-        Alarm(key)
-    }
-
-    /// When it wakes.
-    pub(crate) fn when(&self) -> Instant {
-        self.0.0
+        Entry(key)
     }
 
     /// From now on wakes `waker` instead; `false`: it has woken somebody already, and wakes nobody any more.
-    pub(crate) fn renew(&self, waker: &Waker) -> bool {
+    fn renew(&self, waker: &Waker) -> bool {
         let waker = waker.clone();
         let section = Section::new();
         let mut state = state();
@@ -82,7 +124,7 @@ impl Alarm {
     }
 }
 
-impl Drop for Alarm {
+impl Drop for Entry {
     fn drop(&mut self) {
         let section = Section::new();
         let entry = state().entries.remove(&self.0);

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::{LockResult, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::has_passed;
 use super::mutex::{Mutex, MutexGuard};
 use super::raw_condvar::RawCondvar;
+use super::{has_passed, now};
 
 /// Waits for a condition that another thread brings about, with the interface of [`std::sync::Condvar`]; parks the
 /// green thread, not its worker.
@@ -92,7 +92,7 @@ impl Condvar {
         guard: MutexGuard<'a, T>,
         timeout: Duration,
     ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
-        let (guard, notified) = self.wait_until(guard, Instant::now().checked_add(timeout));
+        let (guard, notified) = self.wait_until(guard, now().checked_add(timeout));
         super::poison::map(guard, |guard| (guard, WaitTimeoutResult(!notified)))
     }
 
@@ -113,7 +113,7 @@ impl Condvar {
     where
         F: FnMut(&mut T) -> bool,
     {
-        let deadline = Instant::now().checked_add(timeout);
+        let deadline = now().checked_add(timeout);
         loop {
             if !condition(&mut guard) {
                 return Ok((guard, WaitTimeoutResult(false)));

@@ -135,6 +135,12 @@ impl GreenWaker {
     }
 }
 
+/// A number that is drawn nowhere else, if the caller is in virtual time, where each run is to be like the others.
+pub(crate) fn draw() -> Option<u64> {
+    let core = crate::park::current()?.core();
+    core.is_virtual.then(|| core.draws.fetch_add(1, Relaxed))
+}
+
 const QUIET: u32 = 0;
 const FIRED: u32 = 1;
 const SLEEPING: u32 = 2;
@@ -217,9 +223,8 @@ impl OsWaker {
     }
 }
 
-pub(crate) use crate::time::{deadline_ns, has_passed, now_ns};
+pub(crate) use crate::time::{coarse_ns, deadline_ns, has_passed, now, now_ns};
 
-pub(crate) use crate::os::monotonic_coarse_ns as coarse_ns;
 pub(crate) use std::hint::spin_loop as spin;
 
 /// A number that no other thread has at the same time, and never 0.

@@ -32,6 +32,8 @@ mod lock;
 mod models;
 mod raw_condvar;
 mod raw_mutex;
+#[cfg(not(loom))]
+mod ringer;
 mod semaphore;
 mod wait_group;
 
@@ -83,6 +85,6 @@ mod api {
 #[cfg(not(loom))]
 pub use api::*;
 
-pub(crate) use host::{Here, OsFlag, deadline_ns, has_passed};
+pub(crate) use host::{Here, OsFlag, deadline_ns, draw, has_passed, now};
 pub(crate) use list::{List, Manner, Verdict, Wake, wait};
 pub(crate) use lock::{Lock, LockGuard};

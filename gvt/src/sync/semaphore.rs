@@ -20,7 +20,7 @@ use super::host::Here;
 use super::list::{List, Manner, Node, Verdict, Wakes, wait};
 use super::lock::Lock;
 use super::shim::{AtomicUsize, Mutant, Ordering::*, mutant};
-use super::{deadline_ns, has_passed};
+use super::{deadline_ns, has_passed, now};
 use crate::channel::arms::{On, Operation};
 use crate::channel::select::Handle;
 use crate::channel::selected::{Token, Wish};
@@ -328,7 +328,7 @@ impl Semaphore {
     pub fn acquire_timeout(&self, permits: usize, timeout: Duration) -> Option<SemaphorePermit<'_>> {
         check(permits);
         self.raw
-            .acquire(permits, Instant::now().checked_add(timeout))
+            .acquire(permits, now().checked_add(timeout))
             .then(|| SemaphorePermit { semaphore: self, permits })
     }
 

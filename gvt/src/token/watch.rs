@@ -12,7 +12,8 @@
 //! An address may be another node's by then (a thread passes over ancestors that have ended): looking costs nothing but time.
 //! Ancestors are only ever taken away, never added, so all of them have been entered.
 //!
-//! Deadlines among the ancestors need an alarm (`sync::alarm`), one for the earliest.
+//! Deadlines among the ancestors are the waiter's own affair: it waits until the earliest at the longest, by its own clock, and then looks
+//! (`channel::receiver`, `Ending`). Only a future needs an alarm (`sync::alarm`).
 //!
 //! **Cost.** Nothing for tokens that nobody waits for but K5 and a load in `cancel`. A wait is two allocations, and an entry an
 //! ancestor: depth times a look-up.
@@ -28,25 +29,28 @@ use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::*, fence};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*, fence};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::CancellationToken;
 use crate::channel::arms::{On, Operation};
 use crate::channel::select::Handle;
 use crate::channel::selected::{Token, Wish};
-use crate::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crate::channel::{Ending, Receiver, RecvTimeoutError, Sender, bounded};
 use crate::sync::alarm::Alarm;
 use crate::sync::list::Node;
-use crate::sync::{Lock, Verdict};
+use crate::sync::{Lock, Verdict, has_passed};
 
 /// Waits in the process.
 static WATCHES: AtomicUsize = AtomicUsize::new(0);
+/// Their numbers.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 const SHARDS: usize = 32;
 
-type Table = BTreeMap<usize, Vec<Arc<Watch>>>;
+/// By the address of a node, and a number for each wait there, so that to come and to go is a look-up however many wait.
+type Table = BTreeMap<(usize, u64), Arc<Watch>>;
 
 static TABLES: [Lock<Table>; SHARDS] = [const { Lock::new(BTreeMap::new()) }; SHARDS];
 
@@ -65,7 +69,10 @@ pub(super) fn tell(address: usize) {
 
 #[cold]
 fn tell_slow(address: usize) {
-    let watches = table(address).lock().get(&address).cloned().unwrap_or_default();
+    let table = table(address).lock();
+    let watches: Vec<_> =
+        table.range((address, 0)..=(address, u64::MAX)).map(|(_, watch)| watch.clone()).collect();
+    drop(table);
     // Without the lock: they wake others, and the last to go lets go of its token.
     for watch in watches {
         watch.look();
@@ -74,6 +81,8 @@ fn tell_slow(address: usize) {
 
 struct Watch {
     token: CancellationToken,
+    /// The earliest among the token's and its ancestors'.
+    deadline: Option<Instant>,
     state: Lock<State>,
 }
 
@@ -100,10 +109,20 @@ impl Watch {
     }
 }
 
-/// The deadline's alarm.
-impl Wake for Watch {
-    fn wake(self: Arc<Self>) {
-        self.look();
+/// A watch that is in the table, until this is dropped.
+struct Registration {
+    watch: Arc<Watch>,
+    number: u64,
+    addresses: Vec<usize>,
+}
+
+impl Ending for Registration {
+    fn ends(&self) -> Option<Instant> {
+        self.watch.deadline
+    }
+
+    fn look(&self) {
+        self.watch.look();
     }
 }
 
@@ -112,33 +131,34 @@ impl Wake for Watch {
 /// It is a [`Receiver`] that never receives anything and is disconnected by the cancellation, and it is a future.
 pub struct Cancelled {
     receiver: Receiver<Infallible>,
-    watch: Arc<Watch>,
-    addresses: Vec<usize>,
-    _alarm: Option<Alarm>,
+    registration: Arc<Registration>,
+    /// For a future's sake.
+    alarm: Option<Alarm>,
 }
 
 impl Cancelled {
     pub(super) fn new(token: &CancellationToken) -> Self {
         let (sender, receiver) = bounded(0);
         let state = Lock::new(State { sender: Some(sender), waker: None });
-        let watch = Arc::new(Watch { token: token.clone(), state });
         let (mut addresses, mut deadline) = (Vec::new(), None::<Instant>);
         token.each_ancestor(&mut |step| {
             addresses.push(step.address());
             deadline = deadline.into_iter().chain(step.deadline()).min();
             true
         });
+        let watch = Arc::new(Watch { token: token.clone(), deadline, state });
         // K1.
         WATCHES.fetch_add(1, Relaxed);
+        let number = NEXT.fetch_add(1, Relaxed);
         for &address in &addresses {
-            table(address).lock().entry(address).or_default().push(watch.clone());
+            table(address).lock().insert((address, number), watch.clone());
         }
+        let registration = Arc::new(Registration { watch, number, addresses });
         // K2. ORDERING O1: pairs with the fence in `tell`.
         fence(SeqCst);
         // K3.
-        let cancelled = watch.look();
-        let alarm = deadline.filter(|_| !cancelled).map(|due| Alarm::set(due, &watch.clone().into()));
-        Cancelled { receiver, watch, addresses, _alarm: alarm }
+        registration.watch.look();
+        Cancelled { receiver: receiver.ending(registration.clone()), registration, alarm: None }
     }
 
     /// Waits for the cancellation.
@@ -199,7 +219,7 @@ impl Handle for Cancelling<'_> {
     fn abandon(&self, _: Token) {}
 
     fn next(&self) -> Option<Instant> {
-        None
+        self.cancelled.get()?.receiver.next()
     }
 }
 
@@ -209,19 +229,10 @@ impl Operation for Cancelling<'_> {
     fn complete(&self, _: Token) {}
 }
 
-impl Drop for Cancelled {
+impl Drop for Registration {
     fn drop(&mut self) {
         for &address in &self.addresses {
-            let mut table = table(address).lock();
-            let mut removed = None;
-            if let Some(watches) = table.get_mut(&address) {
-                let place = watches.iter().position(|watch| Arc::ptr_eq(watch, &self.watch));
-                removed = place.map(|place| watches.swap_remove(place));
-                if watches.is_empty() {
-                    table.remove(&address);
-                }
-            }
-            drop(table);
+            let removed = table(address).lock().remove(&(address, self.number));
             drop(removed);
         }
         WATCHES.fetch_sub(1, Relaxed);
@@ -239,21 +250,30 @@ impl Deref for Cancelled {
 impl Future for Cancelled {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let watch = self.registration.watch.clone();
+        let deadline = watch.deadline;
+        if deadline.is_some_and(has_passed) {
+            watch.look();
+        }
         let waker = context.waker().clone();
-        let mut state = self.watch.state.lock();
+        let mut state = watch.state.lock();
         if state.sender.is_none() {
+            drop(state);
             return Poll::Ready(());
         }
         let old = state.waker.replace(waker);
         drop(state);
         drop(old);
+        if let Some(deadline) = deadline {
+            Alarm::wake_at(&mut self.alarm, deadline, context);
+        }
         Poll::Pending
     }
 }
 
 impl fmt::Debug for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cancelled").field("token", &self.watch.token).finish_non_exhaustive()
+        f.debug_struct("Cancelled").field("token", &self.registration.watch.token).finish_non_exhaustive()
     }
 }

@@ -119,6 +119,14 @@ pub(crate) fn now_ns() -> u64 {
     u64::MAX
 }
 
+pub(crate) fn draw() -> Option<u64> {
+    None
+}
+
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
 pub(crate) fn deadline_ns(_deadline: Instant) -> u64 {
     0
 }
