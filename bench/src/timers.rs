@@ -68,7 +68,7 @@ fn wait(timers: &impl TimerBackend) {
     match timers.idle_wait() {
         IdleWait::Until(deadline) => {
             let time = libc::timespec {
-                tv_sec: (deadline / SECOND) as libc::time_t,
+                tv_sec: (deadline / SECOND) as _,
                 tv_nsec: (deadline % SECOND) as libc::c_long,
             };
             let clock = libc::CLOCK_MONOTONIC;

@@ -40,7 +40,7 @@
 //! **Evidence.** `tests/divert.rs`: all registers, flags, red zone, in a callee that wipes them.
 
 use core::arch::naked_asm;
-use core::arch::x86_64::{__cpuid, __cpuid_count};
+use core::arch::x86_64::{__cpuid_count, CpuidResult};
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -71,14 +71,20 @@ struct Context {
     rip: u64,
 }
 
+#[allow(unused_unsafe, reason = "compilers before 1.94 call the intrinsic unsafe")]
+fn cpuid(leaf: u32, part: u32) -> CpuidResult {
+    // SAFETY: every processor of this architecture has the instruction.
+    unsafe { __cpuid_count(leaf, part) }
+}
+
 /// Async-signal-safe: asks the processor, which takes some microseconds in a virtual machine, and only once.
 #[cold]
 fn ask() -> u32 {
     const OSXSAVE: u32 = 1 << 27;
-    let area = if __cpuid(1).ecx & OSXSAVE == 0 {
+    let area = if cpuid(1, 0).ecx & OSXSAVE == 0 {
         NONE
     } else {
-        let (plain, more) = (__cpuid_count(0xD, 0), __cpuid_count(0xD, 1));
+        let (plain, more) = (cpuid(0xD, 0), cpuid(0xD, 1));
         let has_xsavec = more.eax & 2 != 0;
         COMPACT.store(u32::from(has_xsavec), Relaxed);
         plain.ebx.max(if has_xsavec { more.ebx } else { 0 }).next_multiple_of(64)

@@ -41,7 +41,7 @@ impl Alarm for KernelAlarm {
         let setting = libc::itimerspec {
             it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
             it_value: libc::timespec {
-                tv_sec: (time_ns / SECOND) as libc::time_t,
+                tv_sec: (time_ns / SECOND) as _,
                 tv_nsec: (time_ns % SECOND) as libc::c_long,
             },
         };

@@ -31,7 +31,7 @@ pub(crate) fn futex_wait_until(word: &AtomicU32, expected: u32, deadline_ns: Opt
         // Past the range of the kernel's time: for ever.
         Some(ns) if ns < i64::MAX as u64 => {
             time = libc::timespec {
-                tv_sec: (ns / 1_000_000_000) as libc::time_t,
+                tv_sec: (ns / 1_000_000_000) as _,
                 tv_nsec: (ns % 1_000_000_000) as libc::c_long,
             };
             &time as *const libc::timespec
@@ -122,9 +122,35 @@ pub(crate) fn become_urgent() -> bool {
 /// For an OS thread to which [`become_urgent`] was granted: whether it is so from now on.
 pub(crate) fn set_urgent(urgent: bool) -> bool {
     let (policy, priority) = if urgent { (libc::SCHED_FIFO, 1) } else { (libc::SCHED_OTHER, 0) };
-    let parameter = libc::sched_param { sched_priority: priority };
     // SAFETY: a valid parameter.
-    unsafe { libc::sched_setscheduler(0, policy | libc::SCHED_RESET_ON_FORK, &parameter) == 0 }
+    unsafe {
+        libc::sched_setscheduler(0, policy | libc::SCHED_RESET_ON_FORK, &scheduling_parameter(priority)) == 0
+    }
+}
+
+/// With other C libraries than glibc there are more fields, which the kernel does not know.
+fn scheduling_parameter(priority: i32) -> libc::sched_param {
+    // SAFETY: numbers, of which zero is one.
+    let mut parameter: libc::sched_param = unsafe { std::mem::zeroed() };
+    parameter.sched_priority = priority;
+    parameter
+}
+
+/// Sees to it that `dlclose` does not unload the shared library whose code is at `address`. Nothing happens where that is the
+/// program itself.
+pub(crate) fn keep_loaded(address: usize) {
+    // With musl `dlclose` unloads nothing, and a static program has no libraries.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the place is valid; the name that is found is one of a loaded object, which this call cannot outlive: its code
+    // is what runs. The handle that comes back is kept for good.
+    unsafe {
+        let mut found = std::mem::zeroed::<libc::Dl_info>();
+        if libc::dladdr(address as *const libc::c_void, &mut found) != 0 && !found.dli_fname.is_null() {
+            libc::dlopen(found.dli_fname, libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_NODELETE);
+        }
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = address;
 }
 
 /// The processor that the caller runs on. Async-signal-safe.
@@ -297,9 +323,8 @@ mod tests {
     /// What `check` says on an OS thread of its own, under `policy`.
     fn under(policy: i32, check: fn() -> bool) -> bool {
         let checked = std::thread::spawn(move || {
-            let parameter = libc::sched_param { sched_priority: 0 };
             // SAFETY: a valid parameter.
-            let set = unsafe { libc::sched_setscheduler(0, policy, &parameter) };
+            let set = unsafe { libc::sched_setscheduler(0, policy, &scheduling_parameter(0)) };
             assert_eq!(set, 0, "every process may have this policy");
             check()
         });
@@ -325,5 +350,47 @@ mod tests {
     #[test]
     fn a_policy_that_was_chosen_is_kept() {
         assert!(under(libc::SCHED_BATCH, || !become_urgent() && policy() == libc::SCHED_BATCH));
+    }
+
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn a_library_is_kept_loaded() {
+        let is_loaded = |name: &std::ffi::CStr| {
+            let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux has /proc");
+            maps.contains(name.to_str().expect("ASCII"))
+        };
+        // Small ones that come with the C library.
+        let names =
+            [c"libanl.so.1", c"libBrokenLocale.so.1", c"libnsl.so.1", c"libresolv.so.2", c"libutil.so.1"];
+        let mut kept = 0;
+        for name in names.into_iter().filter(|&name| !is_loaded(name)) {
+            // SAFETY: libraries without surprises at their beginning and end; their code is not called.
+            unsafe {
+                let open = || libc::dlopen(name.as_ptr(), libc::RTLD_NOW);
+                let first = open();
+                if first.is_null() {
+                    continue;
+                }
+                libc::dlclose(first);
+                if is_loaded(name) {
+                    continue; // one that asks to stay
+                }
+                let second = open();
+                // The base of the library is an address in it.
+                let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux has /proc");
+                let line =
+                    maps.lines().find(|line| line.contains(name.to_str().expect("ASCII"))).expect("loaded");
+                let base =
+                    usize::from_str_radix(line.split('-').next().expect("a range"), 16).expect("a number");
+                keep_loaded(base);
+                libc::dlclose(second);
+            }
+            assert!(is_loaded(name), "{name:?} has been unloaded");
+            kept += 1;
+        }
+        // A program without a library to unload proves nothing.
+        if kept == 0 {
+            println!("no library could be tried");
+        }
     }
 }

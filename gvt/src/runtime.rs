@@ -211,7 +211,7 @@ where
             core.base.workers.get_mut().push(&raw const worker.base);
             core.workers.push(worker);
         }
-        overflow::install();
+        overflow::install()?;
         crate::os::prepare_membarrier();
         // SAFETY: C1: the hook is signal-safe.
         unsafe { core.preempt.attach(held::on_interrupt)? };

@@ -16,6 +16,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Tells a test binary which test's body it is to run, and nothing else.
 const MARK: &str = "GVT_CHILD";
 
+/// What `setrlimit` limits, as the C library spells its type.
+#[cfg(target_env = "gnu")]
+pub type Resource = libc::__rlimit_resource_t;
+/// What `setrlimit` limits, as the C library spells its type.
+#[cfg(not(target_env = "gnu"))]
+pub type Resource = libc::c_int;
+
 /// A test's body in a process of its own.
 ///
 /// ```no_run
@@ -58,7 +65,7 @@ impl Child {
     }
 
     /// Limits a resource, as `setrlimit` does, soft and hard.
-    pub fn limit(mut self, resource: libc::__rlimit_resource_t, most: u64) -> Self {
+    pub fn limit(mut self, resource: Resource, most: u64) -> Self {
         let set = move || {
             let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
             // SAFETY: a valid structure.
@@ -240,6 +247,7 @@ pub fn cpu_time() -> Duration {
 pub fn stock_up_on_heap() {
     const ROOM: usize = 8 << 20;
     // SAFETY: parameters of glibc's allocator, within their ranges.
+    #[cfg(target_env = "gnu")]
     unsafe {
         assert_eq!(libc::mallopt(libc::M_ARENA_MAX, 1), 1);
         assert_eq!(libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX), 1);

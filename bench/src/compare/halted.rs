@@ -87,7 +87,9 @@ fn overslept(took: Duration) -> Duration {
 
 /// Takes real-time priority for this OS thread, if it may.
 fn becomes_urgent() -> bool {
-    let priority = libc::sched_param { sched_priority: 50 };
+    // SAFETY: numbers, of which zero is one.
+    let mut priority: libc::sched_param = unsafe { std::mem::zeroed() };
+    priority.sched_priority = 50;
     // SAFETY: a call with a parameter of its own.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) == 0 }
 }

@@ -139,7 +139,10 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c
             (*context).uc_mcontext.gregs[libc::REG_R10 as usize] += 1;
         }
         if flaw(Flaw::ClobbersVector) {
-            (*(*context).uc_mcontext.fpregs)._xmm[9].element[2] += 1;
+            // As the kernel lays it out, since not every C library names the fields: behind the 23 general registers the
+            // address of the others, in which the vector registers begin at byte 160.
+            let state = (&raw mut (*context).uc_mcontext).cast::<*mut u32>().add(23).read();
+            *state.byte_add(160 + 9 * 16).add(2) += 1;
         }
         *libc::__errno_location() = if flaw(Flaw::ClobbersErrno) { libc::EDOM } else { errno };
     }

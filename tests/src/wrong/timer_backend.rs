@@ -292,10 +292,8 @@ impl Alarm {
     /// Readable from `time_ns` on; 0 for never.
     fn set(&self, time_ns: u64) {
         const SECOND: u64 = 1_000_000_000;
-        let time = libc::timespec {
-            tv_sec: (time_ns / SECOND) as libc::time_t,
-            tv_nsec: (time_ns % SECOND) as libc::c_long,
-        };
+        let time =
+            libc::timespec { tv_sec: (time_ns / SECOND) as _, tv_nsec: (time_ns % SECOND) as libc::c_long };
         let once = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: time };
         // SAFETY: `once` is a valid `itimerspec`; the old setting is not asked for.
         let answer = unsafe {

@@ -202,7 +202,7 @@ fn a_large_limit(#[values(1, 2)] workers: usize) {
 }
 
 /// Sets a soft limit.
-fn limit(resource: libc::__rlimit_resource_t, most: u64) {
+fn limit(resource: gvt_conformance::process::Resource, most: u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: valid structures.
     let answer = unsafe {

@@ -221,6 +221,97 @@ fn handlers_survive_runtimes() {
     died_of_overflow(&ended, "the last", "1");
 }
 
+/// Sends the calling OS thread a signal, as `kill` does.
+fn send(signal: i32) {
+    // SAFETY: no pointers.
+    assert_eq!(unsafe { libc::raise(signal) }, 0);
+}
+
+/// std's handler lets the first sent SIGSEGV pass and is gone afterwards.
+#[rstest]
+#[case::green("an_overflow_after_a_sent_signal::case_1_green", Where::Green, libc::SIGSEGV)]
+#[case::os("an_overflow_after_a_sent_signal::case_2_os", Where::Os, libc::SIGSEGV)]
+#[case::bus("an_overflow_after_a_sent_signal::case_3_bus", Where::Green, libc::SIGBUS)]
+fn an_overflow_after_a_sent_signal(#[case] name: &'static str, #[case] place: Where, #[case] signal: i32) {
+    let ended = Child::of(name).run(|| {
+        let runtime = runtime(2);
+        match place {
+            Where::Green => runtime.block_on(|| spawn(move |_| send(signal)).join().unwrap()),
+            Where::Os => send(signal),
+        }
+        eprintln!("goes on");
+        runtime.block_on(|| drop(Builder::new().name("deep").spawn(|_| recurse(0)).unwrap().join()));
+    });
+    let ended = ended.complained("goes on");
+    died_of_overflow(&ended, "deep", "1");
+}
+
+/// Who sends it again means it.
+#[test]
+fn a_second_sent_signal_ends_the_process() {
+    let ended = Child::of("a_second_sent_signal_ends_the_process").run(|| {
+        let runtime = runtime(1);
+        send(libc::SIGSEGV);
+        eprintln!("goes on");
+        runtime.block_on(|| send(libc::SIGSEGV));
+        eprintln!("goes on again");
+    });
+    let ended = ended.complained("goes on");
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended}");
+    assert!(!ended.stderr.contains("again"), "{ended}");
+}
+
+#[rstest]
+#[case::default("a_sent_signal_and_its_disposition::case_1_default", libc::SIG_DFL, Some(libc::SIGSEGV))]
+#[case::ignored("a_sent_signal_and_its_disposition::case_2_ignored", libc::SIG_IGN, Some(libc::SIGABRT))]
+fn a_sent_signal_and_its_disposition(
+    #[case] name: &'static str,
+    #[case] disposition: usize,
+    #[case] ends_by: Option<i32>,
+) {
+    let ended = Child::of(name).run(|| {
+        handle_faults(disposition, 0);
+        let runtime = runtime(1);
+        runtime.block_on(|| send(libc::SIGSEGV));
+        runtime.block_on(|| recurse(0));
+    });
+    assert_eq!(ended.signal(), ends_by, "{ended}");
+}
+
+extern "C" fn returns(_signal: i32) {
+    HANDLED.fetch_add(1, SeqCst);
+}
+
+/// What a crash reporter does.
+extern "C" fn sends_again(signal: i32) {
+    handle_faults(libc::SIG_DFL, 0);
+    send(signal);
+}
+
+#[test]
+fn sent_signals_go_to_the_handler_before() {
+    let ended = Child::of("sent_signals_go_to_the_handler_before").run(|| {
+        handle_faults(returns as extern "C" fn(i32) as usize, 0);
+        let runtime = runtime(1);
+        (0..3).for_each(|_| runtime.block_on(|| send(libc::SIGSEGV)));
+        assert_eq!(HANDLED.load(SeqCst), 3);
+        runtime.block_on(|| recurse(0));
+    });
+    died_of_overflow(&ended, "unnamed", "1");
+}
+
+#[test]
+fn a_handler_that_sends_it_again() {
+    let ended = Child::of("a_handler_that_sends_it_again").run(|| {
+        handle_faults(sends_again as extern "C" fn(i32) as usize, 0);
+        let runtime = runtime(1);
+        runtime.block_on(|| send(libc::SIGSEGV));
+        eprintln!("goes on");
+    });
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended}");
+    assert!(!ended.stderr.contains("goes on"), "{ended}");
+}
+
 #[inline(never)]
 fn innermost() -> String {
     let text = std::backtrace::Backtrace::force_capture().to_string();
