@@ -1,4 +1,6 @@
-//! `cargo xtask tidy`: checks of this repository that no compiler makes.
+//! `cargo xtask tidy` and `cargo xtask layers`: checks of this repository that no compiler makes.
+//!
+//! `layers` refuses imports that go round or upward, and prints the floors; see its module. `tidy`:
 //!
 //! | check | what it refuses |
 //! |---|---|
@@ -16,6 +18,7 @@
 
 mod allow;
 mod checks;
+mod layers;
 mod text;
 mod tree;
 
@@ -25,29 +28,52 @@ use std::process::ExitCode;
 use allow::AllowList;
 use tree::{Finding, Tree};
 
-const USAGE: &str = "usage: cargo xtask tidy";
+const USAGE: &str = "usage: cargo xtask tidy|layers";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments != ["tidy"] {
-        eprintln!("{USAGE}");
-        return ExitCode::from(2);
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["tidy"] => say("tidy", tidy(), &format!("{} checks, nothing to say", checks::ALL.len())),
+        ["layers"] => {
+            let looked = Tree::read(&root()).and_then(|tree| layers::look(&tree, &root()));
+            let looked = looked.map(|(findings, picture)| {
+                print!("{picture}");
+                findings
+            });
+            say("layers", looked, "every import points downward")
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
     }
-    match tidy() {
+}
+
+fn say(command: &str, outcome: Result<Vec<Finding>, String>, nothing: &str) -> ExitCode {
+    match outcome {
         Ok(findings) if findings.is_empty() => {
-            println!("tidy: {} checks, nothing to say", checks::ALL.len());
+            println!("{command}: {nothing}");
             ExitCode::SUCCESS
         }
         Ok(findings) => {
             findings.iter().for_each(|finding| println!("{finding}"));
-            println!("tidy: {} to mend, or to allow with a reason in {}", findings.len(), allow::FILE);
+            println!(
+                "{command}: {} to mend, or to allow with a reason in {}",
+                findings.len(),
+                allowed_in(command)
+            );
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("tidy: {error}");
+            eprintln!("{command}: {error}");
             ExitCode::from(2)
         }
     }
+}
+
+/// The file that lists what a command lets pass.
+fn allowed_in(command: &str) -> &'static str {
+    if command == "layers" { layers::FLOORS } else { allow::FILE }
 }
 
 fn tidy() -> Result<Vec<Finding>, String> {
