@@ -160,7 +160,7 @@ pub(crate) fn processor() -> Option<u32> {
 }
 
 /// A set of processors, as the kernel lays it out; those above 1,023 do not fit.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Processors([u64; 16]);
 
 impl Processors {
@@ -171,6 +171,18 @@ impl Processors {
         let mut set = Processors::NONE;
         *set.0.get_mut(number as usize / 64)? = 1 << (number % 64);
         Some(set)
+    }
+
+    /// Those that are in both sets, if any are.
+    pub(crate) fn and(&self, other: &Processors) -> Option<Processors> {
+        let both = Processors(std::array::from_fn(|word| self.0[word] & other.0[word]));
+        (both != Processors::NONE).then_some(both)
+    }
+
+    /// Those that are in one set or the other.
+    #[cfg(test)]
+    pub(crate) fn or(&self, other: &Processors) -> Processors {
+        Processors(std::array::from_fn(|word| self.0[word] | other.0[word]))
     }
 
     /// Those that an OS thread may run on. Async-signal-safe.
@@ -313,6 +325,16 @@ pub(crate) fn signal_mask() -> u64 {
     unsafe {
         libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), mask.as_mut_ptr());
         mask.as_ptr().cast::<u64>().read()
+    }
+}
+
+/// Has the calling OS thread block these signals and no others. Async-signal-safe.
+pub(crate) fn set_signal_mask(mask: u64) {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: a valid place, whose first word is the kernel's set.
+    unsafe {
+        set.as_mut_ptr().cast::<u64>().write(mask);
+        libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut());
     }
 }
 

@@ -166,6 +166,8 @@ where
                     .map_err(|errno| WorkerError::Descriptor { what: "waking a worker", errno })?,
                 pool: Pool::new(config.max_os_threads.unwrap_or(workers + SPARE_OS_THREADS))?,
                 keeps_spare: false,
+                signal_mask: crate::os::signal_mask(),
+                has_membarrier: false,
                 monitor: MonitorState::new(),
                 starter: StarterState::new(),
                 deadlock: report::Watch::new(config.deadlock_report),
@@ -212,7 +214,7 @@ where
             core.workers.push(worker);
         }
         overflow::install()?;
-        crate::os::prepare_membarrier();
+        core.base.has_membarrier = crate::os::prepare_membarrier();
         // SAFETY: C1: the hook is signal-safe.
         unsafe { core.preempt.attach(held::on_interrupt)? };
         let core = Box::into_raw(core).cast_const();

@@ -142,7 +142,7 @@ fn beside_the_loader(#[case] name: &'static str, #[case] workers: usize) {
                 }
             }));
         }
-        for _ in 0..4 {
+        for _ in 0..2 {
             threads.push(handle.spawn(|_| {
                 while !STOP.load(Relaxed) {
                     load();
@@ -151,7 +151,7 @@ fn beside_the_loader(#[case] name: &'static str, #[case] workers: usize) {
         }
         let enough = |runtime: &Runtime| {
             let counters = runtime.counters();
-            counters.forced_preemptions > 60 && counters.blocking_calls > 60
+            counters.forced_preemptions > 150 && counters.blocking_calls > 150
         };
         while !enough(&runtime) {
             std::thread::sleep(Duration::from_millis(5));
@@ -266,6 +266,112 @@ fn figures(#[case] name: &'static str, #[case] ask: fn(&Runtime)) {
         }
         STOP.store(true, Relaxed);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    ended.succeeded();
+}
+
+/// From here on the kernel answers the calling process's `call` with `errno`.
+fn deny(call: libc::c_long, errno: i32) {
+    let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut filter = [
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    let every_thread = libc::SECCOMP_FILTER_FLAG_TSYNC;
+    // SAFETY: the program is valid and copied by the kernel.
+    let answer = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, every_thread, &raw const program)
+    };
+    assert_eq!(answer, 0, "the kernel takes filters");
+}
+
+/// Without `membarrier` a worker is taken all the same from a thread that blocks in the kernel.
+#[rstest]
+#[case::enosys("without_membarrier::case_1_enosys", libc::ENOSYS)]
+#[case::eperm("without_membarrier::case_2_eperm", libc::EPERM)]
+fn without_membarrier(#[case] name: &'static str, #[case] errno: i32) {
+    let ended = Child::of(name).run(|| {
+        deny(libc::SYS_membarrier, errno);
+        let runtime = Runtime::new(SchedulerConfig::default().num_workers(1));
+        let mut ends = [0; 2];
+        // SAFETY: room for two descriptors.
+        assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0);
+        let [from, to] = ends;
+        runtime.block_on(move || {
+            let readers: Vec<_> = (0..3)
+                .map(|_| {
+                    spawn(move |_| {
+                        let mut byte = 0_u8;
+                        // SAFETY: a valid byte.
+                        assert_eq!(unsafe { libc::read(from, (&raw mut byte).cast(), 1) }, 1);
+                        // Inside the runtime again, and on a worker.
+                        gvt::yield_now();
+                        byte
+                    })
+                })
+                .collect();
+            gvt::sleep(Duration::from_millis(1));
+            // Each has the worker's OS thread asleep in the kernel before this thread goes on.
+            for byte in 1..=3_u8 {
+                // SAFETY: a valid byte.
+                assert_eq!(unsafe { libc::write(to, (&raw const byte).cast(), 1) }, 1);
+            }
+            let sum: u32 = readers.into_iter().map(|reader| u32::from(reader.join().unwrap())).sum();
+            assert_eq!(sum, 6);
+        });
+        assert!(runtime.counters().workers_taken_from_blocked >= 1, "{}", runtime.counters());
+    });
+    ended.succeeded();
+}
+
+fn mask(how: i32) {
+    // SAFETY: a set made here.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGURG);
+        libc::pthread_sigmask(how, &set, std::ptr::null_mut());
+    }
+}
+
+fn is_masked() -> bool {
+    // SAFETY: a valid place; changes nothing.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &mut set);
+        libc::sigismember(&set, libc::SIGURG) == 1
+    }
+}
+
+/// A thread that leaves the preemption signal blocked does not end preemption on its OS thread.
+#[test]
+fn a_blocked_signal_is_mended() {
+    let ended = Child::of("a_blocked_signal_is_mended").run(|| {
+        static GO: AtomicBool = AtomicBool::new(false);
+        static SEEN: AtomicBool = AtomicBool::new(false);
+        let runtime = Runtime::new(SchedulerConfig::default().num_workers(1));
+        runtime.block_on(|| {
+            spawn(|_| mask(libc::SIG_BLOCK)).join().unwrap();
+            // Computes on the OS thread that is deaf, and makes no decision until somebody else has had a turn.
+            let spinner = spawn(|_| {
+                SEEN.store(is_masked(), Relaxed);
+                while !GO.load(Relaxed) {
+                    spin_loop();
+                }
+                gvt::yield_now();
+                gvt::yield_now();
+                is_masked()
+            });
+            gvt::yield_now();
+            spawn(|_| GO.store(true, Relaxed)).join().unwrap();
+            let still = spinner.join().unwrap();
+            assert!(SEEN.load(Relaxed), "it began on the deaf OS thread");
+            assert!(!still, "its OS thread hears again");
+        });
     });
     ended.succeeded();
 }

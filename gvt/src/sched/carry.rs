@@ -11,7 +11,7 @@ use gvt_traits::ContextSwitch;
 use super::core::{Parts, Worker, WorkerBase};
 use super::os_thread::OsThread;
 use super::schedule::{NoUnwind, run_after, target, target_slow};
-use super::{lifecycle, local, resident};
+use super::{held, lifecycle, local, resident};
 
 /// The scheduler's loop, on the native stack of an OS thread that has received `worker`. Returns
 /// when the OS thread carries nothing any more; `false` if it should end.
@@ -45,13 +45,8 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
                 resident::Route::Here => unsafe { target_slow(worker, picked) },
                 resident::Route::Forwarded => continue,
                 resident::Route::To(receiver) => {
-                    // H1 of `os_thread`: forgotten before it is given. Spare first, since after the gift
-                    // this OS thread may not touch the core: with the last worker gone it could end.
-                    os_thread.set_worker(ptr::null());
-                    worker.base.set_carrier(None);
-                    resident::stay(&worker.core().base, os_thread);
-                    receiver.give_place(&worker.base);
-                    break true;
+                    // SAFETY: C1.
+                    break unsafe { hand_over(worker, os_thread, receiver) };
                 }
             }
         } else {
@@ -59,11 +54,19 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
             unsafe { target(worker) }
         };
         if !worker.base.current.get().is_null() {
-            os_thread.settle();
+            os_thread.settle(&worker.core().base);
             // SAFETY: the loop's own registers; a fresh target.
             unsafe { P::Context::switch(os_thread.native.get(), target) };
         } else if worker.base.handoff.get().is_null() {
-            os_thread.settle();
+            os_thread.settle(&worker.core().base);
+            // An OS thread that is spent does not linger.
+            if os_thread.home.is_spent()
+                && !worker.core().base.lifecycle.is_stopping()
+                && let Some(spare) = held::spare(worker.core())
+            {
+                // SAFETY: C1.
+                break unsafe { hand_over(worker, os_thread, spare) };
+            }
             // SAFETY: carried by this OS thread.
             if unsafe { super::sleep::sleep(worker) } == super::sleep::Slept::Stop {
                 os_thread.set_worker(ptr::null());
@@ -73,4 +76,19 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
     };
     std::mem::forget(no_unwind);
     goes_on
+}
+
+/// Gives the worker of this OS thread to `receiver`; `false` if this OS thread should end.
+///
+/// # Safety
+///
+/// **C1**: `os_thread` is the calling one and carries `worker`, with no thread; `receiver` waits at its inbox, or will.
+unsafe fn hand_over<P: Parts>(worker: &Worker<P>, os_thread: &OsThread, receiver: &OsThread) -> bool {
+    // H1 of `os_thread`: forgotten before it is given. Spare first, since after the gift
+    // this OS thread may not touch the core: with the last worker gone it could end.
+    os_thread.set_worker(ptr::null());
+    worker.base.set_carrier(None);
+    let then = resident::stay(&worker.core().base, os_thread);
+    receiver.give_place(&worker.base);
+    then == resident::Then::Stays
 }

@@ -87,6 +87,10 @@ pub(crate) struct CoreBase {
     pub(crate) starter: StarterState,
     /// Whether a spare OS thread is kept at the ready for forced preemption.
     pub(crate) keeps_spare: bool,
+    /// The signals that its builder blocked, and with that each of its OS threads at its start.
+    pub(crate) signal_mask: u64,
+    /// Whether the kernel has `membarrier` for `claim`.
+    pub(crate) has_membarrier: bool,
     pub(crate) monitor: MonitorState,
     pub(crate) deadlock: report::Watch,
     pub(crate) counters: Counters,

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | [`park_held`] | it waits while a panic unwinds on this OS thread, whose panic count it has raised | when woken |
 //! | [`blocking`] | it says that it is going to block in the kernel | when it comes back |
-//! | [`take_from_blocked`] | the monitor finds it blocked in the kernel | when it enters the runtime again, or is found running |
+//! | [`take_from_blocked`] | the monitor finds it blocked in the kernel, or deaf to interrupts | when it enters the runtime again, or is found running |
 //! | [`on_interrupt`] | the preemption signal takes it off | at once |
 //!
 //! **Protocol.** **Y1** The record's `suspended` names the OS thread, the OS thread's `keeper_of` the record. **Y2** The
@@ -152,7 +152,7 @@ unsafe fn resume(os_thread: &OsThread, record: &Record) {
         // Let go on; only a spare is told to end.
         return;
     };
-    os_thread.settle();
+    os_thread.settle(record.core());
     // SAFETY: received; a worker lives as long as its core.
     let base = unsafe { &*base };
     os_thread.queued.store(false, Relaxed);
@@ -162,6 +162,9 @@ unsafe fn resume(os_thread: &OsThread, record: &Record) {
     record.set_at_large(os_thread);
     base.set_carrier(Some(os_thread));
     resident::remind(base, os_thread);
+    if os_thread.is_deaf.load(Relaxed) {
+        base.poke.store(true, Relaxed);
+    }
     install(base, record);
     os_thread.set_worker(base);
     if os_thread.account.is_much(record.meta.id()) {
@@ -279,22 +282,25 @@ pub(crate) fn idle_spare(core: &CoreBase) -> Option<&'static OsThread> {
     spare
 }
 
-/// Takes the worker of an OS thread that sleeps in the kernel, and gives it to another; whether that was done. The thread
-/// gets a worker again when it next enters the runtime.
+/// What a thread notes that is about to lose its worker outside the runtime, and goes on without.
+fn note_taken(os_thread: &OsThread, record: &Record, since_ns: u64) {
+    record.meta.wait_reason.store(WaitReason::BlockingCall as u8, Relaxed);
+    record.meta.blocked_since_ns.store(since_ns, Relaxed);
+    record.set_state(GvtState::Blocked);
+    keep(os_thread, record);
+    os_thread.running_looks.store(0, Relaxed);
+    os_thread.taken.store(true, Relaxed);
+}
+
+/// Takes the worker of an OS thread outside the runtime that sleeps in the kernel, or does not answer interrupts, and gives it to another;
+/// whether that was done. The thread gets a worker again when it next enters the runtime.
 ///
 /// Context: the monitor.
 pub(crate) fn take_from_blocked<P: Parts>(core: &Core<P>, base: &WorkerBase, os_thread: &OsThread) -> bool {
     let Some(spare) = idle_spare(&core.base) else {
         return false;
     };
-    let taken = os_thread.detach(base, |record| {
-        record.meta.wait_reason.store(WaitReason::BlockingCall as u8, Relaxed);
-        record.meta.blocked_since_ns.store(base.coarse_ns.load(Relaxed), Relaxed);
-        record.set_state(GvtState::Blocked);
-        keep(os_thread, record);
-        os_thread.running_looks.store(0, Relaxed);
-        os_thread.taken.store(true, Relaxed);
-    });
+    let taken = os_thread.detach(base, |record| note_taken(os_thread, record, base.coarse_ns.load(Relaxed)));
     if taken {
         vacate(base, After::NOTHING);
         spare.give(base);
@@ -323,6 +329,7 @@ pub(crate) unsafe extern "C" fn on_interrupt(context: *mut c_void) -> Interrupte
     os_thread.wait_for_decision();
     // SAFETY: a carried worker is alive.
     match unsafe { os_thread.worker().as_ref() } {
+        Some(worker) if os_thread.gives_worker.swap(false, Relaxed) => give_from_blocked(os_thread, worker),
         Some(worker) => {
             // SAFETY: outside the runtime until just now, with this worker and this context.
             if worker.current().has_flag(FAST) && unsafe { resident::divert(os_thread, worker, context) } {
@@ -336,6 +343,21 @@ pub(crate) unsafe extern "C" fn on_interrupt(context: *mut c_void) -> Interrupte
     }
     os_thread.shallow();
     Interrupted::Taken
+}
+
+/// [`take_from_blocked`] where there is no `membarrier`: by the OS thread itself, interrupted in its sleep, to which it returns.
+fn give_from_blocked(os_thread: &OsThread, worker: &WorkerBase) {
+    // ORDERING O2: Acquire pairs with the Release in the monitor's `offer_spare`.
+    let spare = worker.preempt_spare.swap(ptr::null_mut(), AcqRel);
+    // SAFETY: OS threads of the pool are alive.
+    let Some(spare) = (unsafe { spare.as_ref() }) else {
+        return;
+    };
+    Counters::add(&worker.core().counters.workers_taken);
+    note_taken(os_thread, worker.current(), worker.coarse_ns.load(Relaxed));
+    os_thread.set_worker(ptr::null());
+    vacate(worker, After::NOTHING);
+    spare.give(worker);
 }
 
 /// An interrupted thread computes without a worker, since it was let go on (`rescue`), or has lost its worker while it was

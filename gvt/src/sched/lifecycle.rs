@@ -24,7 +24,7 @@ use super::inner::InnerLock;
 use super::os_thread::{OsThread, Received};
 use super::record::{Record, UNWIND};
 use super::report::{self, is_alive};
-use super::{carry, join, local, wait};
+use super::{carry, join, local, place, wait};
 
 pub(crate) struct Lifecycle {
     closing: AtomicBool,
@@ -78,7 +78,9 @@ pub(crate) fn start_os_thread<P: Parts>(
         os_thread.thread_id.store(crate::os::thread_id(), Relaxed);
         crate::os::set_timer_slack();
         let _alternate = crate::overflow::AlternateStack::install();
-        // What blocks the preemption signal is inherited from whoever starts this OS thread.
+        // Both are inherited from whoever starts this OS thread, where a pinned thread may have changed them.
+        crate::os::set_signal_mask(core.base.signal_mask);
+        place::begin(core.base.monitor.thread_id());
         core.preempt.enter_thread();
         os_thread.signal_mask.store(crate::os::signal_mask(), Relaxed);
         local::adopt(os_thread);

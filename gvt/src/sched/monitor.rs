@@ -13,7 +13,8 @@
 //!   A worker that stands still inside the runtime, asleep or spinning, may wait for a lock that a preempted thread holds; so may the OS
 //!   thread that is to take a worker over, if it has not come up; so may the starter, if there is no spare for long; and so may
 //!   a thread that sleeps in a futex (`rescue`);
-//!   what slices took too long or too short is made up for in the next (`account`);
+//!   what slices took too long or too short is made up for in the next (`account`). An OS thread that goes on computing whatever the
+//!   interrupts is deaf: it loses its worker as if it slept, and hears again from its next rounds on;
 //! - **M3** a deadline has passed and nobody has fired it: a sleeping worker is woken for it, or, if all are busy, every worker
 //!   is asked for its rounds;
 //! - **M4** threads are queued and another worker sleeps, and either a worker is stuck or that has been so for [`SPREAD_LOOKS`]
@@ -39,7 +40,7 @@
 //! G2; all of it lies off the hot path. The gauges of the worker table are Relaxed: what is seen twice is acted upon.
 
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering::*, fence};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::*, fence};
 
 use gvt_traits::{
     GvtId, MAX_WORKERS, OsThreadId, Preemptor, ReadyQueue, SlotAllocator, Strength, TimerBackend,
@@ -57,7 +58,7 @@ use super::schedule::{NoUnwind, ROUNDS};
 use super::urgency::Urgency;
 use crate::os::{
     Slice, cpu_time_ns, futex_wait_until, futex_wake, is_asleep_in_futex, is_asleep_in_kernel, is_runnable,
-    monotonic_ns, set_slice, set_timer_slack,
+    monotonic_ns, set_slice, set_timer_slack, thread_id,
 };
 
 const AWAKE: u32 = 0;
@@ -73,11 +74,18 @@ const MIN_PAUSE_NS: u64 = 20_000;
 
 pub(crate) struct MonitorState {
     word: AtomicU32,
+    /// Its OS thread; 0: it has not begun. Relaxed: who finds 0 does without.
+    thread_id: AtomicI32,
 }
 
 impl MonitorState {
     pub(crate) const fn new() -> Self {
-        MonitorState { word: AtomicU32::new(AWAKE) }
+        MonitorState { word: AtomicU32::new(AWAKE), thread_id: AtomicI32::new(0) }
+    }
+
+    /// The monitor's OS thread; 0: it has not begun.
+    pub(crate) fn thread_id(&self) -> i32 {
+        self.thread_id.load(Relaxed)
     }
 
     /// Makes a monitor that sleeps until a certain time look at once. Async-signal-safe.
@@ -142,6 +150,10 @@ struct Seen {
     had_too_much: bool,
     /// When its OS thread was last interrupted; 0: not since that count was first seen.
     forced_ns: u64,
+    /// How often that was.
+    interrupts: u32,
+    /// The OS thread's CPU time the first time.
+    forced_cpu_ns: u64,
     /// When a look first found it held up: its OS thread asleep inside the runtime, or none; 0: the last did not.
     held_up_ns: u64,
     /// The CPU time of its OS thread when a look first found that computing inside the runtime; 0: the last did not.
@@ -183,6 +195,7 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
     set_slice(Slice::Shortest);
     let base = &core.base;
     let word = &base.monitor.word;
+    base.monitor.thread_id.store(thread_id(), Relaxed);
     let everyone = if base.worker_count == MAX_WORKERS { u64::MAX } else { (1 << base.worker_count) - 1 };
     let mut monitor = Monitor {
         core,
@@ -418,6 +431,18 @@ impl<P: Parts> Monitor<'_, P> {
             if is_asleep_in_futex(thread) {
                 self.rescue.owe_each_a_turn(&core.base);
             }
+            if core.base.has_membarrier {
+                held::take_from_blocked(core, worker, carrier);
+            } else if offer_spare(core, worker) {
+                carrier.gives_worker.store(true, Relaxed);
+                core.preempt.interrupt(OsThreadId(thread));
+            }
+            return;
+        }
+        let seen = &mut self.seen[index];
+        if seen.is_deaf(cpu_ns) {
+            carrier.is_deaf.store(true, Relaxed);
+            worker.poke.store(true, Relaxed);
             held::take_from_blocked(core, worker, carrier);
         } else if offer_spare(core, worker) || self.runs_reentrant(worker) {
             let seen = &mut self.seen[index];
@@ -425,7 +450,12 @@ impl<P: Parts> Monitor<'_, P> {
             let wall_ns = now.saturating_sub(seen.start_ns);
             let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
             carrier.account.charge(current, cpu_ns, wall_ns, due_ns, seen.forced_ns != 0);
+            if seen.forced_ns == 0 {
+                seen.forced_cpu_ns = cpu_ns;
+            }
             seen.forced_ns = now;
+            seen.interrupts += 1;
+            carrier.gives_worker.store(false, Relaxed);
             core.preempt.interrupt(OsThreadId(thread));
             self.look_again(now + self.periods.time_slice_ns);
         }
@@ -469,7 +499,16 @@ const INSIDE_NS: u64 = 8_000_000;
 /// a preempted thread holds.
 const BLOCKED_NS: u64 = 20_000_000;
 
+/// So many interrupts, and so much CPU time since the first of them, show that an OS thread does not answer.
+const DEAF: (u32, u64) = (4, 2_000_000);
+
 impl Seen {
+    /// Whether its OS thread, whose CPU time just was `cpu_ns`, computes on in spite of interrupts: a green thread has blocked the signal
+    /// there, or is in another signal's handler that does.
+    fn is_deaf(&self, cpu_ns: u64) -> bool {
+        self.interrupts >= DEAF.0 && cpu_ns.saturating_sub(self.forced_cpu_ns) >= DEAF.1
+    }
+
     /// The clock of the OS thread that carries the worker, as it was `ago_ns` ago if it has run since.
     fn clock_at(carrier: Option<&OsThread>, ago_ns: u64) -> (i32, u64) {
         let thread = carrier.map_or(0, |carrier| carrier.thread_id.load(Relaxed));

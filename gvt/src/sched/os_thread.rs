@@ -18,8 +18,11 @@
 //!
 //! **Taking a worker away** from an OS thread that sleeps in the kernel, without a signal, is the monitor's doing (`claim`).
 //!
-//! **Limits.** Without `membarrier` (Linux before 4.14, or a filter) no worker is taken away; threads that block in the
-//! kernel then keep theirs, and `blocking` remains.
+//! Without `membarrier` (Linux before 4.14, or a filter) an OS thread gives its worker away itself, in the handler of the
+//! preemption signal (`held::on_interrupt`).
+//!
+//! **Limits.** Without `membarrier` and without a preemption signal threads that block in the kernel keep their worker, and `blocking`
+//! remains.
 
 use std::cell::UnsafeCell;
 use std::ptr;
@@ -29,7 +32,7 @@ use gvt_traits::Registers;
 
 use super::account::Account;
 use super::claim::Claim;
-use super::core::WorkerBase;
+use super::core::{CoreBase, WorkerBase};
 use super::place::Place;
 use super::record::Record;
 use super::resident::Home;
@@ -54,6 +57,10 @@ pub(crate) struct OsThread {
     pub(crate) account: Account,
     /// Looks in a row at which the monitor found it running all the same.
     pub(crate) running_looks: AtomicU32,
+    /// When it is next interrupted it gives its worker away and goes on without: it sleeps in the kernel.
+    pub(crate) gives_worker: AtomicBool,
+    /// It does not answer interrupts: a green thread has blocked the signal. To be mended at its next rounds.
+    pub(crate) is_deaf: AtomicBool,
     /// The green thread that keeps it while it carries nothing, or null.
     keeper_of: AtomicPtr<Record>,
     /// The scheduler's loop, while a green thread runs.
@@ -96,6 +103,8 @@ impl OsThread {
             taken: AtomicBool::new(false),
             account: Account::default(),
             running_looks: AtomicU32::new(0),
+            gives_worker: AtomicBool::new(false),
+            is_deaf: AtomicBool::new(false),
             keeper_of: AtomicPtr::new(ptr::null_mut()),
             native: UnsafeCell::new(Registers::default()),
             inbox: AtomicPtr::new(ptr::null_mut()),
@@ -111,7 +120,10 @@ impl OsThread {
         self.claim.reset();
         self.queued.store(false, Relaxed);
         self.free_running.store(false, Relaxed);
+        self.gives_worker.store(false, Relaxed);
+        self.is_deaf.store(false, Relaxed);
         self.thread_id.store(0, Relaxed);
+        self.home.reset();
         self.place.reset();
     }
 
@@ -176,9 +188,9 @@ impl OsThread {
     }
 
     /// H2. Async-signal-safe.
-    pub(crate) fn give(&self, worker: *const WorkerBase) {
-        self.place.release(self.thread_id.load(Relaxed));
-        self.deliver(worker.cast_mut());
+    pub(crate) fn give(&self, worker: &WorkerBase) {
+        self.place.release(self.thread_id.load(Relaxed), worker.core().monitor.thread_id());
+        self.deliver(ptr::from_ref(worker).cast_mut());
     }
 
     /// H2 by an OS thread that then sleeps: the receiver goes on in its place, on its processor. Async-signal-safe.
@@ -189,8 +201,8 @@ impl OsThread {
 
     /// Lets this OS thread, the calling one, run on any processor again: it goes on for longer than to pass a worker on.
     #[inline]
-    pub(crate) fn settle(&self) {
-        self.place.release(0);
+    pub(crate) fn settle(&self, core: &CoreBase) {
+        self.place.release(0, core.monitor.thread_id());
     }
 
     /// Tells the OS thread to end, once it waits at its inbox.

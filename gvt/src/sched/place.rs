@@ -10,8 +10,13 @@
 //! the worker on, and a giver that stays does before it wakes it. So who relays a worker and sleeps again costs nothing.
 //! `allowed` is written by a giver while the receiver sleeps and nobody else can give to it; H2 and H3 order it.
 //!
-//! **Limits.** Who changes where the process may run (`taskset -a -p`) at that moment may find one OS thread unchanged. A set of
-//! more than 1,024 processors does not fit, and nobody is confined. Nor where the kernel forbids it.
+//! **Hazard: somebody else says where OS threads may run** (`taskset -a -p`, a cgroup), while one is confined; it may stay so for as
+//! long as it sleeps. What was noted is old then. **So** who undoes it looks first: an OS thread that is not where it was confined
+//! to any more has been moved, and stays. Otherwise it goes back to what was noted, as far as the monitor, which nobody confines, may run
+//! there, too: it has been moved with the others.
+//!
+//! **Limits.** Who changes where the process may run within the microseconds between such a look and the change may find one OS thread unchanged.
+//! A set of more than 1,024 processors does not fit, and nobody is confined. Nor where the kernel forbids it.
 //!
 //! **Rejected.** To leave each OS thread confined for good: the kernel could not balance load any more. To wake through a pipe,
 //! whose readers the kernel places on the writer's processor: two descriptors for each OS thread.
@@ -61,18 +66,86 @@ impl Place {
         }
     }
 
-    /// P2, of the OS thread `thread_id`; 0 for the calling one. Async-signal-safe.
+    /// P2, of the OS thread `thread_id`; 0 for the calling one. `free` is an OS thread that nobody confines. Async-signal-safe.
     #[inline]
-    pub(crate) fn release(&self, thread_id: i32) {
+    pub(crate) fn release(&self, thread_id: i32, free: i32) {
         if self.confined.load(Relaxed) != 0 {
-            self.undo(thread_id);
+            self.undo(thread_id, free);
         }
     }
 
     #[cold]
-    fn undo(&self, thread_id: i32) {
-        self.confined.store(0, Relaxed);
+    fn undo(&self, thread_id: i32, free: i32) {
+        let here = self.confined.swap(0, Relaxed).wrapping_sub(1);
         // SAFETY: called by the receiver, or by its one giver while it sleeps.
-        unsafe { *self.allowed.get() }.confine(thread_id);
+        let noted = unsafe { *self.allowed.get() };
+        restore(thread_id, here, noted, free);
+    }
+}
+
+/// Lets the calling OS thread, a new one, run where the OS thread `free` may that nobody confines: not only where whoever started it may.
+pub(crate) fn begin(free: i32) {
+    let process = if free == 0 { None } else { Processors::of(free) };
+    if let Some(process) = process.filter(|&process| Processors::of(0) != Some(process)) {
+        process.confine(0);
+    }
+}
+
+/// Lets the OS thread `thread_id` (0: the calling one), which was confined to the processor `here`, run where it might before, as `noted`;
+/// unless somebody else has moved it meanwhile, or the process, and with that the OS thread `free`. Async-signal-safe.
+pub(crate) fn restore(thread_id: i32, here: u32, noted: Processors, free: i32) {
+    let (now, only) = (Processors::of(thread_id), Processors::only(here));
+    if now.is_some() && now == only {
+        let process = Processors::of(free).filter(|_| free != 0).unwrap_or(noted);
+        noted.and(&process).unwrap_or(process).confine(thread_id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On OS threads of its own: one confined to a processor, and one that is free to run on `process`.
+    fn restored(confined: &[u32], noted: &[u32], process: &[u32]) -> Option<Processors> {
+        let set =
+            |numbers: &[u32]| numbers.iter().filter_map(|&n| Processors::only(n)).reduce(|a, b| a.or(&b));
+        let (confined, noted, process) = (set(confined)?, set(noted)?, set(process)?);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let free = std::thread::spawn(move || {
+            assert!(process.confine(0));
+            sender.send(crate::os::thread_id()).unwrap();
+            let _ = wait.recv();
+        });
+        let free_id = receiver.recv().unwrap();
+        let test = std::thread::spawn(move || {
+            assert!(confined.confine(0));
+            restore(0, 0, noted, free_id);
+            Processors::of(0)
+        });
+        let after = test.join().unwrap();
+        drop(done);
+        free.join().unwrap();
+        after
+    }
+
+    fn may_run_on(numbers: &[u32]) -> bool {
+        let all = Processors::of(0).expect("the kernel tells");
+        numbers.iter().all(|&n| Processors::only(n).is_some_and(|one| all.and(&one).is_some()))
+    }
+
+    #[test]
+    fn a_thread_goes_back_to_where_it_may_run() {
+        if !may_run_on(&[0, 1]) {
+            return;
+        }
+        let only = Processors::only;
+        let both = only(0).unwrap().or(&only(1).unwrap());
+        assert_eq!(restored(&[0], &[0, 1], &[0, 1]), Some(both), "undone");
+        assert_eq!(restored(&[1], &[0, 1], &[1]), only(1), "moved meanwhile, with the process");
+        assert_eq!(restored(&[0], &[0, 1], &[0]), only(0), "moved meanwhile, to where it was confined");
+        assert_eq!(restored(&[0, 1], &[0], &[0, 1]), Some(both), "set free meanwhile");
+        assert_eq!(restored(&[0], &[1], &[0, 1]), only(1), "a place of its own");
+        assert_eq!(restored(&[0], &[1], &[0]), only(0), "the process has left that place");
     }
 }

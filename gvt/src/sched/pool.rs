@@ -165,6 +165,11 @@ impl Pool {
         self.wanted.store((wanted * 2).min(workers.max((self.running() / 4).min(MANY))), Relaxed);
     }
 
+    /// An OS thread without a worker is about to end.
+    pub(crate) fn retire(&self) {
+        self.running.fetch_sub(1, Relaxed);
+    }
+
     /// Waits at the inbox of an OS thread without a worker.
     pub(crate) fn wait_as_spare(&self, os_thread: &OsThread) -> Received {
         let mut deadline = Some(monotonic_ns() + SPARE_PATIENCE.as_nanos() as u64);

@@ -20,6 +20,11 @@
 //! worker to another OS thread, and waits **at home**, outside the pool of spares, until a worker comes with one of its
 //! residents.
 //!
+//! **Hazard: what a pinned thread leaves behind.** It may set what belongs to the OS thread: its signal mask, where it may run, its name,
+//! its thread-locals. Another thread expects a clean state. **So** an OS thread on which a pinned thread has ended is *spent*: nobody else
+//! runs on it, it gives its worker to another OS thread at the next decision, and ends. (Go ends the OS thread of a goroutine that
+//! ends locked, for the same reason.)
+//!
 //! **Protocol.** A resident's `suspended` names its OS thread, with the lowest bit set. Its `Runnable` is queued like any other.
 //! **B1** Whoever pops it elsewhere claims that OS thread if it is at home and passes it the worker; **B2** if it is not, it leaves
 //! the thread at its door and looks again; if its worker sleeps, it is woken. **B3** An OS thread that goes home queues again what
@@ -34,11 +39,12 @@
 //! **Rejected.** Pinned threads of one worker on one OS thread: forced preemption and blocking calls move workers, and a
 //! `RefCell` in a thread-local that one of them borrowed over a yield would fail the next.
 //!
-//! **Limits.** At the bound on OS threads strangers do run on an OS thread with residents. A resident waits while a thread on
+//! **Limits.** At the bound on OS threads, and where the kernel refuses a new one, strangers do run on an OS thread with residents, or on one
+//! that is spent, with the signal mask that it began with. A resident waits while a thread on
 //! its OS thread is blocked in the kernel.
 
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
 use gvt_traits::{ContextSwitch, GvtState, PushKind, ReadyQueue, Registers, StackBounds};
 
@@ -59,6 +65,8 @@ pub(crate) struct Home {
     residents: AtomicU32,
     /// Those that are pinned.
     pinned: AtomicU32,
+    /// A pinned thread has ended here.
+    spent: AtomicBool,
     /// Residents whose turn has come.
     door: Door<Record>,
     /// Those that were taken in, oldest first: the OS thread's own.
@@ -87,14 +95,25 @@ impl Home {
         Home {
             residents: AtomicU32::new(0),
             pinned: AtomicU32::new(0),
+            spent: AtomicBool::new(false),
             door: Door::new(),
             turns: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
+    /// For the next OS thread of this place.
+    pub(crate) fn reset(&self) {
+        self.spent.store(false, Relaxed);
+    }
+
     /// Relaxed: the OS thread's own number; others take it for a hint.
     pub(crate) fn has_residents(&self) -> bool {
         self.residents.load(Relaxed) != 0
+    }
+
+    /// Whether the OS thread is to end. Relaxed: its own.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.spent.load(Relaxed) && !self.has_residents()
     }
 
     /// Whether a resident's turn has come.
@@ -159,7 +178,7 @@ fn here() -> &'static OsThread {
 
 /// Sees to it that decisions come to [`pick`], if they must.
 pub(crate) fn remind(base: &WorkerBase, os_thread: &OsThread) {
-    if os_thread.home.has_residents() || base.core().migrates {
+    if os_thread.home.has_residents() || os_thread.home.is_spent() || base.core().migrates {
         base.poke.store(true, Relaxed);
     }
 }
@@ -182,6 +201,12 @@ pub(crate) fn come_home(record: &Record) -> bool {
     true
 }
 
+/// Whether this OS thread did not answer interrupts; once.
+pub(crate) fn was_deaf() -> bool {
+    let os_thread = here();
+    os_thread.is_deaf.load(Relaxed) && os_thread.is_deaf.swap(false, Relaxed)
+}
+
 /// Whether a resident's turn has come on this OS thread.
 pub(crate) fn is_awaited() -> bool {
     here().home.has_bound()
@@ -190,7 +215,8 @@ pub(crate) fn is_awaited() -> bool {
 /// Whether a thread that nothing binds elsewhere may run here.
 fn is_welcome(os_thread: &OsThread, record: &Record) -> bool {
     let home = &os_thread.home;
-    !home.has_residents() || (record.has_flag(REENTRANT | FAST) && home.pinned.load(Relaxed) == 0)
+    (!home.has_residents() && !home.is_spent())
+        || (record.has_flag(REENTRANT | FAST) && home.pinned.load(Relaxed) == 0)
 }
 
 /// `schedule::pick` on an OS thread with residents: a thread that runs here, or none and perhaps one in `handoff`.
@@ -275,17 +301,34 @@ pub(crate) unsafe fn route<P: Parts>(worker: &Worker<P>, os_thread: &OsThread, r
         base.handoff.set(record);
         return Route::To(spare);
     }
+    if os_thread.home.is_spent() {
+        // No other OS thread can be had.
+        crate::os::set_signal_mask(os_thread.signal_mask.load(Relaxed));
+    }
     if base.core().migrates {
         last(record).store(ptr::from_ref(os_thread).addr() as u64, Relaxed);
     }
     Route::Here
 }
 
+/// What becomes of an OS thread without a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Then {
+    /// It waits for the next.
+    Stays,
+    /// It ends.
+    Ends,
+}
+
 /// What an OS thread does that gives its worker away and has nothing to do until it gets one (B3).
-pub(crate) fn stay(core: &CoreBase, os_thread: &OsThread) {
+pub(crate) fn stay(core: &CoreBase, os_thread: &OsThread) -> Then {
+    if os_thread.home.is_spent() {
+        core.pool.retire();
+        return Then::Ends;
+    }
     if !os_thread.home.has_residents() {
         core.pool.add_spare(os_thread);
-        return;
+        return Then::Stays;
     }
     let mut first = os_thread.home.turns.load(Relaxed);
     // SAFETY: C1: records outlive their threads, and a thread has one turn at a time.
@@ -295,6 +338,7 @@ pub(crate) fn stay(core: &CoreBase, os_thread: &OsThread) {
         // SAFETY: it was in the list, so it runs nowhere and no token of it exists.
         core.inject(unsafe { record.runnable() });
     }
+    Then::Stays
 }
 
 /// What a thread with a special stay on its OS thread holds while its closure runs: see `Builder`.
@@ -334,6 +378,9 @@ impl Drop for Stay {
             let os_thread = here();
             os_thread.home.add(-1);
             os_thread.home.pinned.fetch_sub(1, Relaxed);
+            os_thread.home.spent.store(true, Relaxed);
+            // SAFETY: a green thread inside the runtime runs on a worker.
+            remind(unsafe { &*local::worker() }, os_thread);
             // ORDERING O3: as in `begin`.
             record.meta.suspended.store(ptr::null_mut(), Release);
         }

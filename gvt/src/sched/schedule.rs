@@ -28,8 +28,8 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{
-    ContextSwitch, GvtState, MemoryError, Priority, PushFence, PushKind, ReadyQueue, Registers, Runnable,
-    Slot, SlotAllocator, TimerBackend, TimerEntry, WakeTicket, WorkerId,
+    ContextSwitch, GvtState, MemoryError, Preemptor, Priority, PushFence, PushKind, ReadyQueue, Registers,
+    Runnable, Slot, SlotAllocator, TimerBackend, TimerEntry, WakeTicket, WorkerId,
 };
 
 use super::core::{After, Core, CoreBase, Departed, Parts, Vtable, Worker, WorkerBase};
@@ -188,6 +188,9 @@ fn class_of(core: &CoreBase, task: &Runnable) -> Class {
 #[inline(never)]
 pub(crate) unsafe fn rounds<P: Parts>(worker: &Worker<P>) {
     worker.base.poke.store(false, Relaxed);
+    if resident::was_deaf() {
+        worker.core().preempt.enter_thread();
+    }
     root::settle_debt(&worker.base);
     // SAFETY: C1.
     unsafe { fire_timers(worker) };

@@ -26,7 +26,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 
 use super::core::{Core, Parts};
-use super::lifecycle;
+use super::{lifecycle, place};
 use crate::os::{
     Processors, Slice, futex_wait_until, futex_wake, monotonic_ns, processor, set_slice, set_timer_slack,
 };
@@ -151,8 +151,10 @@ fn start_spare<P: Parts>(core: &'static Core<P>) -> bool {
     state.coming.fetch_add(1, Relaxed);
     // On this processor, which whoever is started inherits; where it could run before.
     let before = Processors::of(0)
-        .filter(|_| processor().and_then(Processors::only).is_some_and(|here| here.confine(0)));
-    let undo = move || before.map(|before| before.confine(0));
+        .zip(processor())
+        .filter(|&(_, here)| Processors::only(here).is_some_and(|here| here.confine(0)));
+    let undo =
+        move || before.map(|(before, here)| place::restore(0, here, before, core.base.monitor.thread_id()));
     let started = lifecycle::start_os_thread(core, move |os_thread| {
         set_slice(Slice::Usual);
         undo();

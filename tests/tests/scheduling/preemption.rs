@@ -435,3 +435,68 @@ fn idle_spares_are_reaped() {
     assert!(runtime.os_threads() <= 4, "{} of {many} are left", runtime.os_threads());
     assert_eq!(runtime.block_on(|| spawn(|_| 7).join().unwrap()), 7);
 }
+
+/// On a processor that others keep busy, threads that compute for a moment between two yields are not taken off by force: slices are
+/// CPU time.
+#[test]
+fn a_busy_processor_is_not_held_against_threads() {
+    let ended = Child::of("a_busy_processor_is_not_held_against_threads").run(|| {
+        static STOP: AtomicBool = AtomicBool::new(false);
+        // SAFETY: a valid set, of one processor that this process may use.
+        unsafe {
+            let mut processors: libc::cpu_set_t = std::mem::zeroed();
+            libc::CPU_SET(libc::sched_getcpu() as usize, &mut processors);
+            assert_eq!(libc::sched_setaffinity(0, size_of_val(&processors), &processors), 0);
+        }
+        let runtime = runtime(1);
+        let busy = || {
+            while !STOP.load(Relaxed) {
+                compute(1_000);
+            }
+        };
+        let others: Vec<_> = (0..8).map(|_| std::thread::spawn(busy)).collect();
+        static TURNS: AtomicU64 = AtomicU64::new(0);
+        runtime.block_on(|| {
+            let each = |_: &gvt::CancellationToken| {
+                while TURNS.fetch_add(1, Relaxed) < 20_000 {
+                    compute(1_000);
+                    yield_now();
+                }
+            };
+            let threads: Vec<_> = (0..500).map(|_| spawn(each)).collect();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+        STOP.store(true, Relaxed);
+        others.into_iter().for_each(|thread| thread.join().unwrap());
+        let counters = runtime.counters();
+        // One for a look that finds the OS thread asleep for a page.
+        assert!(counters.forced_preemptions <= 1, "{counters}");
+    });
+    ended.succeeded();
+}
+
+/// The monitor looks as often as slices need, however long the interval for timers.
+#[test]
+fn a_long_interval_for_timers_does_not_lengthen_slices() {
+    let ended = Child::of("a_long_interval_for_timers_does_not_lengthen_slices").run(|| {
+        let config = SchedulerConfig::default().num_workers(1).timer_interval(Duration::from_secs(3_600));
+        let runtime = Runtime::new(config.time_slice(Duration::from_millis(5)));
+        let turns: Arc<[AtomicU64; 3]> = Arc::default();
+        let stop = Arc::new(AtomicBool::new(false));
+        let each = |i: usize| {
+            let (turns, stop) = (turns.clone(), stop.clone());
+            runtime.handle().spawn(move |_| {
+                while !stop.load(Relaxed) {
+                    turns[i].fetch_add(1, Relaxed);
+                }
+            })
+        };
+        let threads: Vec<_> = (0..3).map(each).collect();
+        while turns.iter().any(|turns| turns.load(Relaxed) == 0) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        stop.store(true, Relaxed);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    ended.succeeded();
+}

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use gvt::{Builder, JoinHandle, Migration, Runtime, Sigurg, spawn, yield_now};
 use gvt_conformance::laws::preemptor::Width;
-use gvt_conformance::process::Watchdog;
+use gvt_conformance::process::{Child, Watchdog, becomes};
 use rstest::rstest;
 
 thread_local! {
@@ -378,4 +378,100 @@ fn switches_keep_errno() {
     });
     assert!(runtime.counters().fast_preemptions > 0);
     assert_eq!(changed.load(SeqCst), 0, "errno was changed");
+}
+
+/// What a thread may set of its OS thread: signal mask, name, where it may run.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct State {
+    mask: u64,
+    name: [u8; 16],
+    processors: [u64; 16],
+}
+
+fn state() -> State {
+    let mut state = State { mask: 0, name: [0; 16], processors: [0; 16] };
+    // SAFETY: places as large as is said; nothing is changed.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), &mut set);
+        state.mask = (&raw const set).cast::<u64>().read();
+        libc::prctl(libc::PR_GET_NAME, state.name.as_mut_ptr());
+        libc::sched_getaffinity(0, 128, state.processors.as_mut_ptr().cast());
+    }
+    state
+}
+
+/// All of it, for the worse: no signals, one processor.
+fn taint() {
+    // SAFETY: valid sets and a valid name.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut set);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut());
+        libc::prctl(libc::PR_SET_NAME, c"tainted".as_ptr());
+        let mut processors: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(libc::sched_getcpu() as usize, &mut processors);
+        libc::sched_setaffinity(0, size_of_val(&processors), &processors);
+    }
+}
+
+/// What a pinned thread leaves behind on its OS thread, its thread-locals included, ends with it: other threads find a clean
+/// state, whoever started their OS thread.
+#[rstest]
+#[case::one("what_a_pinned_thread_leaves_behind::case_1_one", 1)]
+#[case::two("what_a_pinned_thread_leaves_behind::case_2_two", 2)]
+fn what_a_pinned_thread_leaves_behind(#[case] name: &'static str, #[case] workers: usize) {
+    struct Local;
+    impl Drop for Local {
+        fn drop(&mut self) {
+            DROPPED.fetch_add(1, SeqCst);
+        }
+    }
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    static TAINTED: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static BEHIND: Local = const { Local });
+    const PINNED: usize = 24;
+    let ended = Child::of(name).run(|| {
+        let runtime = Runtime::builder().workers(workers).build().unwrap();
+        let clean = state();
+        let look = move || {
+            let here = state();
+            // The preemption signal is never blocked.
+            let mask = clean.mask & !(1 << (libc::SIGURG - 1));
+            let is_clean = here.mask == mask && here.name.starts_with(b"gvt-");
+            // Who has just been handed a worker is confined for a moment, and then not before it runs.
+            TAINTED.fetch_add(usize::from(!is_clean || here.processors != clean.processors), SeqCst);
+        };
+        runtime.block_on(move || {
+            for _ in 0..PINNED / 3 {
+                let pinned = || Builder::new().migration(Migration::Pinned);
+                let threads: Vec<_> = (0..3)
+                    .map(|_| {
+                        let tainted = pinned().spawn(|_| {
+                            BEHIND.with(|_| taint());
+                            gvt::sleep(Duration::from_millis(1));
+                        });
+                        tainted.unwrap()
+                    })
+                    .collect();
+                let others: Vec<_> = (0..4)
+                    .map(|i| {
+                        spawn(move |_| {
+                            look();
+                            match i % 2 {
+                                0 => gvt::blocking(|| std::thread::sleep(Duration::from_millis(1))),
+                                _ => gvt::sleep(Duration::from_millis(1)),
+                            }
+                            look();
+                        })
+                    })
+                    .collect();
+                threads.into_iter().chain(others).for_each(|thread| thread.join().unwrap());
+                spawn(move |_| look()).join().unwrap();
+            }
+        });
+        assert_eq!(TAINTED.load(SeqCst), 0, "threads that were not pinned found what others had left");
+        assert!(becomes(|| DROPPED.load(SeqCst) == PINNED), "their OS threads have ended: {DROPPED:?}");
+    });
+    ended.succeeded();
 }

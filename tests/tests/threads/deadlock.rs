@@ -130,3 +130,33 @@ fn threads_are_listed() {
     drop(thread.join());
     runtime.shutdown();
 }
+
+/// A hook may set another, which gets the next report.
+#[test]
+fn a_hook_sets_another() {
+    let (runtime, reports) = watched(1);
+    let runtime = Arc::new(runtime);
+    let (sender, second) = channel();
+    let (first, weak) = (std::sync::Mutex::new(Some(sender)), Arc::downgrade(&runtime));
+    runtime.on_deadlock(move |_| {
+        let sender = first.lock().unwrap().take().expect("the first hook is called once");
+        let runtime = weak.upgrade().expect("the test holds it");
+        runtime.on_deadlock(move |report| sender.send(report.clone()).unwrap());
+    });
+    assert!(reports.recv().is_err(), "the hook before has been dropped");
+    let (stop, stopped) = gvt::channel::<()>(0);
+    for round in 0..2 {
+        let stopped = stopped.clone();
+        runtime.handle().spawn(move |_| stopped.recv());
+        if round == 1 {
+            second.recv_timeout(LONG).expect("the monitor goes on");
+        } else {
+            // The first report is the first hook's.
+            assert!(becomes(|| Arc::strong_count(&runtime) == 1 && runtime.live_threads() == 1));
+            std::thread::sleep(4 * QUIET);
+        }
+    }
+    drop(stop);
+    let runtime = Arc::into_inner(runtime).expect("the hook holds it for a moment only");
+    runtime.shutdown();
+}
