@@ -25,7 +25,6 @@ use crate::future::Parker;
 use crate::park::{self, Wait};
 use crate::sched::join::{self, Foreign, Waiter};
 use crate::sched::record::{Record, Step};
-use crate::sched::root;
 use crate::scope::ScopedJoinHandle;
 use crate::sync::list::Node;
 use crate::sync::{Verdict, now};
@@ -71,7 +70,7 @@ impl<T> JoinHandle<T> {
         let this = ManuallyDrop::new(self);
         // SAFETY: ended; this was the only handle, and its record holds a `T`.
         let result = unsafe { this.record().take_result::<T>() };
-        token::release(this.record, root::own_references(this.record()));
+        token::release_own(this.record);
         result
     }
 
@@ -418,7 +417,7 @@ impl<T> Drop for JoinHandle<T> {
             let entry = unsafe { std::mem::transmute::<u64, crate::sched::record::EntryFn>(entry) };
             // SAFETY: ended, so the result is the handle's.
             unsafe { entry(self.record(), Step::DropResult) };
-            token::release(self.record, root::own_references(self.record()));
+            token::release_own(self.record);
         }
         // Otherwise the record is the thread's.
     }

@@ -27,6 +27,7 @@ use crate::sched::held;
 use crate::sched::idle::IdleSet;
 use crate::sched::lifecycle::start_os_thread;
 use crate::sched::lifecycle::{self, Closed, Lifecycle};
+use crate::sched::links::Changes;
 use crate::sched::local;
 use crate::sched::monitor::{self, MonitorState, Periods};
 use crate::sched::pool::Pool;
@@ -174,6 +175,7 @@ where
                 counters: Default::default(),
                 lifecycle: Lifecycle::new(),
                 cancelled: AtomicBool::new(false),
+                changes: Changes::new(),
                 spawned_outside: AtomicU64::new(0),
                 workers: Default::default(),
                 timer_watch_ns: AtomicU64::new(u64::MAX),

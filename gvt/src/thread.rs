@@ -382,9 +382,10 @@ where
     let record = unsafe { record.as_ref() };
     let meta = &record.meta;
 
-    // Relaxed throughout: pushing the token publishes the record.
+    // Relaxed throughout, but where it says more: pushing the token publishes the record.
     meta.preempt_flag.store(0, Relaxed);
-    meta.cancelled.store(0, Relaxed);
+    // ORDERING O1: Release pairs with the looks along links that have led here by mistake (L6 of `links`); so does the link's.
+    meta.cancelled.store(0, Release);
     meta.flags.store(choice.as_flags(), Relaxed);
     meta.wait_reason.store(0, Relaxed);
     meta.wake_time_ns.store(0, Relaxed);
@@ -403,7 +404,8 @@ where
     });
     // SAFETY: C2: the parent is the running thread.
     let parent = parent.map_or(u32::MAX, |parent| unsafe { token::take_parent(parent) }.index());
-    meta.parent_id.store(parent, Relaxed);
+    // ORDERING O1: as of `cancelled`.
+    meta.parent_id.store(parent, Release);
     meta.unique_id.store(next_id(worker), Relaxed);
     if let Some(options) = options {
         apply(record, options);

@@ -17,17 +17,14 @@
 //! done before it.
 //!
 //! **A chain of successors** (each thread spawns the next and ends) would keep every ancestor's
-//! record. So a thread's first spawn passes over ancestors that have ended and that nobody else refers to
-//! (no handle, no token, no other child): nothing can cancel those any more. Only the first: later, children
-//! may be looking along the link.
+//! record. So ancestors that have ended and that nobody else refers to (no handle, no token, no other child) are passed over, by a
+//! thread that first spawns and by one that has ended and is still referred to: nothing can cancel those any more. What they
+//! were cancelled for, if they were, their descendant then is. Those stay that others must find: one with words for a reason, and one that was
+//! spawned under a token. `sched::links` has the protocol by which others look along the links meanwhile.
 //!
-//! **Hazard.** A token of the thread itself looks along its link too, and its handle's holder may make one at any
-//! time. **Protocol.** Thread: **C1** raises SKIPPING, **C2** passes over its ancestors only if all references are its
-//! own, **C3** lowers SKIPPING. Maker of a token: **C4** adds its reference, **C5** waits while SKIPPING is up. C1 and C4
-//! are `SeqCst` exchanges, C2's and C5's loads come behind them: one side sees the other.
-//!
-//! **Limits.** A thread whose token is held by somebody when it first spawns keeps its parent's record until the thread's own
-//! goes. Freeing the last of a nest of threads, each spawned under a token of the one before, recurses once a level.
+//! **Limits.** A thread that lives on keeps the records of those ancestors that have ended after it first spawned and after their own
+//! children, until it ends: never more than were alive at once. Freeing the last of a nest of threads, each spawned under a
+//! token of the one before, recurses once a level.
 
 mod reason;
 mod watch;
@@ -48,7 +45,7 @@ use crate::sched::core::CoreBase;
 use crate::sync::{has_passed, now};
 
 use crate::sched::local;
-use crate::sched::record::{Record, SKIPPING};
+use crate::sched::record::Record;
 use crate::sched::root;
 
 /// References to its own record that a thread is born with, for its children.
@@ -237,7 +234,7 @@ impl CancellationToken {
             let parent = match node {
                 // SAFETY: kept by the token.
                 Node::Thread(record) => match look_up(unsafe { record.as_ref() }) {
-                    Up::Adopted(token) => Some(token),
+                    Up::Adopted(adopted) => adopted_parent(adopted),
                     Up::Cancelled => return true,
                     Up::Root => None,
                 },
@@ -268,10 +265,8 @@ impl CancellationToken {
         self.each_ancestor(&mut |step| {
             reason = match step {
                 Step::Own(own) => own.code().reason(|| own.words.get().cloned()),
-                Step::Thread(record) => {
-                    let code = Code(record.meta.cancelled.load(Acquire) & !ADOPTED);
-                    code.reason(|| record.cold().words.get().cloned())
-                }
+                // With words it stays as long as its descendants, so its cold part is there.
+                Step::Thread(record, code) => code.reason(|| record.cold().words.get().cloned()),
                 Step::Root(core) => core.cancelled.load(Acquire).then_some(CancelReason::ShutDown),
             };
             reason.is_none()
@@ -331,19 +326,19 @@ impl CancellationToken {
                 Node::Own(own) => own.parent.as_ref(),
                 Node::Thread(record) => {
                     // SAFETY: kept by the token.
-                    let mut record = unsafe { record.as_ref() };
-                    loop {
-                        if !f(Step::Thread(record)) {
-                            return;
-                        }
-                        let adopted = adopted_parent(record);
-                        let above = parent_of(record).filter(|_| adopted.is_none());
-                        match above {
-                            Some(parent) => record = parent,
-                            None if !f(Step::Root(record.core())) => return,
-                            None => break adopted,
-                        }
+                    let record = unsafe { record.as_ref() };
+                    let mut line = Vec::new();
+                    let adopted = record.core().changes.steadily(|| {
+                        line.clear();
+                        climb(record, |record, code| line.push((record, code)))
+                    });
+                    if !line.into_iter().all(|(record, code)| f(Step::Thread(record, code))) {
+                        return;
                     }
+                    if !f(Step::Root(record.core())) {
+                        return;
+                    }
+                    adopted.and_then(adopted_parent)
                 }
             };
             match parent {
@@ -364,14 +359,10 @@ impl CancellationToken {
 
     /// The token of a thread whose record the caller holds a reference to.
     pub(crate) fn of(record: &Record) -> Self {
-        // C4. Nothing else is ordered by it: the caller's own reference keeps the record meanwhile.
-        if record.meta.references.fetch_add(1, SeqCst) > MOST_REFERENCES {
+        // Relaxed: the caller's own reference keeps the record meanwhile.
+        if record.meta.references.fetch_add(1, Relaxed) > MOST_REFERENCES {
             // As `Arc` does: a safe program can get here only by forgetting tokens in a loop.
             std::process::abort();
-        }
-        // C5. A few instructions of the thread's, which may have been descheduled.
-        while record.meta.flags.load(SeqCst) & SKIPPING != 0 {
-            std::thread::yield_now();
         }
         CancellationToken { node: Node::Thread(NonNull::from(record)) }
     }
@@ -380,7 +371,8 @@ impl CancellationToken {
 /// A node on the way up.
 enum Step<'a> {
     Own(&'a Arc<OwnNode>),
-    Thread(&'a Record),
+    /// What it was cancelled for with it. The record may be another thread's by now, but if there are words.
+    Thread(&'a Record, Code),
     Root(&'a CoreBase),
 }
 
@@ -389,7 +381,7 @@ impl Step<'_> {
     fn address(&self) -> usize {
         match self {
             Step::Own(own) => Arc::as_ptr(own) as usize,
-            Step::Thread(record) => ptr::from_ref::<Record>(record) as usize,
+            Step::Thread(record, _) => ptr::from_ref::<Record>(record) as usize,
             Step::Root(core) => core_address(core),
         }
     }
@@ -406,23 +398,27 @@ impl Step<'_> {
 enum Up<'a> {
     /// One of them is cancelled, or the runtime is.
     Cancelled,
-    /// The first was spawned under this.
-    Adopted(&'a CancellationToken),
+    /// The last of them was spawned under a token. It stays as long as its descendants do.
+    Adopted(&'a Record),
     /// The runtime, and that is not cancelled.
     Root,
 }
 
 #[inline]
 fn look_up(record: &Record) -> Up<'_> {
+    record.core().changes.steadily(|| look_along(record))
+}
+
+/// L5 of `links`.
+#[inline]
+fn look_along(record: &Record) -> Up<'_> {
     let mut record = record;
     loop {
         // Acquire pairs with the Release in `set`.
         let flag = record.meta.cancelled.load(Acquire);
         if flag != 0 {
-            if flag != ADOPTED || record.core().cancelled.load(Acquire) {
-                return Up::Cancelled;
-            }
-            return adopted_parent(record).map_or(Up::Root, Up::Adopted);
+            let cancelled = flag != ADOPTED || record.core().cancelled.load(Acquire);
+            return if cancelled { Up::Cancelled } else { Up::Adopted(record) };
         }
         match parent_of(record) {
             Some(parent) => record = parent,
@@ -432,9 +428,23 @@ fn look_up(record: &Record) -> Up<'_> {
     }
 }
 
+/// L5 of `links`, all the way up; the last of the line if that was spawned under a token.
+fn climb<'a>(record: &'a Record, mut visit: impl FnMut(&'a Record, Code)) -> Option<&'a Record> {
+    let mut record = record;
+    loop {
+        let flag = record.meta.cancelled.load(Acquire);
+        visit(record, Code(flag & !ADOPTED));
+        if flag & ADOPTED != 0 {
+            return Some(record);
+        }
+        record = parent_of(record)?;
+    }
+}
+
 #[inline]
 fn parent_of(record: &Record) -> Option<&Record> {
-    let parent = GvtId::new(record.meta.parent_id.load(Relaxed));
+    // Acquire: O2 of `links`.
+    let parent = GvtId::new(record.meta.parent_id.load(Acquire));
     parent.is_some().then(|| record.core().table.get(parent))
 }
 
@@ -446,7 +456,8 @@ fn adopted_parent(record: &Record) -> Option<&CancellationToken> {
 
 /// Notes that a thread which is about to be spawned has its token's parent in its cold part.
 pub(crate) fn adopt(record: &Record) {
-    record.meta.cancelled.store(ADOPTED, Relaxed);
+    // ORDERING: Release: as the stores in `spawn_on`.
+    record.meta.cancelled.store(ADOPTED, Release);
 }
 
 /// The name of a runtime's root token.
@@ -502,6 +513,15 @@ pub(crate) fn release(record: NonNull<Record>, count: u32) {
     unsafe { root::release(record.as_ref(), count, worker) };
 }
 
+/// Lets go of a thread that has ended, from wherever the caller is, who had its handle.
+pub(crate) fn release_own(record: NonNull<Record>) {
+    let _section = local::Section::new();
+    // SAFETY: a worker that is carried is alive.
+    let worker = unsafe { local::worker().as_ref() };
+    // SAFETY: the references are the caller's.
+    unsafe { root::release_own(record.as_ref(), worker) };
+}
+
 /// The token that a running thread's closure is lent: no reference of its own.
 pub(crate) struct Borrowed(std::mem::ManuallyDrop<CancellationToken>);
 
@@ -529,11 +549,10 @@ pub(crate) unsafe fn take_parent(parent: &Record) -> GvtId {
     // Relaxed: the credit is the thread's own.
     let credit = parent.meta.children_credit.load(Relaxed);
     if credit == CREDIT {
-        // The first child: nobody looks along this thread's link yet, but holders of its token.
+        // The first child.
         let link = parent.meta.parent_id.load(Relaxed);
         if link != u32::MAX && is_done(parent.core().table.get(GvtId::new(link))) {
-            // SAFETY: C1.
-            unsafe { skip_ended_ancestors(parent) };
+            pass_over_ancestors(parent);
         }
     } else if credit == 0 {
         // Relaxed: the thread's own reference keeps the record meanwhile. Never `CREDIT` again, which
@@ -546,47 +565,40 @@ pub(crate) unsafe fn take_parent(parent: &Record) -> GvtId {
     parent.meta.id()
 }
 
-/// Whether a thread has ended and only one child refers to its record.
+/// Whether a thread has ended and only one child refers to its record, so that it may be passed over.
 fn is_done(record: &Record) -> bool {
     // ORDERING O1: Acquire pairs with the Release of those that let go: if one reference is left, all that
-    // they did is seen, the end of the thread included.
+    // they did is seen, the end of the thread and its own passing over included.
     record.meta.references.load(Acquire) == 1
         && matches!(record.state(), GvtState::Finished | GvtState::Cancelled)
-        // Whoever has the token that it was spawned under may cancel that.
-        && record.meta.cancelled.load(Relaxed) & ADOPTED == 0
+        // Whoever has the token that it was spawned under may cancel that; and words are not copied.
+        && matches!(Code(record.meta.cancelled.load(Relaxed)), Code::NONE | Code::REQUESTED)
 }
 
 /// Passes over ancestors that have ended and that nobody else refers to.
 ///
-/// # Safety
-///
-/// C1 of [`take_parent`]; the thread has no children.
+/// Context: the thread itself, when it spawns; or whoever lets go of it after its end, before that.
 #[cold]
-unsafe fn skip_ended_ancestors(thread: &Record) {
-    let table = &thread.core().table;
-    // C1.
-    thread.meta.flags.fetch_or(SKIPPING, SeqCst);
-    // C2.
-    while thread.meta.references.load(SeqCst) == 1 + CREDIT {
+pub(crate) fn pass_over_ancestors(thread: &Record) {
+    let core = thread.core();
+    loop {
+        // Relaxed: only the caller changes it.
         let link = GvtId::new(thread.meta.parent_id.load(Relaxed));
-        if !link.is_some() || !is_done(table.get(link)) {
-            break;
+        if !link.is_some() || !is_done(core.table.get(link)) || !core.changes.may_pass() {
+            return;
         }
-        let parent = table.get(link);
-        let code = parent.meta.cancelled.load(Acquire);
-        if code != 0 && adopted_parent(thread).is_none() {
+        let parent = core.table.get(link);
+        let code = Code(parent.meta.cancelled.load(Acquire));
+        if code.is_set() && adopted_parent(thread).is_none() {
             // For ever, and with it this thread.
-            if Code(code) == Code::BECAUSE
-                && let Some(words) = parent.cold().words.get()
-            {
-                let _ = thread.cold().words.set(words.clone());
-            }
-            set(&thread.meta.cancelled, Code(code));
+            set(&thread.meta.cancelled, code);
         }
-        // The thread takes its parent's reference over.
-        thread.meta.parent_id.store(parent.meta.parent_id.swap(u32::MAX, Relaxed), Relaxed);
+        // The thread takes its parent's reference over. Relaxed: nobody else changes that any more.
+        let above = parent.meta.parent_id.load(Relaxed);
+        // ORDERING O2 of `links`: Release: who sees the new link sees what is copied.
+        core.changes.pass(|| thread.meta.parent_id.store(above, Release));
+        // L3. ORDERING: as above.
+        parent.meta.parent_id.store(u32::MAX, Release);
         release(NonNull::from(parent), 1);
     }
-    // C3. Release: who then looks along the link sees the new one.
-    thread.meta.flags.fetch_and(!SKIPPING, Release);
 }

@@ -22,6 +22,7 @@ use super::arrivals::Arrivals;
 use super::counters::Counters;
 use super::idle::IdleSet;
 use super::lifecycle::Lifecycle;
+use super::links::Changes;
 use super::monitor::MonitorState;
 use super::os_thread::OsThread;
 use super::pace::Pace;
@@ -97,6 +98,8 @@ pub(crate) struct CoreBase {
     pub(crate) lifecycle: Lifecycle,
     /// The root token.
     pub(crate) cancelled: AtomicBool,
+    /// Of threads' links to their parents; beside the root token, which those who look read last.
+    pub(crate) changes: Changes,
     /// Spawned from outside all workers.
     pub(crate) spawned_outside: AtomicU64,
     /// Source of user-visible ids, shared by the process; see `next_ids`.

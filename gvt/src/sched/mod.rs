@@ -24,6 +24,7 @@ pub(crate) mod arrivals;
 pub(crate) mod claim;
 pub(crate) mod idle;
 pub(crate) mod join;
+pub(crate) mod links;
 pub(crate) mod parker;
 mod sync;
 pub(crate) mod wait;

@@ -33,8 +33,6 @@ pub(crate) const INLINE_BYTES: usize = 64;
 
 /// `Metadata::flags`: the runtime shuts down and the thread is to unwind from its wait.
 pub(crate) const UNWIND: u8 = 1;
-/// `Metadata::flags`: the thread is changing its link to its parent; see `token`.
-pub(crate) const SKIPPING: u8 = 2;
 /// `Metadata::flags`: goes on only on the OS thread that it began on.
 pub(crate) const PINNED: u8 = 4;
 /// `Metadata::flags`: its author allows it to be taken off by a stack switch.

@@ -14,6 +14,7 @@ use super::join::{self, Ended};
 use super::local;
 use super::record::{EntryFn, Record, Step};
 use super::schedule::{self, arrive, pick};
+use crate::token;
 
 /// The first function on a stack; `argument` is the record of the thread it was bound for.
 ///
@@ -119,15 +120,26 @@ fn entry(record: &Record) -> EntryFn {
 /// its outcome was dropped.
 unsafe fn let_go(record: &Record, state: GvtState, worker: &WorkerBase) {
     record.set_state(state);
-    let count = own_references(record);
     // SAFETY: C2: they are this thread's.
-    unsafe { release(record, count, Some(worker)) };
+    unsafe { release_own(record, Some(worker)) };
 }
 
-/// The references that go with the last of a thread and its handle.
-pub(crate) fn own_references(record: &Record) -> u32 {
+/// Lets go of the references that go with the last of a thread and its handle.
+///
+/// # Safety
+///
+/// **C1**: the thread has ended, and the references are the caller's.
+#[inline]
+pub(crate) unsafe fn release_own(record: &Record, worker: Option<&WorkerBase>) {
     // Relaxed: the thread's own; the handle reads it after the end, ordered by `join_waiters`.
-    1 + record.meta.children_credit.load(Relaxed)
+    let count = 1 + record.meta.children_credit.load(Relaxed);
+    // ORDERING O1: as in `is_last`.
+    if record.meta.references.load(Acquire) != count {
+        // Somebody looks along its link for long yet; while these references keep it.
+        token::pass_over_ancestors(record);
+    }
+    // SAFETY: C1.
+    unsafe { release(record, count, worker) };
 }
 
 /// Ends a thread that could not be given a stack: its handle's `join` says why.
@@ -226,7 +238,8 @@ unsafe fn free_one<'a>(record: &Record, worker: Option<&'a WorkerBase>) -> Optio
         // Without the lock: its token may be the last of other records.
         drop(cold);
     }
-    let parent = record.meta.parent_id.swap(u32::MAX, Relaxed);
+    // ORDERING O3: Release: as the stores in `spawn_on`.
+    let parent = record.meta.parent_id.swap(u32::MAX, Release);
     let parent = (parent != u32::MAX).then(|| core.table.get(gvt_traits::GvtId::new(parent)));
     match worker {
         Some(worker) if ptr::eq(worker.core, core) => {

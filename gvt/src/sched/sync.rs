@@ -78,6 +78,10 @@ pub(crate) enum Mutant {
     NoSecondLook = 16,
     /// `arrivals`: A4, the taking first.
     HomeLast = 17,
+    /// `links`: no L2.
+    PassUncounted = 18,
+    /// `links`: no L7.
+    LookOnce = 19,
 }
 
 #[cfg(not(loom))]

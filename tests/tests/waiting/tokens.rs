@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 
-use gvt::{CancellationToken, Handle, JoinHandle, Runtime, SchedulerConfig, spawn, yield_now};
+use gvt::{Builder, CancellationToken, Handle, JoinHandle, Runtime, SchedulerConfig, spawn, yield_now};
 use gvt_conformance::process::{Watchdog, becomes};
 use rstest::rstest;
 
@@ -304,4 +304,95 @@ fn shutdown_cancels_the_root() {
     runtime.shutdown();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     assert!(!aloof.is_cancelled());
+}
+
+/// One link of a chain: it spawns the next while the one before still runs, and ends when the next has spawned in its turn.
+fn successor(left: u32, named: bool, has_spawned: gvt::Sender<()>, end: gvt::Sender<bool>, cancelled: bool) {
+    let token = gvt::current_token().unwrap();
+    assert_eq!(token.is_cancelled(), cancelled);
+    assert_eq!(token.reason().is_some(), cancelled);
+    drop(token);
+    if left == 0 {
+        end.send(true).unwrap();
+        return;
+    }
+    let (tell, told) = gvt::channel(1);
+    let builder = Builder::new();
+    let builder = if named { builder.name("link") } else { builder };
+    let spawned = builder.spawn(move |_| successor(left - 1, named, tell, end, cancelled));
+    drop(spawned.expect("the records of those that have ended are free again"));
+    let _ = has_spawned.send(());
+    let _ = told.recv();
+}
+
+/// A chain of successors keeps few of its records, whatever is known of its threads.
+#[rstest]
+fn chains_of_successors_do_not_grow(
+    #[values(1, 2)] workers: usize,
+    #[values(false, true)] named: bool,
+    #[values(None, Some(None), Some(Some("words")))] cancelled: Option<Option<&'static str>>,
+) {
+    let _watchdog = Watchdog::new();
+    let runtime = Runtime::builder().workers(workers).max_gvthreads(100).build().unwrap();
+    let ended = runtime.block_on(|| {
+        let (end, ended) = gvt::channel(1);
+        let (go, wait) = gvt::channel::<()>(1);
+        let (tell, _told) = gvt::channel(1);
+        let first = spawn(move |_| {
+            wait.recv().unwrap();
+            successor(2000, named, tell, end, cancelled.is_some());
+        });
+        match cancelled {
+            None => {}
+            Some(None) => first.token().cancel(),
+            Some(Some(words)) => first.token().cancel_because(words),
+        }
+        drop(first);
+        go.send(()).unwrap();
+        ended.recv()
+    });
+    assert_eq!(ended, Ok(true));
+}
+
+/// A token that is lent to OS threads is looked at by them while its thread passes over ancestors.
+#[test]
+fn a_lent_token_is_looked_at_while_its_ancestors_go() {
+    let _watchdog = Watchdog::new();
+    let trial = |token: &CancellationToken| {
+        let (stop, looks) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let looker = scope.spawn(|| {
+                while !stop.load(SeqCst) {
+                    assert!(token.is_cancelled());
+                    assert!(token.reason().is_some());
+                    looks.store(true, SeqCst);
+                }
+            });
+            while !looks.load(SeqCst) {
+                std::thread::yield_now();
+            }
+            drop(spawn(|_| ()));
+            stop.store(true, SeqCst);
+            looker.join().is_ok()
+        })
+    };
+    let runtime = Runtime::builder().workers(1).enable_forced_preempt(false).build().unwrap();
+    runtime.block_on(|| {
+        for _ in 0..2000 {
+            let (go, wait) = gvt::channel::<()>(1);
+            let outer = spawn(move |_| {
+                let inner = spawn(move |_| {
+                    spawn(move |token| {
+                        wait.recv().unwrap();
+                        trial(token)
+                    })
+                });
+                inner.join().unwrap()
+            });
+            outer.token().cancel();
+            let last = outer.join().unwrap();
+            go.send(()).unwrap();
+            assert!(last.join().unwrap(), "a look at a cancelled token said that it is not");
+        }
+    });
 }
