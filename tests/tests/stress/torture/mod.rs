@@ -17,9 +17,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::*
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use gvt::{Runtime, SchedMutex, Sigurg, spawn};
+use gvt::{GoQueue, Runtime, SchedMutex, Sigurg, spawn};
 use gvt_conformance::laws::preemptor::Width;
 use gvt_conformance::process::Child;
+use gvt_queue_priority::PriorityQueue;
+use gvt_traits::{Factory, ReadyQueue};
 
 /// An allocator with a count of the bytes that it has out.
 pub struct Counted<A> {
@@ -64,7 +66,7 @@ struct World {
 
 type Deed = fn(&Arc<World>, u64);
 
-const DEEDS: [(&str, Deed); 15] = [
+const DEEDS: [(&str, Deed); 17] = [
     ("allocate", allocate),
     ("format", format),
     ("hash map", hash_map),
@@ -80,6 +82,8 @@ const DEEDS: [(&str, Deed); 15] = [
     ("spawn and join", spawn_and_join),
     ("sleep", sleep),
     ("registers, reentrant", reentrant_registers),
+    ("load a library", load),
+    ("start an OS thread", start_os_thread),
 ];
 
 thread_local! {
@@ -234,6 +238,30 @@ unsafe extern "C" {
     );
 }
 
+/// Takes the loader's lock, which the start of an OS thread needs.
+fn load(_: &Arc<World>, _: u64) {
+    // SAFETY: a library without initialisers of its own, and a symbol that is not called.
+    unsafe {
+        let library = libc::dlopen(c"libm.so.6".as_ptr(), libc::RTLD_NOW);
+        if !library.is_null() {
+            assert!(!libc::dlsym(library, c"cos".as_ptr()).is_null(), "a library without its symbols");
+            libc::dlclose(library);
+        }
+    }
+}
+
+/// Sometimes with the worker, and sometimes without.
+fn start_os_thread(_: &Arc<World>, turn: u64) {
+    let run = || {
+        let thread = std::thread::spawn(move || {
+            LOCAL.with(|local| local.borrow_mut().push(turn));
+            turn
+        });
+        assert_eq!(thread.join().unwrap(), turn);
+    };
+    if turn.is_multiple_of(2) { gvt::blocking(run) } else { run() }
+}
+
 fn sort(_: &Arc<World>, turn: u64) {
     let mut numbers: Vec<u64> = (0..2000).map(|i| (i ^ turn).wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
     let sum = numbers.iter().fold(0u64, |sum, number| sum.wrapping_add(*number));
@@ -282,26 +310,51 @@ fn seconds() -> Option<u64> {
     std::env::var("GVT_STRESS_SECONDS").ok()?.parse().ok()
 }
 
+/// The queue of the runtime.
+#[derive(Clone, Copy)]
+enum Queue {
+    Go,
+    Priority,
+}
+
 #[test]
 fn one_worker() {
-    torture("one_worker", 1);
+    torture("one_worker", 1, Queue::Go);
 }
 
 #[test]
 fn two_workers() {
-    torture("two_workers", 2);
+    torture("two_workers", 2, Queue::Go);
 }
 
 #[test]
 fn eight_workers() {
-    torture("eight_workers", 8);
+    torture("eight_workers", 8, Queue::Go);
+}
+
+#[test]
+fn one_worker_with_priorities() {
+    torture("one_worker_with_priorities", 1, Queue::Priority);
+}
+
+#[test]
+fn two_workers_with_priorities() {
+    torture("two_workers_with_priorities", 2, Queue::Priority);
+}
+
+#[test]
+fn eight_workers_with_priorities() {
+    torture("eight_workers_with_priorities", 8, Queue::Priority);
 }
 
 /// The body of the test function `test`.
-fn torture(test: &'static str, workers: usize) {
+fn torture(test: &'static str, workers: usize, queue: Queue) {
     let long = seconds();
-    let ended =
-        Child::of(test).run(|| child(workers, Duration::from_millis(long.map_or(1200, |s| s * 1000))));
+    let span = Duration::from_millis(long.map_or(600, |seconds| seconds * 1000));
+    let ended = Child::of(test).run(|| match queue {
+        Queue::Go => child(GoQueue, workers, span),
+        Queue::Priority => child(PriorityQueue::default(), workers, span),
+    });
     let ended = ended.succeeded();
     let lines = ended.stdout.lines().filter(|line| line.starts_with("line "));
     let mut count = 0;
@@ -317,7 +370,7 @@ fn torture(test: &'static str, workers: usize) {
     println!("{test}: {count} lines, {}", summary.join("\n  "));
 }
 
-fn child(workers: usize, span: Duration) {
+fn child(queue: impl Factory<Output: ReadyQueue>, workers: usize, span: Duration) {
     // Panics are expected by the thousand; a failed assertion ends the process.
     std::panic::set_hook(Box::new(|info| {
         if !info.payload().downcast_ref::<String>().is_some_and(|text| text.starts_with("turn ")) {
@@ -342,7 +395,8 @@ fn child(workers: usize, span: Duration) {
     let releaser = {
         let world = world.clone();
         std::thread::spawn(move || {
-            while Instant::now() < world.end {
+            // Long enough, and until each has had a turn.
+            while Instant::now() < world.end || world.turns.iter().any(|turns| turns.load(Relaxed) == 0) {
                 std::thread::sleep(Duration::from_millis(10));
                 // Whoever does not run just then spins on.
                 world.release.store(1, SeqCst);
@@ -355,6 +409,7 @@ fn child(workers: usize, span: Duration) {
     };
     let runtime = Runtime::builder()
         .workers(workers)
+        .queue(queue)
         .time_slice(Duration::from_micros(200))
         .grace_period(Duration::from_micros(50))
         .timer_interval(Duration::from_micros(200))
