@@ -100,6 +100,7 @@ pub(crate) fn attach(hook: InterruptHook) -> Result<&'static Node, WorkerError> 
     let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
     let refused = |errno| WorkerError::SignalHandler { signal: SIGNAL, errno };
     let current = current().map_err(refused)?;
+    can_send().map_err(|errno| WorkerError::Interrupt { errno })?;
     if !is_ours(&current) {
         installed.install(current).map_err(refused)?;
     }
@@ -137,7 +138,20 @@ pub(crate) fn unblock() {
 /// Whether an OS thread of this process exists.
 pub(crate) fn exists(thread: i32) -> bool {
     // SAFETY: signal 0 only asks.
-    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, 0) == 0 }
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, 0) == 0 || last_errno() != libc::ESRCH }
+}
+
+/// Whether one of the calls that [`send`] makes is allowed.
+fn can_send() -> Result<(), i32> {
+    let mut info = MaybeUninit::<siginfo_t>::zeroed();
+    // SAFETY: zeroes are a valid record; signal 0 only asks.
+    unsafe {
+        (*info.as_mut_ptr()).si_code = libc::SI_QUEUE;
+        let (pid, thread) = (libc::getpid(), libc::gettid());
+        let can = libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid, thread, 0, info.as_ptr()) == 0
+            || libc::syscall(libc::SYS_tgkill, pid, thread, 0) == 0;
+        if can { Ok(()) } else { Err(last_errno()) }
+    }
 }
 
 /// Sends `thread` our signal with our payload.

@@ -1,5 +1,6 @@
 //! A timerfd: a file descriptor that polls readable from a given time on.
 
+use std::io::Error;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use gvt_traits::WorkerError;
@@ -19,21 +20,25 @@ impl KernelAlarm {
         // SAFETY: no pointer is passed.
         let descriptor =
             unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) };
+        let refused = |error: Error| WorkerError::Descriptor {
+            what: "a runtime's timers",
+            errno: error.raw_os_error().unwrap_or(0),
+        };
         if descriptor < 0 {
-            let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
-            return Err(WorkerError::Descriptor { what: "a runtime's timers", errno });
+            return Err(refused(Error::last_os_error()));
         }
         // SAFETY: the kernel just made this descriptor, and nobody else knows it.
-        Ok(KernelAlarm(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+        let alarm = KernelAlarm(unsafe { OwnedFd::from_raw_fd(descriptor) });
+        // A sandbox may forbid this alone: then it is an error here, and not a worker's end later.
+        alarm.try_set(None).map_err(refused)?;
+        Ok(alarm)
     }
 
     pub(crate) fn descriptor(&self) -> i32 {
         self.0.as_raw_fd()
     }
-}
 
-impl Alarm for KernelAlarm {
-    fn set(&self, time_ns: Option<u64>) {
+    fn try_set(&self, time_ns: Option<u64>) -> Result<(), Error> {
         const SECOND: u64 = 1_000_000_000;
         // The kernel takes 0 for "stop". What lies beyond its own end of time, 292 years after
         // boot, it takes for that.
@@ -49,6 +54,17 @@ impl Alarm for KernelAlarm {
         let answer = unsafe {
             libc::timerfd_settime(self.descriptor(), libc::TFD_TIMER_ABSTIME, &setting, std::ptr::null_mut())
         };
-        assert!(answer == 0, "a timerfd takes any valid time: {}", std::io::Error::last_os_error());
+        if answer == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+    }
+}
+
+impl Alarm for KernelAlarm {
+    fn set(&self, time_ns: Option<u64>) {
+        if let Err(error) = self.try_set(time_ns) {
+            panic!(
+                "cannot set a timerfd, without which no timer fires: {error}; a sandbox that forbids `timerfd_settime` must \
+                 be there before the runtime is built"
+            );
+        }
     }
 }

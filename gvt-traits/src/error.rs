@@ -84,6 +84,11 @@ pub enum WorkerError {
         /// The kernel's answer.
         errno: i32,
     },
+    /// OS threads cannot be sent signals.
+    Interrupt {
+        /// The kernel's answer.
+        errno: i32,
+    },
     /// A file descriptor could not be had.
     Descriptor {
         /// What for.
@@ -127,6 +132,11 @@ impl fmt::Display for MemoryError {
                  `max_gvthreads` or the slot size",
                 Bytes(*bytes)
             ),
+            Self::Guard { errno } if is_denied(*errno) => write!(
+                f,
+                "cannot guard a stack (errno {errno}): a sandbox, such as a seccomp filter, forbids `mprotect`; allow it, or, \
+                 from Linux 6.13 on, `madvise` with `MADV_GUARD_INSTALL`"
+            ),
             Self::Guard { errno } => write!(
                 f,
                 "cannot guard a stack (errno {errno}): on kernels before 6.13 each guard costs two mappings, so raise \
@@ -150,19 +160,45 @@ impl fmt::Display for MemoryError {
 impl fmt::Display for WorkerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ThreadCreation { running, errno } if is_denied(*errno) => write!(
+                f,
+                "cannot start an OS thread for a worker (errno {errno}; the runtime has {running}): a sandbox, such as a \
+                 seccomp filter, forbids a system call that this takes; allow `clone`, `clone3` and `mprotect`, or have `clone3` \
+                 answer ENOSYS"
+            ),
             Self::ThreadCreation { running, errno } => write!(
                 f,
                 "cannot start an OS thread for a worker (errno {errno}; the runtime has {running}): raise `ulimit -u` \
                  or the cgroup's `pids.max`, or ask for fewer workers"
             ),
             Self::SignalHandler { signal, errno } => {
-                write!(f, "cannot install a handler for signal {signal} (errno {errno})")
+                write!(
+                    f,
+                    "cannot install a handler for signal {signal} (errno {errno}): a sandbox, such as a seccomp filter, \
+                     forbids `rt_sigaction`; allow it"
+                )
             }
+            Self::Interrupt { errno } => write!(
+                f,
+                "cannot preempt OS threads by a signal (errno {errno}): a sandbox, such as a seccomp filter, forbids both \
+                 `rt_tgsigqueueinfo` and `tgkill`; allow one of them, or choose the preemptor `Cooperative` or `NoPreempt`"
+            ),
+            Self::Descriptor { what, errno } if is_denied(*errno) => write!(
+                f,
+                "cannot open a descriptor for {what} (errno {errno}): a sandbox, such as a seccomp filter, forbids the system \
+                 calls for it (`eventfd2` for waking, `timerfd_create` and `timerfd_settime` for timers); allow them, or \
+                 choose a timer backend without a descriptor"
+            ),
             Self::Descriptor { what, errno } => {
                 write!(f, "cannot open a descriptor for {what} (errno {errno}): raise `ulimit -n`")
             }
         }
     }
+}
+
+/// Whether a call is forbidden, and not merely a resource short: EPERM, EACCES, ENOSYS.
+fn is_denied(errno: i32) -> bool {
+    matches!(errno, 1 | 13 | 38)
 }
 
 struct Bytes(usize);

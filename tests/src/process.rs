@@ -264,17 +264,57 @@ pub fn stock_up_on_heap() {
 ///
 /// If the kernel refuses the filter.
 pub fn deny_new_os_threads() {
-    const LOAD_NUMBER: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    deny(&[Call::any(libc::SYS_clone), Call::any(libc::SYS_clone3)], libc::EAGAIN);
+}
+
+/// A system call that [`deny`] denies.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    number: libc::c_long,
+    /// Which argument must have which value, if not all calls are meant.
+    argument: Option<(u32, u32)>,
+}
+
+impl Call {
+    /// All calls of this number.
+    pub const fn any(number: libc::c_long) -> Self {
+        Call { number, argument: None }
+    }
+
+    /// Those in whose argument `index`, from 0 on, the lower half is `value`.
+    pub const fn with(number: libc::c_long, index: u32, value: i32) -> Self {
+        Call { number, argument: Some((index, value as u32)) }
+    }
+}
+
+/// From here on these calls answer `errno` in all of this process, as under a container's filter.
+///
+/// # Panics
+///
+/// If the kernel refuses the filter.
+pub fn deny(calls: &[Call], errno: i32) {
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    // In the record that a filter looks at, the number comes first, the arguments at byte 16.
+    const NUMBER: u32 = 0;
+    const ARGUMENTS: u32 = 16;
     let instruction = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let mut filter = [
-        instruction(LOAD_NUMBER, 0, 0, 0),
-        instruction(IF_EQUAL, 2, 0, libc::SYS_clone as u32),
-        instruction(IF_EQUAL, 1, 0, libc::SYS_clone3 as u32),
-        instruction(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
-        instruction(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EAGAIN as u32),
-    ];
+    let denied = instruction(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32);
+    let mut filter = vec![instruction(LOAD, 0, 0, NUMBER)];
+    for call in calls {
+        match call.argument {
+            None => filter.extend([instruction(IF_EQUAL, 0, 1, call.number as u32), denied]),
+            Some((index, value)) => filter.extend([
+                instruction(IF_EQUAL, 0, 4, call.number as u32),
+                instruction(LOAD, 0, 0, ARGUMENTS + 8 * index),
+                instruction(IF_EQUAL, 0, 1, value),
+                denied,
+                instruction(LOAD, 0, 0, NUMBER),
+            ]),
+        }
+    }
+    filter.push(instruction(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: the program is valid and copied by the kernel.
     let answer = unsafe {

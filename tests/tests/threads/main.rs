@@ -6,6 +6,7 @@
 mod backend_panics;
 mod bad_input;
 mod deadlock;
+mod denied;
 mod locals;
 mod macros;
 mod outside;
