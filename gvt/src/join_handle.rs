@@ -27,9 +27,10 @@ use crate::sched::join::{self, Foreign, Waiter};
 use crate::sched::record::{Record, Step};
 use crate::scope::ScopedJoinHandle;
 use crate::sync::list::Node;
-use crate::sync::{Verdict, now};
+use crate::sync::{OsFlag, Verdict, now};
 use crate::thread::ThreadId;
 use crate::token::{self, CancellationToken};
+use crate::user;
 
 /// Owns the right to a green thread's result.
 ///
@@ -98,7 +99,7 @@ impl<T> JoinHandle<T> {
     pub fn join_deadline(self, deadline: Instant) -> Result<Result<T, Box<dyn Any + Send>>, Self> {
         let parker = Arc::new(Parker::new());
         let mut registered = Registered::new(&self.record().meta.join_waiters);
-        while !registered.renew(|| parker.clone().into()) {
+        while !registered.renew(|| std::task::Waker::from(parker.clone()).into()) {
             if !parker.park(Some(deadline)) && !self.is_finished() {
                 drop(registered);
                 return Err(self);
@@ -194,7 +195,7 @@ impl<'a> Registered<'a> {
     }
 
     /// Puts another waker in the place of the last one; `true`: the thread has ended.
-    fn renew(&mut self, waker: impl FnOnce() -> std::task::Waker) -> bool {
+    fn renew(&mut self, waker: impl FnOnce() -> user::Waker) -> bool {
         self.withdraw();
         if join::has_ended(self.word) {
             return true;
@@ -251,7 +252,7 @@ impl<T> Future for JoinFuture<T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         assert!(self.handle.is_some(), "a future is not polled after its end");
-        if !self.registered.renew(|| context.waker().clone()) {
+        if !self.registered.renew(|| user::Waker::of(context)) {
             return Poll::Pending;
         }
         let handle = self.handle.take().expect("just seen");
@@ -314,7 +315,7 @@ impl Handle for Ending<'_> {
     unsafe fn enlist(&self, node: *mut Node, wish: Wish) -> bool {
         let (waker, receiver) = gate();
         let mut registered = Registered::new(self.word);
-        if registered.renew(|| waker) {
+        if registered.renew(|| waker.into()) {
             return false;
         }
         // SAFETY: the caller's C1; the receiver is kept until `withdraw`.
@@ -396,15 +397,18 @@ fn wait_foreign(word: &AtomicU64, me: &Record) {
     }
 }
 
+/// Does not unwind, wherever it is called (`std::thread::current` would, once an OS thread's thread-locals are gone): who lends
+/// the thread its stack waits here.
 fn wait_os(word: &AtomicU64) {
-    let waiter = Waiter::os(std::thread::current());
+    let flag = Arc::new(OsFlag::new());
+    let waiter = Waiter::os(&flag);
     if !join::register(word, waiter) {
         // SAFETY: never registered.
         unsafe { waiter.discard() };
         return;
     }
     while !join::has_ended(word) {
-        std::thread::park();
+        flag.wait(None);
     }
 }
 

@@ -28,6 +28,8 @@ mod os;
 #[cfg(not(loom))]
 mod overflow;
 #[cfg(not(loom))]
+mod panic_hook;
+#[cfg(not(loom))]
 mod park;
 #[cfg(not(loom))]
 mod runtime;
@@ -45,6 +47,7 @@ mod time;
 mod timeout;
 #[cfg(not(loom))]
 mod token;
+mod user;
 
 #[cfg(not(loom))]
 mod api {

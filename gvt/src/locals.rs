@@ -17,12 +17,12 @@
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::error::Error;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::Ordering::*;
 
 use crate::park;
 use crate::sched::record::Record;
+use crate::user;
 
 /// A green-thread local; made by [`gvt_local!`](crate::gvt_local). Its interface is that of [`std::thread::LocalKey`].
 pub struct LocalKey<T: 'static> {
@@ -112,11 +112,8 @@ impl Locals {
         };
         // SAFETY: C1.
         while let Some((value, drop)) = unsafe { self.with(take_youngest) } {
-            // A destructor that panics has said so already; there is nobody to hand it to.
             // SAFETY: `drop` is that of the value's type, which was made by `Box::into_raw`.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| unsafe { drop(value) })) {
-                std::mem::forget(payload);
-            }
+            user::call(|| unsafe { drop(value) });
         }
         // SAFETY: C1.
         drop(unsafe { self.with(std::mem::take) });
@@ -131,6 +128,13 @@ pub(crate) fn end_of(record: &Record) {
     // Relaxed: made by the thread itself, if it has locals.
     if !record.meta.cold.load(Relaxed).is_null() {
         end_slow(record);
+    }
+}
+
+/// [`end_of`], for who does not have its record at hand.
+pub(crate) fn end_of_running() {
+    if let Some(record) = park::current() {
+        end_of(record);
     }
 }
 

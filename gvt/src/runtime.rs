@@ -147,6 +147,7 @@ where
         slots: &S,
     ) -> Result<Self, SchedError> {
         config.check()?;
+        crate::panic_hook::install();
         let workers = config.num_workers;
         let table = RecordTable::new(config.max_gvthreads, workers)?;
         // As many as may be admitted, and the slots that threads at their end still hold (`RecordTable::grow`).
@@ -388,6 +389,10 @@ where
     /// Cancels the root token and waits for all green threads. Threads that nothing can wake any more
     /// (they wait for ever, or for longer than a second) are unwound from their wait, so that their
     /// destructors run; their `join` returns [`SchedError::ShutDown`] as payload.
+    ///
+    /// In a program that is built with `panic = "abort"` nothing can be unwound. There such threads stay as they are, and once
+    /// all that are left are such, this says so on stderr and returns; the runtime is then left to itself, which leaks it.
+    /// [`shutdown_timeout`](Self::shutdown_timeout) waits for them until its limit, since others may wake them.
     ///
     /// Context: an OS thread. Called on a green thread of this runtime it cannot wait for that
     /// thread: then the runtime is left running and this is said on stderr.

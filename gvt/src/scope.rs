@@ -14,7 +14,7 @@
 
 use std::any::Any;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex};
@@ -23,10 +23,11 @@ use gvt_traits::{SchedError, WaitReason};
 
 use crate::join_handle::JoinHandle;
 use crate::park::{self, ShutdownUnwind, Wait};
-use crate::sched::join::{self, Ended, Waiter};
+use crate::sched::join::{self, Ended, Prepared, Waiter};
 use crate::sched::record::Record;
 use crate::thread::{self, Options, ThreadId};
 use crate::token::CancellationToken;
+use crate::{locals, user};
 
 /// A scope to spawn borrowing threads in; see [`scope`].
 #[derive(Debug)]
@@ -59,10 +60,11 @@ impl Data {
         let _kept = foreign.then(|| CancellationToken::of(owner));
         // ORDERING O1: AcqRel: the last one sees, and passes on, what all the others did.
         if self.running.fetch_sub(1, AcqRel) == 1
-            && let Ended::Wake(waiter) = join::end(&self.done)
+            // The owner waits as a green thread.
+            && let Ended::Wake(waiter) = join::end(&self.done, Prepared::Yes)
         {
             // SAFETY: taken out of the word by this call.
-            unsafe { join::wake(waiter) };
+            unsafe { join::wake(waiter, owner.core()) };
         }
     }
 }
@@ -105,7 +107,7 @@ where
         scope: PhantomData,
         env: PhantomData,
     };
-    let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+    let result = user::catch(|| f(&scope));
     scope.data.finish();
     while !join::has_ended(&scope.data.done) {
         let wait = Wait::new(me, WaitReason::Scope);
@@ -139,8 +141,7 @@ impl<T> Drop for Packet<T> {
         if matches!(&result, Some(Err(payload)) if !payload.is::<ShutdownUnwind>()) {
             self.scope.panicked.store(true, Relaxed);
         }
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(result))) {
-            std::mem::forget(payload);
+        if user::call(|| drop(result)).is_none() {
             self.scope.panicked.store(true, Relaxed);
         }
     }
@@ -240,9 +241,12 @@ where
 {
     fn run(self, token: &CancellationToken) {
         let Job { f, packet, counted } = self;
-        let result = catch_unwind(AssertUnwindSafe(|| f(token)));
+        let result = user::catch(|| f(token));
+        // Before the scope can see the end, as before a join; and again what the result's destructor has made.
+        locals::end_of_running();
         *packet.result.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(result);
         drop(packet);
+        locals::end_of_running();
         drop(counted);
     }
 }

@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::time::Instant;
 
 use gvt_traits::SchedError;
@@ -22,6 +22,7 @@ use crate::sync::Verdict;
 use crate::sync::list::Node;
 use crate::thread::{self, Builder};
 use crate::token::CancellationToken;
+use crate::user;
 
 /// What the siblings of a failed thread find as [`reason`](CancellationToken::reason).
 const SIBLING_FAILED: &str = "a sibling has failed";
@@ -167,7 +168,7 @@ where
         let run = move |token: &CancellationToken| {
             // Moved in, so that a closure that never runs reports too.
             let report = report;
-            match catch_unwind(AssertUnwindSafe(|| f(token))) {
+            match user::catch(|| f(token)) {
                 Ok(outcome) => report.send(outcome.map_err(TaskError::Failed)),
                 Err(payload) if payload.is::<ShutdownUnwind>() => {
                     drop(report);

@@ -1,7 +1,7 @@
 //! Spawning, yielding, and what a thread knows of itself.
 
 use std::cell::UnsafeCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use gvt_traits::{GvtState, Priority, PushKind, SchedError};
@@ -13,6 +13,7 @@ use crate::sched::local;
 use crate::sched::record::{Cold, EntryFn, Outcome, PINNED, REENTRANT, Record, StackChoice, Step};
 use crate::sched::resident::Stay;
 use crate::token::{self, Borrowed, CancellationToken};
+use crate::user;
 
 /// User-visible ids that a worker draws at once. As with Go's goroutine ids, ids drawn by one worker
 /// grow, and none is used twice in a process.
@@ -62,7 +63,7 @@ pub enum Migration {
 /// What to spawn a thread with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
-    pub(crate) name: Option<Box<str>>,
+    pub(crate) name: Option<Arc<str>>,
     pub(crate) priority: Priority,
     pub(crate) affinity: Option<usize>,
     pub(crate) token: Option<CancellationToken>,
@@ -156,8 +157,11 @@ impl Builder {
     }
 
     /// Names the thread: in reports of panics, overflows and deadlocks.
+    ///
+    /// Of panics if the process has std's own panic hook when its first runtime is built. Other hooks get the name from
+    /// [`current_name`].
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.options.name = Some(name.into().into_boxed_str());
+        self.options.name = Some(name.into().into());
         self
     }
 
@@ -485,7 +489,7 @@ where
             let f = unsafe { record.take::<F>(&record.meta.entry_arg) };
             // SAFETY: the record outlives its thread.
             let token = unsafe { Borrowed::new(record) };
-            match catch_unwind(AssertUnwindSafe(|| f(token.get()))) {
+            match user::catch(|| f(token.get())) {
                 Ok(value) => {
                     crate::locals::end_of(record);
                     // SAFETY: the closure was taken out, so the storage is free.
@@ -504,18 +508,12 @@ where
         Step::DropResult => {
             // SAFETY: C1.
             let result = UnsafeCell::new(Some(unsafe { record.take_result::<T>() }));
-            // A destructor that panics has said so already; there is nobody to hand it to. Its
-            // payload is forgotten, since dropping that could panic again.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(result.into_inner()))) {
-                std::mem::forget(payload);
-            }
+            user::discard(result.into_inner());
         }
         Step::Refuse => {
             // SAFETY: C1.
             let f = unsafe { record.take::<F>(&record.meta.entry_arg) };
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(f))) {
-                std::mem::forget(payload);
-            }
+            user::discard(f);
         }
     }
 }

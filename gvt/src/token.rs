@@ -41,12 +41,12 @@ pub use self::reason::CancelReason;
 pub use self::watch::Cancelled;
 
 use self::reason::Code;
-use crate::sched::core::CoreBase;
+use crate::sched::core::{CoreBase, WorkerBase};
 use crate::sync::{has_passed, now};
 
-use crate::sched::local;
 use crate::sched::record::Record;
-use crate::sched::root;
+use crate::sched::root::{self, Freed};
+use crate::sched::{lifecycle, local};
 
 /// References to its own record that a thread is born with, for its children.
 pub(crate) const CREDIT: u32 = 64;
@@ -506,20 +506,44 @@ impl fmt::Debug for CancellationToken {
 
 /// Lets go of the caller's references to a record, from wherever the caller is.
 pub(crate) fn release(record: NonNull<Record>, count: u32) {
-    let _section = local::Section::new();
-    // SAFETY: a worker that is carried is alive.
-    let worker = unsafe { local::worker().as_ref() };
     // SAFETY: the references are the caller's.
-    unsafe { root::release(record.as_ref(), count, worker) };
+    let freed = entered(|worker| unsafe { root::release_one(record.as_ref(), count, worker) });
+    clear_away(freed);
 }
 
 /// Lets go of a thread that has ended, from wherever the caller is, who had its handle.
 pub(crate) fn release_own(record: NonNull<Record>) {
+    let freed = entered(|worker| {
+        // SAFETY: C1: it has ended, and the caller had its handle.
+        let count = unsafe { root::own_references(record.as_ref()) };
+        // SAFETY: the references are the caller's.
+        unsafe { root::release_one(record.as_ref(), count, worker) }
+    });
+    clear_away(freed);
+}
+
+/// Calls `f` inside the runtime, with what this OS thread carries.
+#[inline]
+fn entered(f: impl FnOnce(Option<&WorkerBase>) -> Option<Freed>) -> Option<Freed> {
     let _section = local::Section::new();
     // SAFETY: a worker that is carried is alive.
-    let worker = unsafe { local::worker().as_ref() };
-    // SAFETY: the references are the caller's.
-    unsafe { root::release_own(record.as_ref(), worker) };
+    f(unsafe { local::worker().as_ref() })
+}
+
+/// Drops what freed records have left, outside the runtime: it may be users' code.
+#[inline]
+fn clear_away(freed: Option<Freed>) {
+    let mut freed = freed;
+    while let Some(Freed { cold, owed, core }) = freed {
+        drop(cold);
+        if let Some(core) = core {
+            lifecycle::bury(core);
+        }
+        freed = owed.and_then(|(record, count)| {
+            // SAFETY: they are owed.
+            entered(|worker| unsafe { root::release_one(record.as_ref(), count, worker) })
+        });
+    }
 }
 
 /// The token that a running thread's closure is lent: no reference of its own.

@@ -40,6 +40,7 @@ use super::selected::Token;
 use super::state::room;
 use crate::sync::list::{Seat, Wakes};
 use crate::sync::{List, Lock, Manner, Verdict, deadline_ns, has_passed, now, wait};
+use crate::user;
 
 struct Kept<T> {
     message: Arc<T>,
@@ -398,7 +399,7 @@ impl<T: Clone> Future for RecvFuture<'_, T> {
         if this.seat.is_taken() {
             ready!(this.seat.poll(&this.receiver.shared, context));
         }
-        let waker = context.waker().clone();
+        let waker = user::Waker::of(context);
         let mut state = this.receiver.shared.lock();
         match state.next(this.receiver.next.get_mut()) {
             Ok(message) => {

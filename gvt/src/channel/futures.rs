@@ -13,6 +13,7 @@ use super::{Receiver, Sender};
 use crate::sync::alarm::Alarm;
 use crate::sync::list::Seat;
 use crate::sync::{Verdict, has_passed};
+use crate::user;
 
 /// Receives a message; see [`Receiver::recv_async`].
 #[must_use = "a future does nothing unless it is polled"]
@@ -115,7 +116,7 @@ fn poll_receive<T>(
             _ => {}
         }
     }
-    let waker = context.waker().clone();
+    let waker = user::Waker::of(context);
     let (mut state, list) = match channel.look() {
         Look::Message(message) => return Poll::Ready(Ok(message)),
         Look::Disconnected => return Poll::Ready(Err(RecvError)),
@@ -145,7 +146,7 @@ impl<T> Future for SendFuture<'_, T> {
                 (_, None) => unreachable!("only a taker that serves empties the slot"),
             };
         }
-        let waker = context.waker().clone();
+        let waker = user::Waker::of(context);
         let message = this.message.take().expect("a future is not polled after its end");
         match channel.pass(message) {
             Passed::Sent => Poll::Ready(Ok(())),

@@ -31,6 +31,7 @@ use super::selected::Token;
 use crate::sync::list::Seat;
 use crate::sync::shim::{Mutant, is_failing, mutant};
 use crate::sync::{List, Lock, LockGuard, Manner, Verdict, deadline_ns, now, wait};
+use crate::user;
 
 /// Sends the one message.
 pub struct Sender<T> {
@@ -344,7 +345,7 @@ impl<T> Future for RecvFuture<T> {
             let (_, message) = ready!(this.seat.poll(&this.receiver.shared, context));
             return Poll::Ready(message.ok_or(RecvError));
         }
-        let waker = context.waker().clone();
+        let waker = user::Waker::of(context);
         let mut state = this.receiver.shared.lock();
         if let Some(message) = state.message.take() {
             return Poll::Ready(Ok(message));
@@ -380,7 +381,7 @@ impl<T> Future for ClosedFuture<'_, T> {
         if this.seat.is_taken() {
             return this.seat.poll(&this.sender.shared, context).map(|_| ());
         }
-        let waker = context.waker().clone();
+        let waker = user::Waker::of(context);
         let state = this.sender.shared.lock();
         if state.closed {
             return Poll::Ready(());

@@ -35,6 +35,7 @@ use crate::sync::list::{Seat, Wakes};
 use crate::sync::{
     List, Lock, LockGuard, Manner, RwLock, RwLockReadGuard, Verdict, deadline_ns, has_passed, now, wait,
 };
+use crate::user;
 
 struct Shared<T> {
     value: RwLock<T>,
@@ -422,7 +423,7 @@ impl<T> Future for ChangedFuture<'_, T> {
         if this.seat.is_taken() {
             ready!(this.seat.poll(&shared.state, context));
         }
-        let waker = context.waker().clone();
+        let waker = user::Waker::of(context);
         let state = shared.state.lock();
         if state.version != *this.receiver.seen.get_mut() {
             *this.receiver.seen.get_mut() = state.version;

@@ -16,30 +16,63 @@
 //! **A waiter of another runtime** is woken by a thread that does not keep that runtime. The waker uses the runtime's queue and idle set,
 //! also after the waiter can run again; so such a waiter leaves only when **J4** the waker has said that it is done ([`Foreign`]).
 //!
-//! A green waiter of the same runtime is named by its record, which stays mapped, not by a place on its stack: should
-//! it be unwound at shutdown while the end is on its way, the worst is a wake-up of a later wait of its,
-//! and each wait here looks at its own condition again.
+//! **A green waiter of the same runtime** is named by its place in the table and the number of its wait. Should it be unwound at
+//! shutdown while the end is on its way, the end finds that wait over (W3 of `wait`), whatever the waiter, or the next thread in
+//! its record, waits for by then. **J5** The word has the lower 36 bits of the number; the end compares those. It would err if
+//! the waiter began a multiple of 2^36 waits, some hours of nothing else, between the end's exchange and its wake-up.
 //!
-//! **Evidence.** loom `join::*`; mutant `JoinBlind` (J2 by a plain store) fails.
+//! **A future's waker** is users' code: it may wait, spawn, take the result, never return. So **J6** a thread that finds one does
+//! not end yet. It takes a reference to its own record, says so in its outcome (the handle then leaves the thread's own
+//! references alone), and then ends by J1. It is a thread like any other while it calls the waker: outside all sections, on its own
+//! record, which the handle's end no longer frees. After the waker has returned it lets go of its references. So who has
+//! joined by a future finds the thread's place free a little later than the result; if the waker never returns, never.
+//!
+//! **Rejected** for J6. Calling the waker before ENDED: a poll that comes at once finds nothing, and nothing wakes it again. Calling
+//! it from a thread of its own: that needs a record and a stack, which may not be had. Leaving it to the next
+//! thread on the worker, or to the scheduler's loop: a waker that waits would hold up a stranger.
+//!
+//! **Evidence.** loom `join::*`; mutants `JoinBlind` (J2 by a plain store) and `JoinAnyWait` (J5 without the number) fail.
 
 use super::sync::{AtomicU64, Mutant, Ordering::*, mutant};
 
 const RUNNING: u64 = 0;
 const ENDED: u64 = 1;
 const DETACHED: u64 = 2;
-/// Low bits of a waiter; records and boxes are aligned to 8 at least.
+/// Low bits of a waiter; boxes are aligned to 8 at least.
 const TAG: u64 = 0b111;
 const GREEN: u64 = 3;
 const OS: u64 = 4;
 #[cfg(not(loom))]
 const FOREIGN: u64 = 5;
 /// A boxed waker of a future.
-#[cfg(not(loom))]
 const TASK: u64 = 6;
 
-/// Who waits, as a word: a record's address, or that of a boxed `std::thread::Thread`.
+/// Who waits, as a word: a green thread's wait, or the address of what wakes another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Waiter(u64);
+
+/// J5: where in a green waiter's word its record's place is; above it is the number of its wait.
+const PLACE_SHIFT: u32 = 3;
+const NUMBER_SHIFT: u32 = PLACE_SHIFT + 25;
+const PLACE_MASK: u64 = (1 << (NUMBER_SHIFT - PLACE_SHIFT)) - 1;
+const NUMBER_MASK: u64 = u64::MAX >> NUMBER_SHIFT;
+
+impl Waiter {
+    /// Names wait `number` of the thread whose record is at `place`.
+    fn named(place: u32, number: u64) -> Self {
+        Waiter(number << NUMBER_SHIFT | u64::from(place) << PLACE_SHIFT | GREEN)
+    }
+
+    fn place(self) -> u32 {
+        (self.0 >> PLACE_SHIFT & PLACE_MASK) as u32
+    }
+
+    /// The number of the wait that it names, if that is the thread's present one.
+    fn number(self, present: u64) -> Option<u64> {
+        let names_it = present & NUMBER_MASK == self.0 >> NUMBER_SHIFT;
+        (names_it || mutant(Mutant::JoinAnyWait)).then_some(present)
+    }
+}
 
 /// What the end found.
 #[derive(PartialEq, Eq, Debug)]
@@ -50,15 +83,29 @@ pub(crate) enum Ended {
     Detached,
     /// To be woken.
     Wake(Waiter),
+    /// A future waits, and the thread has not prepared for that: it has not ended.
+    Unprepared,
 }
 
-/// J1. Unless it answers `Detached`, the thread's record is no longer its own.
-pub(crate) fn end(word: &AtomicU64) -> Ended {
+/// Whether a thread may find a future's waker at its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Prepared {
+    /// J6 comes first.
+    No,
+    /// It keeps its record, or has none.
+    Yes,
+}
+
+/// J1. Unless it answers `Detached` or `Unprepared`, the thread's record is no longer its own.
+pub(crate) fn end(word: &AtomicU64, prepared: Prepared) -> Ended {
     // ORDERING O1: Acquire: what the dropper of the handle did before is seen.
     let mut seen = word.load(Acquire);
     loop {
         if seen == DETACHED {
             return Ended::Detached;
+        }
+        if seen & TAG == TASK && prepared == Prepared::No {
+            return Ended::Unprepared;
         }
         // ORDERING O1: Release: the result is seen by whoever finds ENDED; Acquire: the waiter's record
         // or box is seen here.
@@ -110,10 +157,16 @@ mod waiters {
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
-    use gvt_traits::PushKind;
+    use gvt_traits::{GvtId, PushKind};
 
+    use crate::sched::core::CoreBase;
     use crate::sched::record::Record;
     use crate::sched::wait::{self, Woken};
+    use crate::sync::OsFlag;
+    use crate::user;
+
+    const _: () =
+        assert!(crate::config::MOST_GVTHREADS as u64 * 2 <= PLACE_MASK + 1, "places fit, caches included");
 
     /// A green waiter of another runtime: which wait, and J4.
     pub(crate) struct Foreign {
@@ -148,16 +201,23 @@ mod waiters {
             Waiter(Arc::into_raw(foreign.clone()) as u64 | FOREIGN)
         }
 
+        /// Names the running thread's present wait (J5).
         pub(crate) fn green(record: &Record) -> Self {
-            Waiter((&raw const *record) as u64 | GREEN)
+            Waiter::named(record.meta.id().index(), wait::number(&record.meta.wait))
         }
 
-        pub(crate) fn os(thread: std::thread::Thread) -> Self {
-            Waiter(Box::into_raw(Box::new(thread)) as u64 | OS)
+        /// An OS thread that sleeps on a flag. Shared, since the waker may come late.
+        pub(crate) fn os(flag: &Arc<OsFlag>) -> Self {
+            Waiter(Arc::into_raw(flag.clone()) as u64 | OS)
         }
 
-        pub(crate) fn task(waker: std::task::Waker) -> Self {
+        pub(crate) fn task(waker: user::Waker) -> Self {
             Waiter(Box::into_raw(Box::new(waker)) as u64 | TASK)
+        }
+
+        /// Whether its waker is users' code (J6).
+        pub(crate) fn is_task(self) -> bool {
+            self.0 & TAG == TASK
         }
 
         /// Frees a waiter that was not woken, if it is one that owns something.
@@ -167,29 +227,29 @@ mod waiters {
         /// **C1**: the waiter was never registered, or was taken back.
         pub(crate) unsafe fn discard(self) {
             if self.0 & TAG == OS {
-                // SAFETY: C1: nobody else has it; it came from `Box::into_raw`.
-                drop(unsafe { Box::from_raw((self.0 & !TAG) as *mut std::thread::Thread) });
+                // SAFETY: C1: nobody else has it; it came from `Arc::into_raw`.
+                drop(unsafe { Arc::from_raw((self.0 & !TAG) as *const OsFlag) });
             } else if self.0 & TAG == FOREIGN {
                 // SAFETY: C1; it came from `Arc::into_raw`.
                 drop(unsafe { Arc::from_raw((self.0 & !TAG) as *const Foreign) });
             } else if self.0 & TAG == TASK {
                 // SAFETY: C1; it came from `Box::into_raw`.
-                drop(unsafe { Box::from_raw((self.0 & !TAG) as *mut std::task::Waker) });
+                drop(unsafe { Box::from_raw((self.0 & !TAG) as *mut user::Waker) });
             }
         }
     }
 
-    /// Wakes a waiter.
+    /// Wakes a waiter; `core` is that of a green one of the same runtime.
+    ///
+    /// Context: a future's waker is users' code (`user`).
     ///
     /// # Safety
     ///
     /// **C1**: the waiter was taken out of its word by this caller.
-    pub(crate) unsafe fn wake(waiter: Waiter) {
+    pub(crate) unsafe fn wake(waiter: Waiter, core: &CoreBase) {
         let place = waiter.0 & !TAG;
         if waiter.0 & TAG == GREEN {
-            // SAFETY: records stay mapped.
-            let record = unsafe { &*(place as *const Record) };
-            wake_present_wait(record);
+            wake_named(waiter, core);
         } else if waiter.0 & TAG == FOREIGN {
             // SAFETY: C1; it came from `Arc::into_raw`.
             let foreign = unsafe { Arc::from_raw(place as *const Foreign) };
@@ -199,19 +259,23 @@ mod waiters {
             foreign.done.store(true, Release);
         } else if waiter.0 & TAG == TASK {
             // SAFETY: C1; it came from `Box::into_raw`.
-            let waker = unsafe { Box::from_raw(place as *mut std::task::Waker) };
-            // Somebody else's code; it has nobody to panic to here.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+            let waker = unsafe { Box::from_raw(place as *mut user::Waker) };
+            waker.wake();
         } else {
-            // SAFETY: C1; it came from `Box::into_raw`.
-            let thread = unsafe { Box::from_raw(place as *mut std::thread::Thread) };
-            thread.unpark();
+            // SAFETY: C1; it came from `Arc::into_raw`.
+            let flag = unsafe { Arc::from_raw(place as *const OsFlag) };
+            // SAFETY: C1 of `fire`: kept until after.
+            unsafe { flag.waker().fire() };
         }
     }
 
-    /// Ends whatever wait `record` is in.
-    fn wake_present_wait(record: &Record) {
-        wake_wait(record, wait::number(&record.meta.wait), PushKind::Joined);
+    /// J5: ends the wait that a green waiter's word names, unless it is over.
+    fn wake_named(waiter: Waiter, core: &CoreBase) {
+        let record = core.table.get(GvtId::new(waiter.place()));
+        // At least the number that the word names: the exchange that took the word orders W1 of `wait` before this.
+        if let Some(number) = waiter.number(wait::number(&record.meta.wait)) {
+            wake_wait(record, number, PushKind::Joined);
+        }
     }
 
     /// Ends wait `number` of `record`; whether this call did.
@@ -239,6 +303,7 @@ pub(crate) use waiters::{Foreign, wake, wake_wait};
 mod models {
     use super::*;
     use crate::sched::sync::{check, check_mutant};
+    use crate::sched::wait;
     use loom::sync::Arc;
 
     /// The end against a waiter: either the waiter finds the end, or the end finds the waiter.
@@ -247,9 +312,9 @@ mod models {
             let word = Arc::new(AtomicU64::new(RUNNING));
             let thread = {
                 let word = word.clone();
-                loom::thread::spawn(move || end(&word))
+                loom::thread::spawn(move || end(&word, Prepared::No))
             };
-            let waiter = Waiter(8 | GREEN);
+            let waiter = Waiter::named(1, 1);
             let registered = register(&word, waiter);
             let ended = thread.join().unwrap();
             assert_eq!(registered, ended == Ended::Wake(waiter), "a waiter nobody wakes");
@@ -262,7 +327,7 @@ mod models {
             let word = Arc::new(AtomicU64::new(RUNNING));
             let thread = {
                 let word = word.clone();
-                loom::thread::spawn(move || end(&word) == Ended::Detached)
+                loom::thread::spawn(move || end(&word, Prepared::No) == Ended::Detached)
             };
             let by_handle = detach(&word);
             let by_thread = thread.join().unwrap();
@@ -278,6 +343,45 @@ mod models {
     #[test]
     fn join_drops_once() {
         check(one_drops_the_result);
+    }
+
+    /// A waiter is unwound while the end is on its way: the end does not end the next wait in its record.
+    fn late_end_misses_the_next_wait() {
+        loom::model(|| {
+            let words = Arc::new((AtomicU64::new(RUNNING), AtomicU64::new(0)));
+            let waiter = Waiter::named(7, wait::prepare(&words.1));
+            assert!(register(&words.0, waiter));
+            let ending = {
+                let words = words.clone();
+                loom::thread::spawn(move || {
+                    if let Ended::Wake(waiter) = end(&words.0, Prepared::No)
+                        && let Some(number) = waiter.number(wait::number(&words.1))
+                    {
+                        wait::wake(&words.1, number);
+                    }
+                })
+            };
+            // The unwinding; the handle, and the place, are dropped.
+            unregister(&words.0, waiter);
+            wait::prepare(&words.1);
+            assert_eq!(
+                wait::commit(&words.1),
+                wait::Committed::Parked,
+                "ended by a thread that is not waited for"
+            );
+            ending.join().unwrap();
+            assert!(wait::is_parked(&words.1), "ended by a thread that is not waited for");
+        });
+    }
+
+    #[test]
+    fn join_names_one_wait() {
+        check(late_end_misses_the_next_wait);
+    }
+
+    #[test]
+    fn mutant_join_any_wait() {
+        check_mutant(Mutant::JoinAnyWait, late_end_misses_the_next_wait);
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! itself after the closer has looked sees `closing`, and one that looks for `stopping` after its announcement is either
 //! notified or sees it. Nothing here is hot.
 
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -21,18 +21,21 @@ use gvt_traits::{Preemptor, PushKind, WorkerError};
 
 use super::core::{Core, CoreBase, Parts};
 use super::inner::InnerLock;
+use super::names::Reading;
 use super::os_thread::{OsThread, Received};
 use super::record::{Record, UNWIND};
 use super::report::{self, is_alive};
 use super::{carry, join, local, place, wait};
+use crate::user;
 
 pub(crate) struct Lifecycle {
     closing: AtomicBool,
     stopping: AtomicBool,
     closer: Mutex<()>,
     idled: Condvar,
-    /// Held while names are read or freed.
-    pub(crate) names: InnerLock<()>,
+    /// Held while one name is read: for some instructions, without allocating.
+    reader: InnerLock<()>,
+    pub(crate) reading: Reading,
     /// Records still referred to after the end; `usize::MAX` while the runtime lives.
     pub(crate) orphans: AtomicUsize,
 }
@@ -44,7 +47,8 @@ impl Lifecycle {
             stopping: AtomicBool::new(false),
             closer: Mutex::new(()),
             idled: Condvar::new(),
-            names: InnerLock::new(()),
+            reader: InnerLock::new(()),
+            reading: Reading::new(),
             orphans: AtomicUsize::new(usize::MAX),
         }
     }
@@ -55,6 +59,23 @@ impl Lifecycle {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(SeqCst)
+    }
+
+    /// The name of a thread that may end meanwhile.
+    ///
+    /// Context: anywhere; allocates.
+    pub(crate) fn name_of(&self, record: &Record) -> Option<String> {
+        // Relaxed: a gauge; `names` looks again.
+        if record.meta.cold.load(Relaxed).is_null() {
+            return None;
+        }
+        // The monitor reads names too.
+        let reader = self.reader.lock();
+        let (name, left) = record.read_name(&self.reading);
+        drop(reader);
+        // Outside: its token may be the last of other records.
+        drop(left);
+        name.map(|name| name.as_ref().to_owned())
     }
 
     /// A worker has announced that it is idle.
@@ -117,7 +138,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// may wake.
 const SOON_NS: u64 = 1_000_000_000;
 
-/// Waits until no thread is left. With `unwind`, threads that nothing can wake any more are unwound.
+/// Whether waits can be unwound. Cargo builds a program and its dependencies with one strategy.
+#[derive(PartialEq, Eq)]
+enum Unwinds {
+    AtShutdown,
+    /// Unwinding aborts the process.
+    Never,
+}
+
+const UNWINDS: Unwinds = if cfg!(panic = "abort") { Unwinds::Never } else { Unwinds::AtShutdown };
+
+/// Waits until no thread is left. With `unwind`, threads that nothing can wake any more are unwound; where that cannot be done, it
+/// is not waited for them without a limit.
 pub(crate) fn close(core: &CoreBase, unwind: bool, limit: Option<Duration>) -> Closed {
     let lifecycle = &core.lifecycle;
     lifecycle.closing.store(true, SeqCst);
@@ -138,7 +170,19 @@ pub(crate) fn close(core: &CoreBase, unwind: bool, limit: Option<Duration>) -> C
             report_remaining(core, waited);
         }
         let mut pause = if named { Duration::from_secs(3600) } else { PATIENCE - waited };
-        if unwind {
+        if unwind && UNWINDS == Unwinds::Never {
+            drop(guard);
+            if limit.is_none() && core.are_all_idle() && all_are_stuck(core) {
+                eprintln!(
+                    "gvt: a shutdown leaves {live} green thread{} that nothing in the runtime will wake. A program that is built \
+                     with panic = \"abort\" cannot unwind them; have them wait for their tokens.",
+                    if live == 1 { "" } else { "s" }
+                );
+                return Closed::Left(live);
+            }
+            guard = lifecycle.closer.lock().unwrap();
+            pause = pause.min(Duration::from_millis(20));
+        } else if unwind {
             if core.are_all_idle() {
                 drop(guard);
                 // Whoever is away for a short while may wake others when it comes back; but it is not waited for
@@ -172,18 +216,28 @@ fn unwind_waiters(core: &CoreBase, patience: bool) {
         return;
     }
     for record in core.table.used() {
-        if record.meta.references.load(Relaxed) == 0 || !wait::is_parked(&record.meta.wait) {
-            continue;
+        if let Some(number) = stuck_in(record, soon) {
+            record.meta.flags.fetch_or(UNWIND, Relaxed);
+            join::wake_wait(record, number, PushKind::Wake);
         }
-        let number = wait::number(&record.meta.wait);
-        let due = record.meta.wake_time_ns.load(Relaxed);
-        let held = !record.keeper().is_null();
-        if held || (due != 0 && due <= soon) {
-            continue;
-        }
-        record.meta.flags.fetch_or(UNWIND, Relaxed);
-        join::wake_wait(record, number, PushKind::Wake);
     }
+}
+
+/// The wait of a thread that will not come back by itself before `soon_ns`.
+fn stuck_in(record: &Record, soon_ns: u64) -> Option<u64> {
+    if record.meta.references.load(Relaxed) == 0 || !wait::is_parked(&record.meta.wait) {
+        return None;
+    }
+    let number = wait::number(&record.meta.wait);
+    let due = record.meta.wake_time_ns.load(Relaxed);
+    let held = !record.keeper().is_null();
+    (!held && (due == 0 || due > soon_ns)).then_some(number)
+}
+
+/// Whether none of the threads that are alive will come back by itself.
+fn all_are_stuck(core: &CoreBase) -> bool {
+    let soon = core.now_ns() + SOON_NS;
+    core.table.used().filter(|record| is_alive(record)).all(|record| stuck_in(record, soon).is_some())
 }
 
 fn report_remaining(core: &CoreBase, waited: Duration) {
@@ -195,6 +249,27 @@ fn report_remaining(core: &CoreBase, waited: Duration) {
         if count == 1 { "" } else { "s" },
         report::lines(&threads, 10),
     );
+}
+
+/// Ends a core that is orphaned no more: the last record that somebody referred to is free. Its parts are users' code.
+pub(crate) fn bury(core: NonNull<CoreBase>) {
+    struct Orphan(NonNull<CoreBase>);
+    // SAFETY: nobody else refers to it.
+    unsafe impl Send for Orphan {}
+    impl Orphan {
+        fn destroy(self) {
+            // SAFETY: the runtime is gone and nobody refers to a record any more.
+            user::call(|| unsafe { (self.0.as_ref().vtable.destroy)(self.0.as_ptr()) });
+        }
+    }
+    let orphan = Orphan(core);
+    if local::is_inside() {
+        // A scheduler's caller: it has let go of a record that kept another runtime's token. If the OS refuses a
+        // thread, the core is leaked.
+        let _ = std::thread::Builder::new().name("gvt-burial".into()).spawn(move || orphan.destroy());
+    } else {
+        orphan.destroy();
+    }
 }
 
 /// Ends the helpers (monitor, starter) and the workers of a runtime in which no thread is left, then the core, unless somebody still refers
@@ -228,6 +303,8 @@ pub(crate) unsafe fn stop<P: Parts>(core: *const Core<P>, helpers: Vec<std::thre
     }
     base.pool.join_all();
     this.preempt.detach();
+    // Nobody calls it any more; what it has captured goes here, in its owner's hands, not with the last record.
+    base.deadlock.end();
     for worker in &this.workers {
         super::root::settle_debt(&worker.base);
         // SAFETY: no OS thread carries it any more.

@@ -86,6 +86,15 @@ pub(crate) fn current() -> *const Record {
     record
 }
 
+/// Whether the caller is in a section of the runtime, on a worker. Where `root::refuse` calls users' code there is no worker to
+/// park on.
+#[inline(never)]
+pub(crate) fn is_inside() -> bool {
+    // SAFETY: as in `enter`.
+    unsafe { OS_THREAD.get().as_ref() }
+        .is_some_and(|os_thread| os_thread.depth() != 0 && !os_thread.worker().is_null())
+}
+
 /// What `safepoint!` does: counts it, and says whether the running thread is asked to yield.
 #[inline(never)]
 pub(crate) fn safepoint() -> bool {

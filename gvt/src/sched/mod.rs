@@ -13,9 +13,9 @@
 //! | `resident` | threads that share an OS thread and cannot go on elsewhere: pinned, taken off by a stack switch |
 //! | `arrivals` | threads brought to an OS thread that may be away, or asleep at home |
 //! | `monitor`, `urgency`, `counters` | looking after busy workers; at which priority; what was done |
-//! | `lifecycle`, `report` | beginning and end of a runtime; what its threads do |
+//! | `lifecycle`, `report`, `names` | beginning and end of a runtime; what its threads do; what they are called |
 //!
-//! `wait`, `join`, `idle`, `claim`, `arrivals` and `parker` are protocols on words of their own and compile with loom's
+//! `wait`, `join`, `idle`, `claim`, `arrivals`, `names` and `parker` are protocols on words of their own and compile with loom's
 //! atomics too; under `--cfg loom` nothing else of the crate does.
 
 #[cfg(not(loom))]
@@ -25,6 +25,7 @@ pub(crate) mod claim;
 pub(crate) mod idle;
 pub(crate) mod join;
 pub(crate) mod links;
+pub(crate) mod names;
 pub(crate) mod parker;
 mod sync;
 pub(crate) mod wait;

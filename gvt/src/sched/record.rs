@@ -25,6 +25,7 @@ use std::sync::{Arc, OnceLock};
 use gvt_traits::{GvtId, GvtState, Metadata, Registers, Runnable, StackClass};
 
 use super::core::CoreBase;
+use super::names::{self, Reading};
 use crate::locals::Locals;
 use crate::token::CancellationToken;
 
@@ -77,7 +78,10 @@ impl StackChoice {
     }
 }
 
-/// `Metadata::outcome`.
+/// In `Metadata::outcome`: the thread keeps its own references beyond its end (J6 of `join`).
+const STAYS: u8 = 0x80;
+
+/// The rest of `Metadata::outcome`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Outcome {
@@ -104,7 +108,8 @@ unsafe impl Sync for Record {}
 /// What few threads have.
 #[derive(Default)]
 pub(crate) struct Cold {
-    pub(crate) name: Option<Box<str>>,
+    /// Shared, so that it is copied without allocating (`names`).
+    pub(crate) name: Option<Arc<str>>,
     /// The parent of its token, if that is not its spawner's.
     pub(crate) token: Option<CancellationToken>,
     /// Why it was cancelled.
@@ -197,7 +202,7 @@ impl Record {
 
     pub(crate) fn outcome(&self) -> Outcome {
         // Relaxed: ordered by `join_waiters`.
-        match self.meta.outcome.load(Relaxed) {
+        match self.meta.outcome.load(Relaxed) & !STAYS {
             1 => Outcome::Value,
             2 => Outcome::Panic,
             _ => Outcome::None,
@@ -206,6 +211,19 @@ impl Record {
 
     pub(crate) fn set_outcome(&self, outcome: Outcome) {
         self.meta.outcome.store(outcome as u8, Relaxed);
+    }
+
+    /// Whether the thread keeps its own references beyond its end.
+    #[inline]
+    pub(crate) fn stays(&self) -> bool {
+        // Relaxed: ordered by `join_waiters`.
+        self.meta.outcome.load(Relaxed) & STAYS != 0
+    }
+
+    /// Notes that it does, with its outcome stored and not yet given away.
+    pub(crate) fn set_stays(&self) {
+        // Relaxed: as above.
+        self.meta.outcome.store(self.meta.outcome.load(Relaxed) | STAYS, Relaxed);
     }
 
     /// Writes a value for its next owner.
@@ -304,14 +322,25 @@ impl Record {
         self.meta.cold.store(Box::into_raw(cold).cast(), Release);
     }
 
-    /// Takes what `set_cold` or `cold` made.
+    /// Takes what `set_cold` or `cold` made; `None` also if one who reads the name frees it (`names`).
     ///
     /// # Safety
     ///
     /// **C1**: nobody else refers to the record.
-    pub(crate) unsafe fn take_cold(&self) -> Option<Box<Cold>> {
-        let cold = self.meta.cold.swap(std::ptr::null_mut(), Relaxed) as *mut Cold;
+    pub(crate) unsafe fn take_cold(&self, reading: &Reading) -> Option<Box<Cold>> {
+        let cold = names::take(&self.meta.cold, reading) as *mut Cold;
         // SAFETY: C1; it came from `Box::into_raw`.
         (!cold.is_null()).then(|| unsafe { Box::from_raw(cold) })
+    }
+
+    /// A copy of the name of a thread that may end meanwhile, and what is then left to be dropped, outside the runtime.
+    ///
+    /// Context: one caller at a time for each `reading`.
+    pub(crate) fn read_name(&self, reading: &Reading) -> (Option<Arc<str>>, Option<Box<Cold>>) {
+        // SAFETY: N3 of `names`: it is not freed before this returns.
+        let copy = |cold: *mut ()| unsafe { (*(cold as *const Cold)).name.clone() };
+        let (name, left) = names::read(&self.meta.cold, reading, copy);
+        // SAFETY: M2 of `names`: nobody else has it; it came from `Box::into_raw`.
+        (name.flatten(), (!left.is_null()).then(|| unsafe { Box::from_raw(left as *mut Cold) }))
     }
 }

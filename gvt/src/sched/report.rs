@@ -28,6 +28,7 @@ use super::record::Record;
 use super::wait;
 use crate::os::{futex_wait_until, monotonic_ns};
 use crate::thread::ThreadId;
+use crate::user;
 
 /// A green thread as [`Runtime::threads`](crate::Runtime::threads) lists it. It is displayed as one line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -121,17 +122,13 @@ pub(crate) fn is_alive(record: &Record) -> bool {
 
 /// All threads that are alive, in the order of their places.
 ///
-/// Context: anywhere; allocates; waits while names are read or freed.
+/// Context: anywhere; allocates. No thread's end waits for it.
 pub(crate) fn threads(core: &CoreBase) -> Vec<ThreadInfo> {
     let now_ns = core.now_ns();
-    // Not to be taken off with the lock: a thread's end may need it.
-    let _section = super::local::Section::new();
-    let _names = core.lifecycle.names.lock();
-    core.table.used().filter(|record| is_alive(record)).map(|record| info(record, now_ns)).collect()
+    core.table.used().filter(|record| is_alive(record)).map(|record| info(core, record, now_ns)).collect()
 }
 
-/// The caller holds the lock on names.
-fn info(record: &Record, now_ns: u64) -> ThreadInfo {
+fn info(core: &CoreBase, record: &Record, now_ns: u64) -> ThreadInfo {
     let meta = &record.meta;
     // Relaxed throughout: gauges, for people.
     let state = record.state();
@@ -140,7 +137,7 @@ fn info(record: &Record, now_ns: u64) -> ThreadInfo {
     let since = |since_ns: u64| Duration::from_nanos(now_ns.saturating_sub(since_ns));
     ThreadInfo {
         id: ThreadId(meta.unique_id.load(Relaxed)),
-        name: record.name().map(str::to_owned),
+        name: core.lifecycle.name_of(record),
         priority: Priority::from_u8(meta.priority.load(Relaxed)),
         state,
         reason: blocked.then(|| WaitReason::from_u8(meta.wait_reason.load(Relaxed))),
@@ -167,7 +164,13 @@ impl Watch {
         let hook = Some(Arc::new(hook));
         let before = std::mem::replace(&mut *self.hook.lock(), hook);
         // User code, so without the lock. If the monitor is in that hook, it is dropped there.
-        drop(before);
+        user::discard(before);
+    }
+
+    /// The runtime has ended.
+    pub(crate) fn end(&self) {
+        let hook = self.hook.lock().take();
+        user::discard(hook);
     }
 
     fn hook(&self) -> Option<Arc<Hook>> {
@@ -241,7 +244,7 @@ fn look<P: Parts>(core: &Core<P>, reported: &mut Reported) {
     match base.deadlock.hook() {
         Some(hook) => {
             // Without the lock, since a hook may set another. One that panics has said so; the monitor goes on.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || hook(&report)));
+            user::call(move || hook(&report));
         }
         None => eprintln!("{report}"),
     }

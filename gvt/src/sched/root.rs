@@ -1,20 +1,20 @@
 //! A green thread's first function: runs closures until the stack is needed no more.
 //!
-//! The end of a thread: its result is stored, its joiner woken, its references dropped; then the
+//! The end of a thread: its locals are dropped, its result is stored, its joiner woken, its references dropped; then the
 //! next thread is picked. If that one never ran, its closure is run right here, on the same, warm
 //! stack; a burst of short threads thus runs on a handful of stacks without a switch.
 
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{ContextSwitch, GvtState, MemoryError, SchedError};
 
 use super::core::{After, CoreBase, Parts, Worker, WorkerBase};
-use super::join::{self, Ended};
+use super::join::{self, Ended, Prepared};
 use super::local;
-use super::record::{EntryFn, Record, Step};
+use super::record::{Cold, EntryFn, Record, Step};
 use super::schedule::{self, arrive, pick};
-use crate::token;
+use crate::{locals, token};
 
 /// The first function on a stack; `argument` is the record of the thread it was bound for.
 ///
@@ -46,33 +46,59 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
     unsafe { entry(record)(record, Step::Run) };
     let slot = record.meta.slot.load(Relaxed);
     let choice = record.stack_choice();
+    let mut prepared = Prepared::No;
     loop {
         if join::is_detached(&record.meta.join_waiters) {
             // Its destructor is user code, so this is done outside the runtime.
             // SAFETY: the outcome is stored, and the handle is gone, so nobody else can reach it.
             unsafe { entry(record)(record, Step::DropResult) };
+            locals::end_of(record);
             local::enter();
             // SAFETY: a green thread runs on a worker.
             let worker = unsafe { &*local::worker() };
             // SAFETY: the references are the thread's, since it has no handle.
-            unsafe { let_go(record, GvtState::Finished, worker) };
+            unsafe { let_go(record, GvtState::Finished, prepared, worker) };
             break;
         }
         local::enter();
         record.set_state(GvtState::Finished);
-        match join::end(&record.meta.join_waiters) {
-            // From here on the record is the handle's, and may be another thread's any moment.
-            Ended::Nobody => break,
-            Ended::Wake(waiter) => {
-                // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
-                unsafe { join::wake(waiter) };
-                break;
+        match join::end(&record.meta.join_waiters, prepared) {
+            Ended::Unprepared => {
+                record.set_state(GvtState::Running);
+                local::leave();
+                stay(record);
+                prepared = Prepared::Yes;
+                continue;
             }
             Ended::Detached => {
                 record.set_state(GvtState::Running);
                 local::leave();
+                continue;
             }
+            // From here on the record is the handle's, and may be another thread's any moment, unless the thread stays.
+            Ended::Nobody => {}
+            Ended::Wake(waiter) if waiter.is_task() => {
+                // J6 of `join`: users' code, called by a thread that keeps its record.
+                record.set_state(GvtState::Running);
+                local::leave();
+                // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
+                unsafe { join::wake(waiter, record.core()) };
+                locals::end_of(record);
+                local::enter();
+                record.set_state(GvtState::Finished);
+            }
+            // SAFETY: as above. The thread is counted as alive, so the core is there.
+            Ended::Wake(waiter) => unsafe { join::wake(waiter, (*local::worker()).core()) },
         }
+        if prepared == Prepared::Yes {
+            // SAFETY: a green thread runs on a worker.
+            let worker = unsafe { &*local::worker() };
+            let count = credit(record) + 1;
+            pass_over(record, count);
+            // SAFETY: they are the thread's own.
+            unsafe { release(record, count, worker) };
+        }
+        break;
     }
     // Anew: the thread may have moved.
     // SAFETY: a green thread runs on a worker.
@@ -118,28 +144,54 @@ fn entry(record: &Record) -> EntryFn {
 ///
 /// **C1**: this OS thread carries `worker`, inside the runtime; **C2**: the thread's end found it detached, and
 /// its outcome was dropped.
-unsafe fn let_go(record: &Record, state: GvtState, worker: &WorkerBase) {
+unsafe fn let_go(record: &Record, state: GvtState, prepared: Prepared, worker: &WorkerBase) {
     record.set_state(state);
+    let count = match prepared {
+        Prepared::No => credit(record) + 1,
+        Prepared::Yes => credit(record) + 2,
+    };
+    pass_over(record, count);
     // SAFETY: C2: they are this thread's.
-    unsafe { release_own(record, Some(worker)) };
+    unsafe { release(record, count, worker) };
 }
 
-/// Lets go of the references that go with the last of a thread and its handle.
+/// J6 of `join`: the running thread keeps its record beyond its end.
+#[cold]
+fn stay(record: &Record) {
+    // Relaxed: the thread holds other references; the handle learns of it by `join_waiters`.
+    record.meta.references.fetch_add(1, Relaxed);
+    record.set_stays();
+}
+
+/// What a thread has taken for its children and not used.
+fn credit(record: &Record) -> u32 {
+    // Relaxed: the thread's own; the handle reads it after the end, ordered by `join_waiters`.
+    record.meta.children_credit.load(Relaxed)
+}
+
+/// The handle's share of an ended thread's references: all that go with the last of the two, unless the thread stays.
 ///
 /// # Safety
 ///
-/// **C1**: the thread has ended, and the references are the caller's.
+/// **C1**: the thread has ended, and the caller has its handle.
 #[inline]
-pub(crate) unsafe fn release_own(record: &Record, worker: Option<&WorkerBase>) {
-    // Relaxed: the thread's own; the handle reads it after the end, ordered by `join_waiters`.
-    let count = 1 + record.meta.children_credit.load(Relaxed);
+pub(crate) unsafe fn own_references(record: &Record) -> u32 {
+    if record.stays() {
+        return 1;
+    }
+    let count = credit(record) + 1;
+    pass_over(record, count);
+    count
+}
+
+/// Somebody who keeps a record looks along its link for long yet: passes over its ancestors, while its last `count` references of
+/// its own keep it.
+#[inline]
+fn pass_over(record: &Record, count: u32) {
     // ORDERING O1: as in `is_last`.
     if record.meta.references.load(Acquire) != count {
-        // Somebody looks along its link for long yet; while these references keep it.
         token::pass_over_ancestors(record);
     }
-    // SAFETY: C1.
-    unsafe { release(record, count, worker) };
 }
 
 /// Ends a thread that could not be given a stack: its handle's `join` says why.
@@ -163,27 +215,37 @@ pub(crate) unsafe fn refuse<P: Parts>(worker: &Worker<P>, record: &Record, error
     // SAFETY: the closure is gone, so the storage is free.
     unsafe { record.put_panic(Box::new(SchedError::Memory(error))) };
     record.set_state(GvtState::Cancelled);
-    match join::end(&record.meta.join_waiters) {
+    // It has no record to keep for itself: the waker below runs as no green thread.
+    match join::end(&record.meta.join_waiters, Prepared::Yes) {
         Ended::Nobody => {}
-        // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
-        Ended::Wake(waiter) => unsafe { join::wake(waiter) },
-        Ended::Detached => {
-            // SAFETY: stored above, and nobody else can reach it. It is no user's type.
-            unsafe { entry(record)(record, Step::DropResult) };
-            // SAFETY: C1, dropped.
-            unsafe { let_go(record, GvtState::Cancelled, base) };
+        Ended::Wake(waiter) => {
+            // A future's waker is users' code, as the closure's destructor.
+            os_thread.set_worker(if waiter.is_task() { ptr::null() } else { base });
+            // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
+            unsafe { join::wake(waiter, base.core()) };
+            os_thread.set_worker(base);
         }
+        Ended::Detached => {
+            os_thread.set_worker(ptr::null());
+            // SAFETY: stored above, and nobody else can reach it.
+            unsafe { entry(record)(record, Step::DropResult) };
+            os_thread.set_worker(base);
+            // SAFETY: C1, dropped.
+            unsafe { let_go(record, GvtState::Cancelled, Prepared::No, base) };
+        }
+        Ended::Unprepared => unreachable!("it said that it was prepared"),
     }
     base.count_ended();
 }
 
-/// Lets go of `count` references to a record; the last frees it, and lets go of its parent's.
+/// Lets go of `count` references to a record of the worker's runtime; the last frees it, then the ancestors that it was the last
+/// to refer to: one after the other, since a family may be deep.
 ///
 /// # Safety
 ///
-/// **C1**: the references are the caller's.
+/// **C1**: the references are the caller's. **C2**: this OS thread carries `worker`, inside the runtime.
 #[inline]
-pub(crate) unsafe fn release(record: &Record, count: u32, worker: Option<&WorkerBase>) {
+pub(crate) unsafe fn release(record: &Record, count: u32, worker: &WorkerBase) {
     if is_last(record, count) {
         // SAFETY: the last reference.
         unsafe { free(record, worker) };
@@ -204,40 +266,68 @@ fn is_last(record: &Record, count: u32) -> bool {
     true
 }
 
-/// Frees a record, then the ancestors that it was the last to refer to: one after the other, since a family
-/// may be deep.
-///
 /// # Safety
 ///
-/// **C1**: nobody refers to the record any more.
-unsafe fn free(record: &Record, worker: Option<&WorkerBase>) {
+/// **C1**: nobody refers to the record any more. C2 of [`release`].
+unsafe fn free(record: &Record, worker: &WorkerBase) {
     let mut record = record;
-    // SAFETY: C1, and then `is_last`.
-    while let Some((next, count)) = unsafe { free_one(record, worker) } {
-        if !is_last(next, count) {
-            return;
+    loop {
+        // SAFETY: C1, and then `is_last`; C2.
+        let freed = unsafe { free_one(record, Some(worker)) };
+        debug_assert!(freed.core.is_none(), "the worker's core is there");
+        // What a token in it was the last to keep goes elsewhere (`lifecycle::bury`).
+        drop(freed.cold);
+        match freed.owed {
+            Some((next, count)) => {
+                // SAFETY: kept by what is owed.
+                record = unsafe { next.as_ref() };
+                if !is_last(record, count) {
+                    return;
+                }
+            }
+            None => return,
         }
-        record = next;
     }
 }
 
-/// Frees a record; returns references that are now to be let go of.
+/// What a freed record leaves for the one who freed it.
+pub(crate) struct Freed {
+    /// To be dropped. Its token may be the last of other records.
+    pub(crate) cold: Option<Box<Cold>>,
+    /// References that are now to be let go of.
+    pub(crate) owed: Option<(NonNull<Record>, u32)>,
+    /// The runtime is gone, and nobody refers to its records any more: to be buried.
+    pub(crate) core: Option<NonNull<CoreBase>>,
+}
+
+/// Lets go of `count` references to a record of any runtime; `None`: others refer to it.
 ///
 /// # Safety
 ///
-/// C1 of [`free`].
-unsafe fn free_one<'a>(record: &Record, worker: Option<&'a WorkerBase>) -> Option<(&'a Record, u32)> {
+/// **C1**: the references are the caller's. **C2**: inside the runtime, where `worker` is what this OS thread carries.
+#[inline]
+pub(crate) unsafe fn release_one(record: &Record, count: u32, worker: Option<&WorkerBase>) -> Option<Freed> {
+    // SAFETY: C1: the last reference.
+    is_last(record, count).then(|| unsafe { free_one(record, worker) })
+}
+
+/// Frees a record.
+///
+/// # Safety
+///
+/// C1 of [`free`]; C2 of [`release_one`].
+unsafe fn free_one(record: &Record, worker: Option<&WorkerBase>) -> Freed {
     // SAFETY: the core is there: the record is outstanding.
-    let core: &'a CoreBase = unsafe { &*ptr::from_ref(record.core()) };
+    let core: &CoreBase = unsafe { &*ptr::from_ref(record.core()) };
     record.meta.references.store(0, Relaxed);
-    if !record.meta.cold.load(Relaxed).is_null() {
-        let dumps = core.lifecycle.names.lock();
+    // Relaxed: nobody refers to the record any more.
+    let has_cold = !record.meta.cold.load(Relaxed).is_null();
+    let cold = if has_cold {
         // SAFETY: C1.
-        let cold = unsafe { record.take_cold() };
-        drop(dumps);
-        // Without the lock: its token may be the last of other records.
-        drop(cold);
-    }
+        unsafe { record.take_cold(&core.lifecycle.reading) }
+    } else {
+        None
+    };
     // ORDERING O3: Release: as the stores in `spawn_on`.
     let parent = record.meta.parent_id.swap(u32::MAX, Release);
     let parent = (parent != u32::MAX).then(|| core.table.get(gvt_traits::GvtId::new(parent)));
@@ -245,18 +335,21 @@ unsafe fn free_one<'a>(record: &Record, worker: Option<&'a WorkerBase>) -> Optio
         Some(worker) if ptr::eq(worker.core, core) => {
             // SAFETY: this OS thread carries the worker, inside the runtime.
             core.table.release(record, Some(unsafe { &mut *worker.records.get() }));
-            let parent = parent?;
-            if core.table.is_exact() { Some((parent, 1)) } else { owe(worker, parent) }
+            let owed =
+                parent.and_then(
+                    |parent| if core.table.is_exact() { Some((parent, 1)) } else { owe(worker, parent) },
+                );
+            Freed { cold, owed: owed.map(|(next, count)| (NonNull::from(next), count)), core: None }
         }
         _ => {
             let last = core.table.release_outside(record, &core.lifecycle.orphans);
-            if last {
-                debug_assert!(parent.is_none(), "a parent is outstanding as long as its child");
-                // SAFETY: the runtime is gone and nobody refers to a record any more.
-                unsafe { (core.vtable.destroy)(core) };
-            }
+            debug_assert!(!last || parent.is_none(), "a parent is outstanding as long as its child");
             // If there is a parent it is outstanding, so the core is there.
-            parent.map(|parent| (parent, 1))
+            Freed {
+                cold,
+                owed: parent.map(|parent| (NonNull::from(parent), 1)),
+                core: last.then(|| NonNull::from(core)),
+            }
         }
     }
 }
@@ -283,6 +376,6 @@ pub(crate) fn settle_debt(worker: &WorkerBase) {
         }
         // Freeing it may run up a debt with its own parent.
         // SAFETY: the debt held them.
-        unsafe { release(&*owed_to, count, Some(worker)) };
+        unsafe { release(&*owed_to, count, worker) };
     }
 }

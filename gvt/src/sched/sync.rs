@@ -82,6 +82,12 @@ pub(crate) enum Mutant {
     PassUncounted = 18,
     /// `links`: no L7.
     LookOnce = 19,
+    /// `names`: no N3.
+    ReadBlind = 20,
+    /// `names`: no M2.
+    FreeBlind = 21,
+    /// `join`: J5 without the number.
+    JoinAnyWait = 22,
 }
 
 #[cfg(not(loom))]

@@ -13,11 +13,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::Context;
 use std::time::Instant;
 
 use super::ringer::Ringer;
 use crate::sched::local::Section;
+use crate::user::Waker;
 
 type Key = (Instant, u64);
 
@@ -73,7 +74,7 @@ impl Alarm {
     }
 
     /// From now on wakes `waker` instead; `false`: it has woken somebody already, and wakes nobody any more.
-    fn renew(&self, waker: &Waker) -> bool {
+    fn renew(&self, waker: &std::task::Waker) -> bool {
         match &self.place {
             Place::Process(entry) => entry.renew(waker),
             Place::Runtime(ringer) => ringer.renew(waker),
@@ -87,8 +88,8 @@ impl Entry {
     /// # Panics
     ///
     /// If the OS refuses a thread.
-    fn set(when: Instant, waker: &Waker) -> Self {
-        let waker = waker.clone();
+    fn set(when: Instant, waker: &std::task::Waker) -> Self {
+        let waker = Waker::from_ref(waker);
         // Not to be taken off the worker with std's lock: the section ends after the lock.
         let _section = Section::new();
         let mut state = state();
@@ -108,8 +109,8 @@ impl Entry {
     }
 
     /// From now on wakes `waker` instead; `false`: it has woken somebody already, and wakes nobody any more.
-    fn renew(&self, waker: &Waker) -> bool {
-        let waker = waker.clone();
+    fn renew(&self, waker: &std::task::Waker) -> bool {
+        let waker = Waker::from_ref(waker);
         let section = Section::new();
         let mut state = state();
         let (old, renewed) = match state.entries.get_mut(&self.0) {
@@ -143,8 +144,7 @@ fn run() {
             Some(when) if when <= now => {
                 let (_, waker) = state.entries.pop_first().expect("just seen");
                 drop(state);
-                // Somebody else's code; there is nobody to panic to.
-                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
+                waker.wake();
                 state = self::state();
             }
             Some(when) => {

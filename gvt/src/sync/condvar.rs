@@ -5,7 +5,7 @@ use std::sync::{LockResult, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::mutex::{Mutex, MutexGuard};
-use super::raw_condvar::RawCondvar;
+use super::raw_condvar::{Notified, RawCondvar};
 use super::{has_passed, now};
 
 /// Waits for a condition that another thread brings about, with the interface of [`std::sync::Condvar`]; parks the
@@ -139,7 +139,11 @@ impl Condvar {
         let mutex: &'a Mutex<T> = guard.mutex;
         let mut guard = Some(guard);
         let notified = self.raw.wait(|| drop(guard.take()), deadline);
-        (mutex.lock(), notified)
+        // C4 of `raw_condvar` goes on until the mutex is locked again.
+        let kept = (notified == Notified::Alone).then_some(PassOn(&self.raw));
+        let locked = mutex.lock();
+        std::mem::forget(kept);
+        (locked, notified != Notified::Not)
     }
 
     /// Wakes the thread that has waited longest.
@@ -154,6 +158,15 @@ impl Condvar {
     /// Context: anywhere but in a signal handler.
     pub fn notify_all(&self) {
         self.raw.notify_all();
+    }
+}
+
+/// Gives a notification to the next waiter when the thread that has it is unwound.
+struct PassOn<'a>(&'a RawCondvar);
+
+impl Drop for PassOn<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }
 

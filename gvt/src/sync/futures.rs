@@ -13,6 +13,7 @@ use super::poison::map;
 use super::raw_mutex::{self, RawMutex};
 use super::semaphore::{self, RawSemaphore, Semaphore, SemaphorePermit};
 use super::{SchedMutex, SchedMutexGuard, Verdict};
+use crate::user;
 
 /// Waits for a raw mutex.
 struct RawLock<'a> {
@@ -35,7 +36,7 @@ impl<'a> RawLock<'a> {
         } else if self.mutex.try_lock() {
             return Poll::Ready(());
         }
-        let waker = context.waker().clone();
+        let waker = user::Waker::of(context);
         let guard = self.mutex.waiters().lock();
         if self.mutex.take_or_mark(&guard) {
             return Poll::Ready(());
@@ -212,7 +213,7 @@ impl<'a> Future for AcquireFuture<'a> {
         if raw.try_acquire(this.permits) {
             return Poll::Ready(permit());
         }
-        let waker = context.waker().clone();
+        let waker = user::Waker::of(context);
         let mut list = raw.waiters.lock();
         if raw.take_or_mark(&mut list, this.permits) {
             return Poll::Ready(permit());

@@ -1,7 +1,7 @@
 //! Lists of threads that wait at a primitive.
 //!
 //! A waiter is a node on its own stack (or in its future). It is linked, unlinked and filled only under the
-//! primitive's [`Lock`]; who unlinks it (the *taker*) says how the wait ends and wakes it.
+//! primitive's [`Lock`]; who unlinks it (the *taker*) says how the wait ends and wakes it. Lists are first in, first out.
 //!
 //! **Hazard.** The node and the waiter's record must be there as long as a taker uses them: also if the wait
 //! ends by its deadline or is unwound just when it is taken, and also if the waiter's runtime ends right after.
@@ -13,17 +13,15 @@
 //!   taker is no green thread) is marked so and woken *under* the lock; one of the taker's own runtime may be
 //!   woken after, since the taker, a live thread, keeps that runtime. A future's waker is somebody else's code,
 //!   and is called after unlocking.
-//! - **N3** The owner leaves without the lock only if nothing but a taker of its own runtime could have woken it.
-//!   Otherwise (a deadline, a shutdown, the mark) it takes the lock: still linked, it unlinks itself; else it was
-//!   taken, and by N2 a foreign taker is done with it and with its runtime, whose queue the wake-up used.
+//! - **N3** The owner leaves without the lock only if the node has a verdict, and nothing but a taker of its own runtime could
+//!   have woken it: then that has unlocked. Otherwise (a deadline, a shutdown, the mark, no verdict) it takes the lock: still linked, it
+//!   unlinks itself or waits on; else it was taken, and a foreign taker is done with it and, by N2, with its runtime.
 //! - **N4** An OS thread's node has a flag that the taker sets as its last access; the owner leaves a taken
 //!   node only when that is set.
 //! - **N5** A thread that waits in several lists has a node in each, and one [`Claim`] for all. A taker moves the
 //!   claim from open to its operation by compare-exchange; if that fails another one was faster, and the node is
 //!   unlinked and left alone. The owner gives up by the same exchange. Then it goes through the lock of every list that it
 //!   was in, which ends all use of its nodes and of the claim, and by N4 waits for the flag if it was claimed.
-//!
-//! Lists are first in, first out.
 //!
 //! **Evidence.** loom `channel::models`: mutants `ClaimBlind` (N5 by a plain store), `NoVerdict` (N1),
 //! `LeaveUnfired` (N4).
@@ -43,13 +41,15 @@ pub(crate) use self::several::Several;
 
 use super::host::{self, Green, GreenWaker, Here, Inside, OsFlag, OsWaker};
 use super::lock::{Lock, LockGuard};
-use super::shim::{AtomicU32, Mutant, Ordering::*, is_failing, mutant};
+use super::shim::{AtomicU8, AtomicU32, Mutant, Ordering::*, is_failing, mutant};
+use crate::user;
 
 /// How a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum Verdict {
     /// It has not.
-    Waiting,
+    Waiting = 0,
     /// The waiter has what it waited for.
     Served,
     /// It will never have it.
@@ -59,6 +59,9 @@ pub enum Verdict {
     /// The deadline came first.
     TimedOut,
 }
+
+const VERDICTS: [Verdict; 5] =
+    [Verdict::Waiting, Verdict::Served, Verdict::Closed, Verdict::Again, Verdict::TimedOut];
 
 /// In `Node::list`: in none.
 const NOWHERE: u8 = u8::MAX;
@@ -78,12 +81,14 @@ pub struct Node {
     slot: *mut (),
     operation: u32,
     list: u8,
-    verdict: Verdict,
-    /// N2's mark.
+    /// Which of [`VERDICTS`].
+    verdict: AtomicU8,
+    /// N2's mark; written before the verdict.
     foreign: bool,
 }
 
 impl Node {
+    const_fn! {
     const fn new(slot: *mut ()) -> Self {
         Node {
             next: ptr::null_mut(),
@@ -93,9 +98,10 @@ impl Node {
             slot,
             operation: 0,
             list: NOWHERE,
-            verdict: Verdict::Waiting,
+            verdict: AtomicU8::new(Verdict::Waiting as u8),
             foreign: false,
         }
+    }
     }
 
     /// A node of a thread that waits in several lists; `operation` is what `claim` says if it is taken here.
@@ -126,8 +132,10 @@ impl Node {
         self.claim
     }
 
+    #[inline]
     pub(crate) fn verdict(&self) -> Verdict {
-        self.verdict
+        // ORDERING O2: Acquire pairs with the Release in `Waiter::end`: all of N1 is seen.
+        VERDICTS[usize::from(self.verdict.load(Acquire))]
     }
 }
 
@@ -136,8 +144,7 @@ pub(crate) enum Waker {
     None,
     Green(GreenWaker),
     Os(OsWaker),
-    #[allow(dead_code, reason = "the wakers of futures, which are to come; the lists are ready for them")]
-    Task(std::task::Waker),
+    Task(user::Waker),
 }
 
 /// A waiter that was taken and is to be woken.
@@ -165,7 +172,7 @@ impl Wake {
         }
     }
 
-    /// Wakes, under the lock or without it. Not a future under the lock.
+    /// Wakes, under the lock or without it. Not a future under the lock: its waker is users' code (`user`).
     pub(crate) fn fire_locked(self) {
         match self.waker {
             Waker::None => {}
@@ -277,8 +284,9 @@ impl<V> Waiter<V> {
         if !mutant(Mutant::NoVerdict) {
             // SAFETY: as in `slot`.
             unsafe {
-                (*self.node).verdict = verdict;
                 (*self.node).foreign = foreign;
+                // ORDERING O2: Release pairs with the Acquire in `Node::verdict`.
+                (*self.node).verdict.store(verdict as u8, Release);
             }
         }
         Wake { waker: self.waker, foreign }
@@ -525,12 +533,13 @@ fn wait_green<'a, C, S, V>(
             inside = Inside::enter();
         }
         let parked = green.park(inside, deadline_ns);
-        if parked.surely {
-            // N3: nothing but a taker has ended this wait.
+        // SAFETY: the node is here; atomic.
+        let verdict = unsafe { (*node).verdict() };
+        if parked.surely && verdict != Verdict::Waiting {
+            // N3: a taker has ended this wait.
             mem::forget(place);
             // SAFETY: taken, and the taker is done with the node (N1).
-            let (foreign, verdict) = unsafe { ((*node).foreign, (*node).verdict) };
-            if foreign {
+            if unsafe { (*node).foreign } {
                 drop(lock.lock());
             }
             return verdict;
@@ -563,7 +572,7 @@ fn wait_os<C, S, V>(
         flag.wait(deadline_ns);
         if flag.is_fired() {
             // N4. SAFETY: taken, and the taker is done with the node.
-            return unsafe { (*node).verdict };
+            return unsafe { (*node).verdict() };
         }
         guard = lock.lock();
         if let Some(verdict) = resolve(manner, &mut guard, node, &mut deadline_ns) {
@@ -584,7 +593,7 @@ fn resolve<C, S, V>(
     deadline_ns: &mut Option<u64>,
 ) -> Option<Verdict> {
     // SAFETY: under the lock.
-    let (list, verdict) = unsafe { ((*node).list, (*node).verdict) };
+    let (list, verdict) = unsafe { ((*node).list, (*node).verdict()) };
     if list == NOWHERE {
         return Some(verdict);
     }
@@ -625,7 +634,7 @@ impl<C, S, V> Drop for Unwound<'_, C, S, V> {
         let here = guard.here();
         let mut wakes = Wakes::new();
         // SAFETY: under the lock.
-        let (list, verdict) = unsafe { ((*self.node).list, (*self.node).verdict) };
+        let (list, verdict) = unsafe { ((*self.node).list, (*self.node).verdict()) };
         if list != NOWHERE {
             // SAFETY: linked, under the lock.
             unsafe { (self.manner.list)(&mut guard, list).unlink(self.node) };

@@ -6,7 +6,7 @@ use loom::sync::atomic::{AtomicUsize, Ordering::*};
 use loom::thread;
 use std::sync::Arc;
 
-use super::raw_condvar::RawCondvar;
+use super::raw_condvar::{Notified, RawCondvar};
 use super::raw_mutex::RawMutex;
 use super::semaphore::RawSemaphore;
 use super::shim::{Mutant, check, check_mutant};
@@ -87,7 +87,7 @@ fn condvar_notifies() {
         });
         guarded.mutex.lock();
         while guarded.get() == 0 {
-            assert!(guarded.condvar.wait(|| guarded.mutex.unlock(), None));
+            assert!(guarded.condvar.wait(|| guarded.mutex.unlock(), None) != Notified::Not);
             guarded.mutex.lock();
         }
         guarded.mutex.unlock();

@@ -4,7 +4,8 @@
 //!
 //! **Protocol.** **C1** The waiter links itself, **C2** unlocks the mutex, **C3** sleeps; a notifier that changes the condition
 //! under the mutex comes before C1, and then the waiter had seen the change, or after C2, and then it finds the waiter. **C4** One
-//! that was notified and is then unwound passes the notification on.
+//! that was notified alone and is then unwound, here or while it locks the mutex again, passes the notification on; not so one that
+//! was notified together with all that waited.
 //!
 //! **Evidence.** loom `models::condvar_*`; mutant `UnlockFirst` (C2 before C1) fails.
 
@@ -36,6 +37,17 @@ const MANNER: Manner<RawCondvar, List<()>, ()> = Manner {
     },
 };
 
+/// How a wait was ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notified {
+    /// The deadline came first.
+    Not,
+    /// The notification is this waiter's.
+    Alone,
+    /// It is everybody's who waited.
+    WithAll,
+}
+
 impl RawCondvar {
     const_fn! {
         pub(super) const fn new() -> Self {
@@ -43,8 +55,8 @@ impl RawCondvar {
         }
     }
 
-    /// C1 to C3; whether it was notified. The mutex is not locked again.
-    pub(super) fn wait(&self, mut unlock: impl FnMut(), deadline: Option<Instant>) -> bool {
+    /// C1 to C3. The mutex is not locked again.
+    pub(super) fn wait(&self, mut unlock: impl FnMut(), deadline: Option<Instant>) -> Notified {
         let deadline = deadline.map(deadline_ns);
         if mutant(Mutant::UnlockFirst) {
             unlock();
@@ -54,7 +66,11 @@ impl RawCondvar {
         self.some.store(true, Relaxed);
         let then: Option<&mut dyn FnMut()> =
             if mutant(Mutant::UnlockFirst) { None } else { Some(&mut unlock) };
-        wait_then(self, list, &MANNER, 0, &mut None, deadline, then) == Verdict::Served
+        match wait_then(self, list, &MANNER, 0, &mut None, deadline, then) {
+            Verdict::Served => Notified::Alone,
+            Verdict::Again => Notified::WithAll,
+            _ => Notified::Not,
+        }
     }
 
     pub(super) fn notify_one(&self) {
@@ -81,7 +97,7 @@ impl RawCondvar {
         let mut list = self.waiters.lock();
         let here = list.here();
         while let Some(waiter) = list.take() {
-            wakes.push(waiter.end(Verdict::Served, here));
+            wakes.push(waiter.end(Verdict::Again, here));
         }
         self.some.store(false, Relaxed);
         drop(list);

@@ -9,13 +9,13 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Instant;
 
 use super::Lock;
 use crate::channel::{RecvTimeoutError, Sender, bounded};
 use crate::park;
 use crate::thread;
+use crate::user::Waker;
 
 /// A green thread that waits for a deadline; dropping this ends it.
 pub(super) struct Ringer {
@@ -26,9 +26,9 @@ pub(super) struct Ringer {
 
 impl Ringer {
     /// Wakes `waker` at `when` of the calling thread's clock; `None`: that clock is the process's, or a thread was refused.
-    pub(super) fn start(when: Instant, waker: &Waker) -> Option<Self> {
+    pub(super) fn start(when: Instant, waker: &std::task::Waker) -> Option<Self> {
         park::current()?.core().scale?;
-        let waker = Arc::new(Lock::new(Some(waker.clone())));
+        let waker = Arc::new(Lock::new(Some(Waker::from_ref(waker))));
         let (stop, stopped) = bounded::<Infallible>(0);
         let rings = waker.clone();
         let wait = move |_: &_| {
@@ -44,8 +44,8 @@ impl Ringer {
     }
 
     /// From now on wakes `waker` instead; `false`: it has rung already.
-    pub(super) fn renew(&self, waker: &Waker) -> bool {
-        let waker = waker.clone();
+    pub(super) fn renew(&self, waker: &std::task::Waker) -> bool {
+        let waker = Waker::from_ref(waker);
         let mut place = self.waker.lock();
         let old = match &mut *place {
             Some(old) => std::mem::replace(old, waker),

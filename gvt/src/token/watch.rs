@@ -30,7 +30,7 @@ use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*, fence};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::CancellationToken;
@@ -41,6 +41,7 @@ use crate::channel::{Ending, Receiver, RecvTimeoutError, Sender, bounded};
 use crate::sync::alarm::Alarm;
 use crate::sync::list::Node;
 use crate::sync::{Lock, Verdict, has_passed};
+use crate::user;
 
 /// Waits in the process.
 static WATCHES: AtomicUsize = AtomicUsize::new(0);
@@ -89,7 +90,7 @@ struct Watch {
 struct State {
     /// Gone once the token is cancelled.
     sender: Option<Sender<Infallible>>,
-    waker: Option<Waker>,
+    waker: Option<user::Waker>,
 }
 
 impl Watch {
@@ -256,7 +257,7 @@ impl Future for Cancelled {
         if deadline.is_some_and(has_passed) {
             watch.look();
         }
-        let waker = context.waker().clone();
+        let waker = user::Waker::of(context);
         let mut state = watch.state.lock();
         if state.sender.is_none() {
             drop(state);

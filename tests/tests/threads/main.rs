@@ -19,3 +19,4 @@ mod spawn_join;
 mod spec_program;
 mod stack_sizes;
 mod task_set;
+mod user_code;

@@ -7,6 +7,7 @@ use std::ptr;
 use std::task::{Context, Poll};
 
 use super::{FRONT, Lock, LockGuard, Manner, Node, Unwound, Verdict, Waker};
+use crate::user;
 
 /// A future's place in a list, and its slot.
 ///
@@ -25,6 +26,7 @@ unsafe impl<V: Send> Send for Seat<V> {}
 unsafe impl<V: Send> Sync for Seat<V> {}
 
 impl<V> Seat<V> {
+    const_fn! {
     pub(crate) const fn new() -> Self {
         Seat {
             node: UnsafeCell::new(Node::new(ptr::null_mut())),
@@ -32,6 +34,7 @@ impl<V> Seat<V> {
             taken: false,
             _pinned: PhantomPinned,
         }
+    }
     }
 
     /// Whether the future is in a list, or was and has not been told of its end.
@@ -50,7 +53,7 @@ impl<V> Seat<V> {
         manner: &Manner<C, S, V>,
         number: u8,
         value: Option<V>,
-        waker: std::task::Waker,
+        waker: user::Waker,
     ) {
         debug_assert!(!self.taken);
         self.taken = true;
@@ -78,7 +81,7 @@ impl<V> Seat<V> {
         context: &mut Context<'_>,
     ) -> Poll<(Verdict, Option<V>)> {
         // Wakers are somebody else's code: cloned before the lock, dropped after it.
-        let waker = Waker::Task(context.waker().clone());
+        let waker = Waker::Task(user::Waker::of(context));
         let guard = lock.lock();
         let node = self.node.get();
         // SAFETY: under the lock.
@@ -92,7 +95,7 @@ impl<V> Seat<V> {
         drop(guard);
         self.taken = false;
         // SAFETY: taken by somebody, who is done with it (N1 of `list`).
-        Poll::Ready(unsafe { ((*node).verdict, (*self.slot.get()).take()) })
+        Poll::Ready(unsafe { ((*node).verdict(), (*self.slot.get()).take()) })
     }
 
     /// The future is dropped: gives the seat up, as an unwound wait does.
