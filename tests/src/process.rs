@@ -217,17 +217,18 @@ pub fn sleeps_of(prefix: &str) -> Sleeps {
     Sleeps(sleeps.collect())
 }
 
-/// Waits until the OS threads whose name begins with `prefix` have slept for `span` without waking; whether they ever did,
-/// and how often they slept before.
+/// Waits until the OS threads whose name begins with `prefix`, of which there are `least` or more, have slept for `span`
+/// without waking; whether they ever did, and how often they slept before.
 ///
-/// What wakes again and again within `span` is found out. What ends once (a spare OS thread, the return of a stack), or comes from
-/// outside (a debugger, a machine that is put to sleep), is not held against anybody.
-pub fn sleeps_through(prefix: &str, span: Duration) -> (bool, Sleeps) {
+/// An OS thread gives itself its name, so on a busy machine it may not yet be counted. What wakes again and again within
+/// `span` is found out. What ends once (a spare OS thread, the return of a stack), or comes from outside (a debugger, a
+/// machine that is put to sleep), is not held against anybody.
+pub fn sleeps_through(prefix: &str, least: usize, span: Duration) -> (bool, Sleeps) {
     let mut before = sleeps_of(prefix);
     let slept = becomes(|| {
         std::thread::sleep(span);
         let now = sleeps_of(prefix);
-        std::mem::replace(&mut before, now.clone()) == now
+        std::mem::replace(&mut before, now.clone()) == now && now.os_threads() >= least
     });
     (slept, before)
 }
@@ -330,10 +331,10 @@ pub fn deny(calls: &[Call], errno: i32) {
 }
 
 /// Looks at `gauge` until it says `true`; for what becomes true soon, but not at once. Gives up after
-/// twenty seconds and says whether it became true.
+/// a minute, which is long on a busy machine, and says whether it became true.
 pub fn becomes(mut gauge: impl FnMut() -> bool) -> bool {
     let begin = Instant::now();
-    while begin.elapsed() < Duration::from_secs(20) {
+    while begin.elapsed() < Duration::from_secs(60) {
         if gauge() {
             return true;
         }

@@ -1,6 +1,7 @@
 //! `cargo xtask tidy` and `cargo xtask layers`: checks of this repository that no compiler makes.
 //!
-//! `layers` refuses imports that go round or upward, and prints the floors; see its module. `tidy`:
+//! `layers` refuses imports that go round or upward, and prints the floors; see its module. `hunt` runs the tests beside
+//! busy loops; see [`hunt`]. `tidy`:
 //!
 //! | check | what it refuses |
 //! |---|---|
@@ -18,6 +19,7 @@
 
 mod allow;
 mod checks;
+mod hunt;
 mod layers;
 mod text;
 mod tree;
@@ -28,7 +30,7 @@ use std::process::ExitCode;
 use allow::AllowList;
 use tree::{Finding, Tree};
 
-const USAGE: &str = "usage: cargo xtask tidy|layers";
+const USAGE: &str = "usage: cargo xtask tidy|layers, or cargo xtask hunt, which says more after --help";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -42,6 +44,18 @@ fn main() -> ExitCode {
             });
             say("layers", looked, "every import points downward")
         }
+        ["hunt", "--help" | "-h"] => {
+            println!("{}", hunt::USAGE);
+            ExitCode::SUCCESS
+        }
+        ["hunt", ..] => match hunt::hunt(&arguments[1..], &root()) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("hunt: {error}");
+                ExitCode::from(2)
+            }
+        },
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(2)

@@ -392,21 +392,6 @@ fn child(queue: impl Factory<Output: ReadyQueue>, workers: usize, span: Duration
         turns: std::array::from_fn(|_| AtomicU64::new(0)),
         dropped: AtomicU64::new(0),
     });
-    let releaser = {
-        let world = world.clone();
-        std::thread::spawn(move || {
-            // Long enough, and until each has had a turn.
-            while Instant::now() < world.end || world.turns.iter().any(|turns| turns.load(Relaxed) == 0) {
-                std::thread::sleep(Duration::from_millis(10));
-                // Whoever does not run just then spins on.
-                world.release.store(1, SeqCst);
-                std::thread::sleep(Duration::from_micros(100));
-                world.release.store(0, SeqCst);
-            }
-            world.stop.store(true, SeqCst);
-            world.release.store(1, SeqCst);
-        })
-    };
     let runtime = Runtime::builder()
         .workers(workers)
         .queue(queue)
@@ -416,26 +401,45 @@ fn child(queue: impl Factory<Output: ReadyQueue>, workers: usize, span: Duration
         .preemptor(Sigurg)
         .build()
         .unwrap();
-    runtime.block_on(|| {
-        let each = |number: usize| {
-            let world = world.clone();
-            spawn(move |_| {
-                let (_, deed) = DEEDS[number % DEEDS.len()];
-                let turns = &world.turns[number % DEEDS.len()];
-                let mut turn = 0;
-                while !world.stop.load(Relaxed) {
-                    deed(&world, turn);
-                    turn += 1;
-                    turns.fetch_add(1, Relaxed);
-                }
-            })
-        };
-        let handles: Vec<_> = (0..2 * DEEDS.len()).map(each).collect();
-        for handle in handles {
-            handle.join().unwrap();
+    // The span is the least: everybody has had a turn, and many were preempted, before it ends.
+    let is_enough = || {
+        Instant::now() >= world.end
+            && world.turns.iter().all(|turns| turns.load(Relaxed) > 0)
+            && runtime.counters().forced_preemptions > 50
+    };
+    let release = || {
+        while !is_enough() {
+            std::thread::sleep(Duration::from_millis(10));
+            // A thread that does not run just then spins on.
+            world.release.store(1, SeqCst);
+            std::thread::sleep(Duration::from_micros(100));
+            world.release.store(0, SeqCst);
         }
+        world.stop.store(true, SeqCst);
+        world.release.store(1, SeqCst);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(release);
+        runtime.block_on(|| {
+            let each = |number: usize| {
+                let world = world.clone();
+                spawn(move |_| {
+                    let (_, deed) = DEEDS[number % DEEDS.len()];
+                    let turns = &world.turns[number % DEEDS.len()];
+                    let mut turn = 0;
+                    while !world.stop.load(Relaxed) {
+                        deed(&world, turn);
+                        turn += 1;
+                        turns.fetch_add(1, Relaxed);
+                    }
+                })
+            };
+            let handles: Vec<_> = (0..2 * DEEDS.len()).map(each).collect();
+            for handle in handles {
+                handle.join().unwrap();
+            }
+        });
     });
-    releaser.join().unwrap();
     let counters = runtime.counters();
     drop(runtime);
 
