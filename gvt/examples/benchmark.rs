@@ -13,14 +13,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gvt::{MmapSlots, Runtime, SchedMutex, channel, spawn, yield_now};
+use support::output::{self, say};
 use support::{Checks, quantile, settles};
 
 const ROUNDS: usize = 9;
 
+const HELP: &str = "\
+Quick figures of this machine: what yields, spawns, channels and locks cost, in ns.
+
+usage: benchmark
+
+Each line is the median of nine rounds, with the least and the most beside it. Exit status: 0, or 1 if a
+check failed.";
+
 fn main() -> ExitCode {
+    output::no_arguments(HELP);
     let mut checks = Checks::default();
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(64);
-    println!("{:44} {:>8} {:>9} {:>16}", "", "workers", "ns", "least to most");
+    say!("{:44} {:>8} {:>9} {:>16}", "", "workers", "ns", "least to most");
     for (what, workers, operations, round) in [
         ("yield among 2 threads", 1, 400_000, yields::<2> as fn(u64)),
         ("yield among 1,000 threads", 1, 400_000, yields::<1000>),
@@ -59,7 +69,7 @@ fn measure(what: &str, workers: usize, operations: u64, round: fn(u64), checks: 
     times.sort_unstable();
     let ns = |share| quantile(&times, share) as f64 / 10.0;
     let spread = format!("{:.1} to {:.1}", ns(0.0), ns(1.0));
-    println!("{what:44} {workers:8} {:9.1} {spread:>16}", ns(0.5));
+    say!("{what:44} {workers:8} {:9.1} {spread:>16}", ns(0.5));
     checks.check(settles(&runtime), format_args!("{what}: all threads have ended"));
 }
 

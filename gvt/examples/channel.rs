@@ -9,14 +9,23 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use gvt::{Runtime, SchedulerConfig, channel, spawn};
+use support::output::{self, complain, say};
 use support::{Checks, grouped};
 
+const HELP: &str = "\
+Channels: producers and consumers, trying, closing, a pipeline, the first of several, cancelling.
+
+usage: channel
+
+Each step is checked. Exit status: 0 if all hold, 1 if not.";
+
 fn main() -> ExitCode {
+    output::no_arguments(HELP);
     let mut checks = Checks::default();
     let runtime = match Runtime::try_new(SchedulerConfig::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("{error}");
+            complain!("{error}");
             return ExitCode::FAILURE;
         }
     };
@@ -35,7 +44,7 @@ fn main() -> ExitCode {
 fn producers_and_consumers(checks: &mut Checks) {
     const PRODUCERS: u64 = 4;
     const EACH: u64 = 50_000;
-    println!("4 producers, 4 consumers, room for 64");
+    say!("4 producers, 4 consumers, room for 64");
     let begin = Instant::now();
     let (sender, receiver) = channel(64);
     for producer in 0..PRODUCERS {
@@ -62,27 +71,27 @@ fn producers_and_consumers(checks: &mut Checks) {
     let (count, sum) = totals.iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
     let messages = PRODUCERS * EACH;
     let each = begin.elapsed().as_nanos() as u64 / messages;
-    println!("  {} messages, {each} ns each", grouped(count));
+    say!("  {} messages, {each} ns each", grouped(count));
     checks.check(count == messages, format_args!("{messages} messages arrive, not {count}"));
     checks.check(sum == messages * (messages - 1) / 2, "each message arrives once");
 }
 
 /// `try_send` and `try_recv` never wait; what could not be sent comes back.
 fn trying(checks: &mut Checks) {
-    println!("trying");
+    say!("trying");
     let (sender, receiver) = channel(1);
     checks.check(receiver.try_recv().is_err(), "an empty channel has nothing");
     checks.check(sender.try_send("first").is_ok(), "there is room for one");
     match sender.try_send("second") {
         Ok(()) => checks.check(false, "a full channel refuses"),
-        Err(refused) => println!("  refused: {refused}"),
+        Err(refused) => say!("  refused: {refused}"),
     }
     checks.check(receiver.try_recv().is_ok_and(|value| value == "first"), "the first is there");
     drop(receiver);
     match sender.send("third") {
         Ok(()) => checks.check(false, "a channel without receivers refuses"),
         Err(refused) => {
-            println!("  refused: {refused}");
+            say!("  refused: {refused}");
             checks.check(refused.0 == "third", "what was refused comes back");
         }
     }
@@ -90,19 +99,19 @@ fn trying(checks: &mut Checks) {
 
 /// Three stages; small channels keep a fast stage from running away.
 fn pipeline(checks: &mut Checks) {
-    println!("a pipeline of three stages");
+    say!("a pipeline of three stages");
     let (numbers, unsquared) = channel(8);
     let (squares, unsummed) = channel(8);
     spawn(move |_| (1..=1000u64).try_for_each(|i| numbers.send(i)));
     spawn(move |_| unsquared.iter().try_for_each(|i| squares.send(i * i)));
     let sum: u64 = unsummed.iter().sum();
-    println!("  1² + … + 1000² = {}", grouped(sum));
+    say!("  1² + … + 1000² = {}", grouped(sum));
     checks.check(sum == 333_833_500, "the pipeline adds up");
 }
 
 /// `select!` waits for whichever channel is ready first, or for a limit.
 fn the_first_of_several(checks: &mut Checks) {
-    println!("the first of several");
+    say!("the first of several");
     let (quick, from_quick) = channel(1);
     let (slow, from_slow) = channel(1);
     // Senders stay here as well: a channel without any is always ready, to say so.
@@ -122,13 +131,13 @@ fn the_first_of_several(checks: &mut Checks) {
         }
     }
     drop((quick, slow));
-    println!("  heard {heard:?}");
+    say!("  heard {heard:?}");
     checks.check(heard == ["quick", "slow"], "each is heard once, the quick one first");
 }
 
 /// A thread that waits is not reached by its token: close its channel, or let it look now and then.
 fn cancelling(checks: &mut Checks) {
-    println!("cancelling a consumer");
+    say!("cancelling a consumer");
     let (sender, receiver) = channel::<u32>(8);
     let consumer = spawn(move |token| {
         let mut seen = 0;
@@ -145,18 +154,18 @@ fn cancelling(checks: &mut Checks) {
     gvt::sleep_ms(20);
     consumer.token().cancel();
     let seen = consumer.join().unwrap_or(0);
-    println!("  it saw {seen} messages and stopped, with its channel still open");
+    say!("  it saw {seen} messages and stopped, with its channel still open");
     checks.check(seen == sent, "messages from before the cancellation are seen");
 }
 
 /// OS threads may use the same channel; they block, green threads park.
 fn from_outside(runtime: &Runtime, checks: &mut Checks) {
-    println!("an OS thread asks, a green thread answers");
+    say!("an OS thread asks, a green thread answers");
     let (questions, asked) = channel::<u64>(1);
     let (answers, answered) = channel::<u64>(1);
     runtime.handle().spawn(move |_| asked.iter().try_for_each(|question| answers.send(question * 2)));
     let answer = questions.send(21).ok().and_then(|()| answered.recv().ok());
-    println!("  21 doubled is {answer:?}");
+    say!("  21 doubled is {answer:?}");
     checks.check(answer == Some(42), "the answer is 42");
     // Ends the green thread, so that dropping the runtime does not wait for it.
     drop(questions);

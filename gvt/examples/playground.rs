@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use gvt::{Builder, JoinHandle, Priority, Runtime, SchedError, SchedulerConfig};
+use support::output::{self, complain, say};
 use support::{ProcessUse, bytes, from_env, grouped};
 
 /// Without a single step for so long, beyond the length of a sleep, threads are taken for lost.
@@ -57,7 +58,22 @@ impl Settings {
     }
 }
 
+const HELP: &str = "\
+The main job: many green threads that each yield, or sleep, many times; every step is counted.
+
+usage: [VARIABLE=VALUE...] playground
+
+  GVT_WORKERS       workers in all                            one a processor
+  GVT_LOW_WORKERS   how many of them run only Low threads     0
+  GVT_GVTHREADS     green threads                             20,000
+  GVT_YIELDS        steps that each makes                     500
+  GVT_SLEEP_MS      a step sleeps so long; 0: it yields       0
+  GVT_DEBUG         1: says what the runtime does             0
+
+Exit status: 0, or 1 if a step is missing, or 2 for a value that cannot work.";
+
 fn main() -> ExitCode {
+    output::no_arguments(HELP);
     let settings = match Settings::from_env() {
         Ok(settings) => Arc::new(settings),
         Err(sentence) => return refuse(&sentence),
@@ -72,7 +88,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&error.to_string()),
     };
-    println!(
+    say!(
         "{} green threads x {} {}, {} workers ({} of them for Low threads only)",
         grouped(settings.threads as u64),
         grouped(settings.steps.into()),
@@ -103,21 +119,21 @@ fn main() -> ExitCode {
     }
     let steps = settings.threads as u64 * u64::from(settings.steps);
     let cpu = used.cpu.saturating_sub(before.cpu);
-    println!("  wall time  {:.2} s", elapsed.as_secs_f64());
-    println!("  CPU time   {:.2} s on {os_threads} OS threads", cpu.as_secs_f64());
+    say!("  wall time  {:.2} s", elapsed.as_secs_f64());
+    say!("  CPU time   {:.2} s on {os_threads} OS threads", cpu.as_secs_f64());
     if settings.steps > 0 {
         let each = cpu.as_nanos() as f64 / steps as f64;
-        println!(
+        say!(
             "  each step  {each:.0} ns of CPU time, {:.1} M a second",
             steps as f64 / elapsed.as_secs_f64() / 1e6
         );
     }
     let most = used.most_resident + used.page_tables;
-    println!("  memory     {} at the most, of it page tables {}", bytes(most), bytes(used.page_tables));
+    say!("  memory     {} at the most, of it page tables {}", bytes(most), bytes(used.page_tables));
     let lost = lost(&counts, settings.steps);
     if lost.is_empty() {
-        println!("  counted    {} of {} steps", grouped(steps), grouped(steps));
-        println!("*** SUCCESS ***");
+        say!("  counted    {} of {} steps", grouped(steps), grouped(steps));
+        say!("*** SUCCESS ***");
         ExitCode::SUCCESS
     } else {
         missing(&counts, settings.steps, "threads ended early")
@@ -195,13 +211,13 @@ fn lost(counts: &[AtomicU32], steps: u32) -> Lost {
 
 fn missing(counts: &[AtomicU32], steps: u32, why: &str) -> ExitCode {
     let lost = lost(counts, steps);
-    eprintln!("MISSING: {} steps of {} threads ({why})", grouped(lost.steps), grouped(lost.threads));
-    lost.first.iter().for_each(|line| eprintln!("  {line}"));
+    complain!("MISSING: {} steps of {} threads ({why})", grouped(lost.steps), grouped(lost.threads));
+    lost.first.iter().for_each(|line| complain!("  {line}"));
     ExitCode::FAILURE
 }
 
 fn refuse(sentence: &str) -> ExitCode {
-    eprintln!("playground: {sentence}");
+    complain!("playground: {sentence}");
     ExitCode::from(2)
 }
 
@@ -221,7 +237,7 @@ fn watch(settings: &Settings, counts: &[AtomicU32], over: &AtomicBool) {
             bar.set_position(done);
         }
         if settings.debug {
-            eprintln!("  {} of {} steps", grouped(done), grouped(all));
+            complain!("  {} of {} steps", grouped(done), grouped(all));
         }
         if done != last {
             (last, moved) = (done, Instant::now());

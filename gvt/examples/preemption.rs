@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use gvt::{Cooperative, NoPreempt, Runtime, Sigurg};
 use gvt_traits::{Factory, Plan, Preemptor, Strength};
+use support::output::{self, say};
 use support::{Checks, quantile};
 
 const SLEEP: Duration = Duration::from_millis(1);
@@ -40,13 +41,18 @@ enum Citizen {
     Reentrant,
 }
 
+const HELP: &str = "\
+How late a sleeper wakes beside threads that keep the only worker busy, under each preemptor.
+
+usage: preemption
+
+Takes some seconds. What each preemptor promises is checked. Exit status: 0 if all hold, 1 if not.";
+
 fn main() -> ExitCode {
+    output::no_arguments(HELP);
     let mut checks = Checks::default();
-    println!("a sleeper of {SLEEP:?} on one worker: by how much it wakes late, in µs\n");
-    println!(
-        "{:12} {:15} {:>9} {:>9} {:>9} {:>7}",
-        "preemptor", "beside", "median", "p99", "worst", "sleeps"
-    );
+    say!("a sleeper of {SLEEP:?} on one worker: by how much it wakes late, in µs\n");
+    say!("{:12} {:15} {:>9} {:>9} {:>9} {:>7}", "preemptor", "beside", "median", "p99", "worst", "sleeps");
     let helpless = judge("NoPreempt", NoPreempt, None, &mut checks);
     judge("Cooperative", Cooperative, helpless, &mut checks);
     judge("Sigurg", Sigurg, helpless, &mut checks);
@@ -77,11 +83,11 @@ where
         };
         let us = |share| quantile(&late, share) as f64 / 1000.0;
         let count = late.len();
-        println!("{name:12} {beside:15} {:9.0} {:9.0} {:9.0} {count:7}", us(0.5), us(0.99), us(1.0));
+        say!("{name:12} {beside:15} {:9.0} {:9.0} {:9.0} {count:7}", us(0.5), us(0.99), us(1.0));
         checks.check(count > 0, format_args!("{name}: the sleeper beside {beside} wakes"));
         quantile(&late, 0.5)
     });
-    println!(
+    say!(
         "{:12} {}\n",
         "",
         match strength {

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use gvt::{Builder, Memory, MmapSlots, Runtime};
 use indicatif::ProgressBar;
+use support::output::{self, complain, say};
 use support::{Checks, ProcessUse, available_memory, bytes, from_env, grouped, parse, settles};
 
 struct Settings {
@@ -33,6 +34,18 @@ struct Settings {
 }
 
 const USAGE: &str = "usage: stress [THREADS] [--stack-kib KIB[,KIB...]] [--workers N]";
+
+const HELP: &str = "\
+Very many threads at once: spawned, parked, woken, joined, each step timed, memory weighed.
+
+usage: stress [THREADS] [--stack-kib KIB[,KIB...]] [--workers N]
+
+  THREADS       green threads; or GVT_STRESS_THREADS              100,000
+  --stack-kib   sizes of stacks, in turn; or GVT_STACK_KIB        64
+  --workers     workers; or GVT_WORKERS                           one a processor
+
+The last line is JSON: ns and bytes a thread. Exit status: 0, or 1 if a check failed, or 2 for a bad call.";
+
 const MOST_THREADS: u64 = 16_000_000;
 
 fn sizes(what: &str, text: &str) -> Result<Vec<u64>, String> {
@@ -51,13 +64,13 @@ fn settings() -> Result<Settings, String> {
         stacks_kib: sizes("GVT_STACK_KIB", &std::env::var("GVT_STACK_KIB").unwrap_or("64".into()))?,
         workers: from_env("GVT_WORKERS", processors as u64, 1, 64)? as usize,
     };
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = output::arguments(HELP).map(|text| text.to_string_lossy().into_owned());
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value; {USAGE}"));
         match argument.as_str() {
             "--stack-kib" => settings.stacks_kib = sizes("--stack-kib", &value()?)?,
             "--workers" => settings.workers = parse("--workers", &value()?, 1, 64)? as usize,
-            "--help" | "-h" => return Err(USAGE.into()),
+            flag if flag.starts_with('-') => return Err(format!("{flag} is no option; {USAGE}")),
             number => settings.threads = parse("the number of threads", number, 1, MOST_THREADS)?,
         }
     }
@@ -80,7 +93,7 @@ fn main() -> ExitCode {
     let settings = match settings() {
         Ok(settings) => settings,
         Err(sentence) => {
-            eprintln!("stress: {sentence}");
+            complain!("stress: {sentence}");
             return ExitCode::from(2);
         }
     };
@@ -93,11 +106,11 @@ fn main() -> ExitCode {
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("stress: {error}");
+            complain!("stress: {error}");
             return ExitCode::from(2);
         }
     };
-    println!(
+    say!(
         "{} green threads on {} workers, stacks of {:?} KiB",
         grouped(settings.threads),
         settings.workers,
@@ -136,17 +149,17 @@ impl Report {
             ("join", self.join, "until the last has been joined"),
         ];
         for (name, time, what) in steps {
-            println!("  {name:6} {:8.3} s  {:6} ns each  {what}", time.as_secs_f64(), each(time));
+            say!("  {name:6} {:8.3} s  {:6} ns each  {what}", time.as_secs_f64(), each(time));
         }
-        println!("  CPU    {:8.3} s", self.cpu.as_secs_f64());
-        println!(
+        say!("  CPU    {:8.3} s", self.cpu.as_secs_f64());
+        say!(
             "  memory {} a parked thread: {} resident, {} page tables",
             grouped((self.resident + self.page_tables) / threads),
             grouped(self.resident / threads),
             grouped(self.page_tables / threads)
         );
         for stack in self.memory.stacks.iter().filter(|stack| stack.bound > 0) {
-            println!(
+            say!(
                 "         {} in {} KiB: {} resident, {} of address space",
                 grouped(stack.bound as u64),
                 grouped(stack.slot_size as u64 >> 10),
@@ -154,7 +167,7 @@ impl Report {
                 bytes(stack.bytes_reserved as u64)
             );
         }
-        println!(
+        say!(
             "{{\"example\":\"stress\",\"threads\":{threads},\"workers\":{},\"stack_kib\":{:?},\"spawn_ns\":{},\"park_ns\":{},\
              \"wake_ns\":{},\"join_ns\":{},\"cpu_ns\":{},\"resident_bytes\":{},\"page_table_bytes\":{}}}",
             settings.workers,

@@ -6,6 +6,9 @@
 //! turns, and what is printed is the median of RUNS runs, in ns of CPU time an operation. One thread, one
 //! shard, locks included; time is virtual, and passes a millisecond at a time.
 
+#[path = "../../gvt/examples/support/output.rs"]
+mod output;
+
 use std::hint::black_box;
 
 use gvt_timer_heap::HeapTimer;
@@ -141,30 +144,36 @@ fn measure<F: Factory<Output: TimerBackend>>(factory: &F) -> [f64; COLUMNS.len()
     [insert, expire_all, in_order, at_random, the_rest, timeout, flood_insert, flood_expire, few]
 }
 
+const HELP: &str = "\
+What an insert, a cancel and an expiry cost on each timer backend, in ns of CPU time.
+
+usage: timer_cost [RUNS]
+
+Prints the medians of RUNS runs, 5 unless told otherwise. Optimise it: a run takes seconds.";
+
 fn main() {
-    let runs = std::env::args().nth(1).map_or(5, |runs| runs.parse().expect("RUNS is a number"));
+    let runs = output::whole_number(HELP, "RUNS", 5);
     let backends: [(&str, &dyn Fn() -> [f64; COLUMNS.len()]); 4] = [
         ("heap", &|| measure(&HeapTimer)),
         ("wheel", &|| measure(&Wheel::default())),
         ("wheel, 65 µs", &|| measure(&Wheel::default().tick_ns(1 << 16))),
         ("timerfd, wheel", &|| measure(&TimerFd::<Wheel>::default())),
     ];
+    let names: String = backends.iter().map(|(name, _)| format!("{name:>16}")).collect();
+    output::line(format_args!("{:<30}{names}", "ns an operation"));
     let mut results = vec![Vec::new(); backends.len()];
     for _ in 0..runs {
         for (result, (_, measure)) in results.iter_mut().zip(&backends) {
             result.push(measure());
         }
     }
-    print!("{:<30}", "ns an operation");
-    backends.iter().for_each(|(name, _)| print!("{name:>16}"));
-    println!();
     for (column, name) in COLUMNS.iter().enumerate() {
-        print!("{name:<30}");
-        for result in &results {
+        let median = |result: &Vec<[f64; COLUMNS.len()]>| {
             let mut values: Vec<f64> = result.iter().map(|run| run[column]).collect();
             values.sort_by(f64::total_cmp);
-            print!("{:>16.1}", values[values.len() / 2]);
-        }
-        println!();
+            format!("{:>16.1}", values[values.len() / 2])
+        };
+        let medians: String = results.iter().map(median).collect();
+        output::line(format_args!("{name:<30}{medians}"));
     }
 }

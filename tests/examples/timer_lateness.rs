@@ -7,6 +7,9 @@
 //! turns. The kernel's own lateness is the first row: the same deadlines, one after the other, by
 //! `clock_nanosleep`.
 
+#[path = "../../gvt/examples/support/output.rs"]
+mod output;
+
 use std::ptr;
 
 use gvt_conformance::descriptor::monotonic_ns;
@@ -96,8 +99,15 @@ fn measure<F: Factory<Output: TimerBackend>>(factory: &F) -> Row {
     row(lateness, wakes, cpu)
 }
 
+const HELP: &str = "\
+How late the timers of each backend are, and how often the thread that waits for them wakes.
+
+usage: timer_lateness [RUNS]
+
+Prints the medians of RUNS runs, 3 unless told otherwise. A run takes 2 s for each of six rows.";
+
 fn main() {
-    let runs = std::env::args().nth(1).map_or(3, |runs| runs.parse().expect("RUNS is a number"));
+    let runs = output::whole_number(HELP, "RUNS", 3);
     // SAFETY: no pointer is passed. As the runtime does for threads that wait for timers.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
     let backends: [(&str, &dyn Fn() -> Row); 6] = [
@@ -108,20 +118,21 @@ fn main() {
         ("timerfd, wheel", &|| measure(&TimerFd::<Wheel>::default())),
         ("timerfd, heap", &|| measure(&TimerFd::over(HeapTimer))),
     ];
+    let columns = ["p50 µs", "p99 µs", "max µs", "wakes", "CPU ms"].map(|column| format!("{column:>10}"));
+    output::line(format_args!("{:<18}{}", "", columns.concat()));
     let mut results = vec![Vec::new(); backends.len()];
     for _ in 0..runs {
         for (result, (_, measure)) in results.iter_mut().zip(&backends) {
             result.push(measure());
         }
     }
-    println!("{:<18}{:>10}{:>10}{:>10}{:>10}{:>10}", "", "p50 µs", "p99 µs", "max µs", "wakes", "CPU ms");
     for (result, (name, _)) in results.iter().zip(&backends) {
-        print!("{name:<18}");
-        for column in 0..5 {
+        let median = |column: usize| {
             let mut values: Vec<f64> = result.iter().map(|row| row[column]).collect();
             values.sort_by(f64::total_cmp);
-            print!("{:>10.1}", values[values.len() / 2]);
-        }
-        println!();
+            format!("{:>10.1}", values[values.len() / 2])
+        };
+        let medians: String = (0..columns.len()).map(median).collect();
+        output::line(format_args!("{name:<18}{medians}"));
     }
 }

@@ -8,6 +8,8 @@
 //!
 //! *Cost*: what a yield takes. `FifoQueue` takes a lock for each push and each pop, and workers share it.
 
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -80,22 +82,54 @@ fn cost(workers: usize, queue: impl Factory<Output: ReadyQueue>) -> u64 {
     times[2].as_nanos() as u64 / 200_000
 }
 
-fn main() {
-    println!("others' turns between two turns of a bystander, {PAIRS} pairs, 1 worker:");
+const HELP: &str = "\
+FifoQueue against GoQueue: turns between two turns of a bystander, and ns a yield.
+
+usage: own_queue
+
+Exit status: 0, or 1 if the output cannot be written, or 2 for a bad call.";
+
+fn main() -> ExitCode {
+    let outcome = match std::env::args_os().nth(1) {
+        None => compare(&mut io::stdout()),
+        Some(flag) if flag == "--help" || flag == "-h" => writeln!(io::stdout(), "{HELP}"),
+        Some(argument) => {
+            let _ =
+                writeln!(io::stderr(), "own_queue: {argument:?} is one argument too many; --help says more");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        // Where the reader has gone (`| head -1`), nobody wants more.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let _ = writeln!(io::stderr(), "own_queue: the output cannot be written: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn compare(out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "others' turns between two turns of a bystander, {PAIRS} pairs, 1 worker:")?;
     let (fifo, go) = (turns(FifoQueue), turns(GoQueue));
     for (name, waits) in [("FifoQueue", &fifo), ("GoQueue", &go)] {
         let mean = waits.iter().sum::<u64>() as f64 / waits.len() as f64;
         let (median, most) = (waits[waits.len() / 2], waits[waits.len() - 1]);
-        println!("  {name:10} mean {mean:6.1}  median {median:4}  most {most:4}");
+        writeln!(out, "  {name:10} mean {mean:6.1}  median {median:4}  most {most:4}")?;
     }
     let best = |a: u64, b: u64| if a <= b { "FifoQueue" } else { "GoQueue" };
-    println!("  who waits least: {}", best(fifo[fifo.len() - 1], go[go.len() - 1]));
+    writeln!(out, "  who waits least: {}", best(fifo[fifo.len() - 1], go[go.len() - 1]))?;
 
     assert!(fifo[fifo.len() - 1] <= 2 * PAIRS as u64, "with FifoQueue everybody has one turn a round");
 
-    println!("a yield among 100 threads, ns:");
+    writeln!(out, "a yield among 100 threads, ns:")?;
     for workers in [1, 2] {
         let (fifo, go) = (cost(workers, FifoQueue), cost(workers, GoQueue));
-        println!("  {workers} workers: FifoQueue {fifo:5}  GoQueue {go:5}  cheaper: {}", best(fifo, go));
+        writeln!(
+            out,
+            "  {workers} workers: FifoQueue {fifo:5}  GoQueue {go:5}  cheaper: {}",
+            best(fifo, go)
+        )?;
     }
+    Ok(())
 }

@@ -1,11 +1,15 @@
 //! What the examples share: checks that end in an exit status, figures of the process, numbers for people.
 #![allow(dead_code, reason = "each example uses its part")]
 
+pub mod output;
+
 use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+use output::{complain, say};
 
 /// Checks that were made, and which of them failed.
 #[derive(Default)]
@@ -19,7 +23,7 @@ impl Checks {
     pub fn check(&mut self, holds: bool, expectation: impl Display) {
         self.made += 1;
         if !holds {
-            eprintln!("FAILED: {expectation}");
+            complain!("FAILED: {expectation}");
             self.failed.push(expectation.to_string());
         }
     }
@@ -27,11 +31,11 @@ impl Checks {
     /// Says how the checks came out, and with which status to exit.
     pub fn finish(self) -> ExitCode {
         if self.failed.is_empty() {
-            println!("\nall {} checks hold", self.made);
+            say!("\nall {} checks hold", self.made);
             ExitCode::SUCCESS
         } else {
-            println!("\n{} of {} checks failed:", self.failed.len(), self.made);
-            self.failed.iter().for_each(|what| println!("  {what}"));
+            say!("\n{} of {} checks failed:", self.failed.len(), self.made);
+            self.failed.iter().for_each(|what| say!("  {what}"));
             ExitCode::FAILURE
         }
     }

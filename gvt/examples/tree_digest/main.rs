@@ -28,10 +28,23 @@ use std::time::Instant;
 
 use digest::{Reading, Report, Totals, hexadecimal};
 use gvt::{MmapSlots, Runtime};
+use support::output::{self, complain};
 use support::{bytes, grouped, parse};
 use tree::{Entry, Kind};
 
 const USAGE: &str = "usage: tree_digest [--sequential | --cold] [--quiet] [--workers N] DIR";
+
+const HELP: &str = "\
+SHA-256 of every file of a directory tree, as sha256sum writes it, a green thread a file.
+
+usage: tree_digest [--sequential | --cold] [--quiet] [--workers N] DIR
+
+  --sequential   one file after another, without a runtime
+  --cold         each read gives its worker on: for slow disks
+  --quiet        the totals only
+  --workers N    workers; one a processor otherwise
+
+Exit status: 0, or 1 if something could not be read or written, or 2 for a bad call.";
 
 struct Settings {
     directory: PathBuf,
@@ -50,7 +63,7 @@ fn settings() -> Result<Settings, String> {
         quiet: false,
         workers,
     };
-    let mut arguments = std::env::args_os().skip(1);
+    let mut arguments = output::arguments(HELP);
     let mut only_paths = false;
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
@@ -92,7 +105,7 @@ fn main() -> ExitCode {
     let mut output = Output { buffer: Vec::new(), failed: None };
     let each = |entry: &Entry, report: &Report| {
         if let Report::Unreadable(why) = report {
-            bar.suspend(|| eprintln!("tree_digest: {}: {why}", entry.path.display()));
+            bar.suspend(|| complain!("tree_digest: {}: {why}", entry.path.display()));
         }
         if !settings.quiet {
             output.add(entry, report);
@@ -123,7 +136,7 @@ fn main() -> ExitCode {
     summary(&settings, &totals, seconds);
     match output.failed {
         Some(error) => {
-            eprintln!("tree_digest: cannot write the digests: {error}");
+            complain!("tree_digest: cannot write the digests: {error}");
             ExitCode::FAILURE
         }
         None if totals.unreadable > 0 => ExitCode::FAILURE,
@@ -132,7 +145,7 @@ fn main() -> ExitCode {
 }
 
 fn refuse(sentence: &str) -> ExitCode {
-    eprintln!("tree_digest: {sentence}");
+    complain!("tree_digest: {sentence}");
     ExitCode::from(2)
 }
 
@@ -142,7 +155,7 @@ fn summary(settings: &Settings, totals: &Totals, seconds: f64) {
     } else {
         format!("{} workers", settings.workers)
     };
-    eprintln!(
+    complain!(
         "files read: {}, {} in {seconds:.2} s ({}/s), {how}",
         grouped(totals.files),
         bytes(totals.bytes),
@@ -155,10 +168,10 @@ fn summary(settings: &Settings, totals: &Totals, seconds: f64) {
         (totals.unreadable, "UNREADABLE, named above; the digest is of the rest"),
     ] {
         if count > 0 {
-            eprintln!("{what}: {}", grouped(count));
+            complain!("{what}: {}", grouped(count));
         }
     }
-    eprintln!("tree {}", hexadecimal(&totals.sum));
+    complain!("tree {}", hexadecimal(&totals.sum));
 }
 
 /// Lines for standard output, collected.
@@ -189,6 +202,13 @@ impl Output {
         if self.failed.is_none() {
             let mut out = io::stdout().lock();
             self.failed = out.write_all(&self.buffer).and_then(|()| out.flush()).err();
+            drop(out);
+            // Nobody wants more, so the rest of the tree need not be read.
+            if let Some(error) = &self.failed
+                && error.kind() == io::ErrorKind::BrokenPipe
+            {
+                output::end(error);
+            }
         }
         self.buffer.clear();
     }

@@ -7,6 +7,7 @@
 mod composition;
 mod context_switch;
 mod decorators;
+mod examples;
 mod own_queue;
 mod preemptor;
 mod preemptor_wrong;
