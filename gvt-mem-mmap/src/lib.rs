@@ -69,7 +69,7 @@ impl MmapSlots {
         self
     }
 
-    /// The sizes of slot that threads may ask for, beside the default class; at most eight with that. Each is as
+    /// The sizes of slot that threads may ask for, beside the default class; at most seven with that. Each is as
     /// [`slot_size`](Self::slot_size) says. `&[]` leaves the default class alone.
     ///
     /// A size that nobody asks for costs next to nothing.

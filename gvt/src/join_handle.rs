@@ -26,6 +26,7 @@ use crate::park::{self, Wait};
 use crate::sched::join::{self, Foreign, Waiter};
 use crate::sched::record::{Record, Step};
 use crate::scope::ScopedJoinHandle;
+use crate::sync::give_way;
 use crate::sync::list::Node;
 use crate::sync::{OsFlag, Verdict, now};
 use crate::thread::ThreadId;
@@ -97,6 +98,7 @@ impl<T> JoinHandle<T> {
     ///
     /// The handle, if the thread had not ended in time.
     pub fn join_deadline(self, deadline: Instant) -> Result<Result<T, Box<dyn Any + Send>>, Self> {
+        give_way();
         let parker = Arc::new(Parker::new());
         let mut registered = Registered::new(&self.record().meta.join_waiters);
         while !registered.renew(|| std::task::Waker::from(parker.clone()).into()) {
@@ -117,6 +119,7 @@ impl<T> JoinHandle<T> {
 
     /// Waits for the thread's end.
     fn wait(&self) {
+        give_way();
         let word = &self.record().meta.join_waiters;
         if join::has_ended(word) {
             return;
@@ -132,6 +135,7 @@ impl<T> JoinHandle<T> {
     ///
     /// Context: anywhere.
     pub fn is_finished(&self) -> bool {
+        give_way();
         join::has_ended(&self.record().meta.join_waiters)
     }
 

@@ -152,19 +152,24 @@ struct OsLocals(Locals);
 
 impl Drop for OsLocals {
     fn drop(&mut self) {
+        let locals = &raw const self.0;
+        ENDING.set(locals);
         // SAFETY: C1: the thread ends.
-        unsafe { self.0.end() };
+        unsafe { (*locals).end() };
+        ENDING.set(ptr::null());
     }
 }
 
 thread_local! {
     static OS_LOCALS: OsLocals = OsLocals::default();
+    /// While the values are dropped, when std gives `OS_LOCALS` out no more: where they are, for destructors that use others.
+    static ENDING: Cell<*const Locals> = const { Cell::new(ptr::null()) };
 }
 
-/// The calling OS thread's values; null when it is ending. Not for green threads.
+/// The calling OS thread's values; null when they are dropped. Not for green threads.
 #[inline(never)]
 fn of_os_thread() -> *const Locals {
-    OS_LOCALS.try_with(|locals| &raw const locals.0).unwrap_or(ptr::null())
+    OS_LOCALS.try_with(|locals| &raw const locals.0).unwrap_or_else(|_| ENDING.get())
 }
 
 /// The calling thread's values.

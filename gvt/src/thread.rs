@@ -12,6 +12,7 @@ use crate::sched::core::{CoreBase, WorkerBase};
 use crate::sched::local;
 use crate::sched::record::{Cold, EntryFn, Outcome, PINNED, REENTRANT, Record, StackChoice, Step};
 use crate::sched::resident::Stay;
+use crate::sync::give_way;
 use crate::token::{self, Borrowed, CancellationToken};
 use crate::user;
 
@@ -332,6 +333,7 @@ where
     F: FnOnce(&CancellationToken) -> T + Send,
     T: Send,
 {
+    give_way();
     let worker = local::enter();
     // SAFETY: a carried worker is alive.
     let Some(worker) = (unsafe { worker.as_ref() }) else {
@@ -552,6 +554,7 @@ pub fn yield_now() {
 /// Context: a green thread, or an OS thread. `f` runs on the same OS thread throughout; what it calls of this crate works
 /// as usual.
 pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
+    give_way();
     crate::sched::held::blocking(f)
 }
 
@@ -594,6 +597,7 @@ pub fn is_in_gvthread() -> bool {
 ///
 /// Context: anywhere. The answer may be old by the time it is read.
 pub fn current_worker() -> Option<usize> {
+    give_way();
     let _section = local::Section::new();
     // SAFETY: a carried worker is alive.
     unsafe { local::worker().as_ref() }.map(|worker| worker.index)

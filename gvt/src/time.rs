@@ -16,12 +16,14 @@ use gvt_traits::{TimerType, WaitReason};
 use crate::os;
 use crate::park::{self, Wait};
 use crate::sched::local::Section;
+use crate::sync::give_way;
 
 /// The time that timers go by, in nanoseconds: `CLOCK_MONOTONIC`, or the timer backend's own clock
 /// when called on a green thread of a runtime that has one.
 ///
 /// Context: anywhere.
 pub fn now_ns() -> u64 {
+    give_way();
     match park::current() {
         Some(record) => record.core().now_ns(),
         None => os::monotonic_ns(),
@@ -56,6 +58,7 @@ pub fn now() -> Instant {
 ///
 /// Context: anywhere.
 pub fn coarse_now_ns() -> u64 {
+    give_way();
     os::monotonic_coarse_ns()
 }
 

@@ -47,6 +47,7 @@ use crate::sync::{has_passed, now};
 use crate::sched::record::Record;
 use crate::sched::root::{self, Freed};
 use crate::sched::{lifecycle, local};
+use crate::sync::give_way;
 
 /// References to its own record that a thread is born with, for its children.
 pub(crate) const CREDIT: u32 = 64;
@@ -229,6 +230,7 @@ impl CancellationToken {
     ///
     /// Context: anywhere; reads one flag a generation, and the clock for each that has a deadline.
     pub fn is_cancelled(&self) -> bool {
+        give_way();
         let mut node = &self.node;
         loop {
             let parent = match node {

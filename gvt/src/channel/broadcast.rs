@@ -39,7 +39,7 @@ use super::arms::{On, Operation, Waited};
 use super::selected::Token;
 use super::state::room;
 use crate::sync::list::{Seat, Wakes};
-use crate::sync::{List, Lock, Manner, Verdict, deadline_ns, has_passed, now, wait};
+use crate::sync::{List, Lock, Manner, Verdict, deadline_ns, give_way, has_passed, now, wait};
 use crate::user;
 
 struct Kept<T> {
@@ -177,6 +177,7 @@ impl<T> Sender<T> {
     ///
     /// The message, if there is no receiver.
     pub fn send(&self, message: T) -> Result<usize, SendError<T>> {
+        give_way();
         if self.receiver_count() == 0 {
             return Err(SendError(message));
         }
@@ -211,11 +212,13 @@ impl<T> Sender<T> {
 
     /// How many receivers there are.
     pub fn receiver_count(&self) -> usize {
+        give_way();
         self.shared.lock().receivers
     }
 
     /// How many messages are kept: those that some receiver has yet to receive.
     pub fn len(&self) -> usize {
+        give_way();
         self.shared.lock().messages.len()
     }
 
@@ -266,6 +269,7 @@ impl<T: Clone> Receiver<T> {
     ///
     /// If there is none yet, messages were lost, or no sender is left.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        give_way();
         let message = self.shared.lock().next(self.next.get_mut())?;
         Ok(unwrap(message))
     }
@@ -281,6 +285,7 @@ impl<T: Clone> Receiver<T> {
 
     /// How many messages wait for this receiver, those that it has lost not counted.
     pub fn len(&self) -> usize {
+        give_way();
         let state = self.shared.lock();
         (state.end() - self.next.load(Relaxed).max(state.first)) as usize
     }
@@ -301,6 +306,7 @@ impl<T: Clone> Receiver<T> {
     }
 
     fn recv_until(&mut self, deadline: Option<Instant>) -> Result<T, TryRecvError> {
+        give_way();
         loop {
             let mut state = self.shared.lock();
             match state.next(self.next.get_mut()) {

@@ -30,7 +30,7 @@ use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use super::selected::Token;
 use crate::sync::list::Seat;
 use crate::sync::shim::{Mutant, is_failing, mutant};
-use crate::sync::{List, Lock, LockGuard, Manner, Verdict, deadline_ns, now, wait};
+use crate::sync::{List, Lock, LockGuard, Manner, Verdict, deadline_ns, give_way, now, wait};
 use crate::user;
 
 /// Sends the one message.
@@ -99,6 +99,7 @@ impl<T> Sender<T> {
     ///
     /// The message, if the receiver is gone.
     pub fn send(mut self, message: T) -> Result<(), T> {
+        give_way();
         let mut state = self.shared.lock();
         if state.closed {
             drop(state);
@@ -131,6 +132,7 @@ impl<T> Sender<T> {
     ///
     /// Context: anywhere.
     pub fn is_closed(&self) -> bool {
+        give_way();
         self.shared.lock().closed
     }
 
@@ -204,6 +206,7 @@ impl<T> Receiver<T> {
     ///
     /// Whether there is none yet, or the sender is gone.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        give_way();
         let mut state = self.shared.lock();
         match state.message.take() {
             Some(message) => Ok(message),
@@ -220,6 +223,7 @@ impl<T> Receiver<T> {
     }
 
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        give_way();
         let mut state = self.shared.lock();
         if let Some(message) = state.message.take() {
             return Ok(message);

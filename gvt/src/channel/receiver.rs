@@ -16,7 +16,7 @@ use super::queue::{Channel, Discard};
 use super::select::{Handle, sleep_until};
 use super::selected::{Token, Wish};
 use crate::sync::list::Node;
-use crate::sync::{Verdict, has_passed, now};
+use crate::sync::{Verdict, give_way, has_passed, now};
 
 /// The receiving end of a channel. Clones receive from the same channel, each message once; when the last
 /// one is dropped, sending fails.
@@ -77,6 +77,7 @@ impl<T> Receiver<T> {
     /// Whether there is no message now, or never will be.
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        give_way();
         match &self.source {
             Source::Queue(end) => end.try_recv(),
             Source::Until(end, ending) => {
@@ -125,6 +126,7 @@ impl<T> Receiver<T> {
 
     #[inline]
     fn recv_until(&self, deadline: Option<Instant>) -> Result<T, RecvTimeoutError> {
+        give_way();
         match &self.source {
             Source::Queue(end) => end.recv(deadline),
             Source::Until(end, ending) => recv_until_end(end, &**ending, deadline),
@@ -150,6 +152,7 @@ impl<T> Receiver<T> {
 
     /// How many messages the channel holds.
     pub fn len(&self) -> usize {
+        give_way();
         match &self.source {
             Source::Queue(end) | Source::Until(end, _) => end.len(),
             Source::Clock(instants, _) => usize::from(instants.is_due()),

@@ -25,7 +25,7 @@ use super::selected::{Token, Wish};
 use super::{Receiver, Sender};
 use crate::sync::list::{Claim, Node, Several};
 use crate::sync::shim::is_failing;
-use crate::sync::{OsFlag, Verdict, deadline_ns, draw, now};
+use crate::sync::{OsFlag, Verdict, deadline_ns, draw, give_way, now};
 
 /// One end of a channel as an operation of a select.
 pub trait Handle {
@@ -129,6 +129,7 @@ impl<'a> Chosen<'a> {
 
 /// Chooses an operation, or finds one that is ready (`wish`); `None` when the limit came first.
 pub(super) fn run<'a>(arms: &mut [Arm<'a>], limit: Limit, wish: Wish, choice: Choice) -> Option<Chosen<'a>> {
+    give_way();
     if choice == Choice::Fair {
         shuffle(arms);
     }

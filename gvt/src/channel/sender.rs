@@ -10,7 +10,7 @@ use super::queue::{Channel, Discard};
 use super::select::Handle;
 use super::selected::{Token, Wish};
 use crate::sync::list::Node;
-use crate::sync::{Verdict, now};
+use crate::sync::{Verdict, give_way, now};
 
 /// The sending end of a channel. Clones send into the same channel; when the last one is dropped, receivers
 /// learn that nothing more will come.
@@ -41,6 +41,7 @@ impl<T> Sender<T> {
     /// The message, and whether there was no room or no receiver is left.
     #[inline]
     pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
+        give_way();
         self.end.try_send(message)
     }
 
@@ -55,6 +56,7 @@ impl<T> Sender<T> {
     /// The message, if no receiver is left.
     #[inline]
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
+        give_way();
         self.end.send(message, None).map_err(|refused| SendError(refused.into_inner()))
     }
 
@@ -66,6 +68,7 @@ impl<T> Sender<T> {
     ///
     /// The message, and whether time ran out or no receiver is left.
     pub fn send_timeout(&self, message: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
+        give_way();
         self.end.send(message, now().checked_add(timeout))
     }
 
@@ -77,6 +80,7 @@ impl<T> Sender<T> {
     ///
     /// As [`send_timeout`](Self::send_timeout).
     pub fn send_deadline(&self, message: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
+        give_way();
         self.end.send(message, Some(deadline))
     }
 
@@ -92,6 +96,7 @@ impl<T> Sender<T> {
 
     /// How many messages the channel holds.
     pub fn len(&self) -> usize {
+        give_way();
         self.end.len()
     }
 

@@ -15,7 +15,8 @@
 
 // **Protocol.** The value lies behind an `RwLock`; its version and those that wait behind one short lock. **W1** A change writes the
 // value and raises the version under the `RwLock`, then wakes all after it. **W2** A receiver that has seen the version
-// waits. **W3** One that borrows and marks reads the version with the value locked, so that the two belong together.
+// waits. **W4** Borrowing passes senders that wait, since the borrower may have another `Ref`, which they wait for.
+// **W3** One that borrows and marks reads the version with the value locked, so that the two belong together.
 
 use std::error::Error;
 use std::fmt;
@@ -33,7 +34,8 @@ use super::arms::{On, Operation, Waited};
 use super::selected::Token;
 use crate::sync::list::{Seat, Wakes};
 use crate::sync::{
-    List, Lock, LockGuard, Manner, RwLock, RwLockReadGuard, Verdict, deadline_ns, has_passed, now, wait,
+    List, Lock, LockGuard, Manner, RwLock, RwLockReadGuard, Verdict, deadline_ns, give_way, has_passed, now,
+    wait,
 };
 use crate::user;
 
@@ -64,6 +66,7 @@ const MANNER: Manner<(), State, ()> = Manner {
 impl<T> Shared<T> {
     /// Lets `f` change the value; if it says that it has, all are told (W1). If it panics nobody is.
     fn change(&self, f: impl FnOnce(&mut T) -> bool) -> bool {
+        give_way();
         let mut value = self.value.write().unwrap_or_else(PoisonError::into_inner);
         if !f(&mut value) {
             return false;
@@ -78,11 +81,13 @@ impl<T> Shared<T> {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, T> {
-        self.value.read().unwrap_or_else(PoisonError::into_inner)
+        give_way();
+        self.value.read_past_waiters().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// W2; whether there was a change in time.
     fn wait_changed(&self, seen: &mut u64, deadline: Option<Instant>) -> Result<bool, RecvError> {
+        give_way();
         loop {
             let state = self.state.lock();
             if state.version != *seen {
@@ -137,7 +142,8 @@ pub struct Receiver<T> {
     seen: AtomicU64,
 }
 
-/// The value, for reading; nobody changes it meanwhile.
+/// The value, for reading; nobody changes it meanwhile. Further borrows do not wait for senders that wait for this one, on whichever
+/// thread; so senders wait as long as any is held, and a thread that sends while it holds one waits for itself.
 #[must_use = "the value cannot change while this lives"]
 pub struct Ref<'a, T> {
     guard: RwLockReadGuard<'a, T>,
@@ -154,7 +160,7 @@ pub struct RecvError;
 impl<T> Sender<T> {
     /// Replaces the value.
     ///
-    /// Context: a green thread or an OS thread; waits while a [`Ref`] is held.
+    /// Context: a green thread or an OS thread; waits while a [`Ref`] is held, so for ever if the caller holds one.
     ///
     /// # Errors
     ///
@@ -210,6 +216,7 @@ impl<T> Sender<T> {
 
     /// How many receivers there are.
     pub fn receiver_count(&self) -> usize {
+        give_way();
         self.shared.state.lock().receivers
     }
 
@@ -259,6 +266,7 @@ impl<T> Receiver<T> {
     ///
     /// If there is none and no sender is left.
     pub fn has_changed(&self) -> Result<bool, RecvError> {
+        give_way();
         let state = self.shared.state.lock();
         let seen = self.seen.load(Relaxed);
         if state.version == seen && state.senders == 0 {

@@ -102,7 +102,7 @@ pub(crate) struct CoreBase {
     pub(crate) changes: Changes,
     /// Spawned from outside all workers.
     pub(crate) spawned_outside: AtomicU64,
-    /// Source of user-visible ids, shared by the process; see `next_ids`.
+    /// By number. Written while the runtime is built.
     pub(crate) workers: UnsafeCell<Vec<*const WorkerBase>>,
     /// Deadline that an idle worker waits for; `u64::MAX` for none.
     pub(crate) timer_watch_ns: AtomicU64,

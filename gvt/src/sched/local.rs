@@ -14,7 +14,7 @@
 
 use std::cell::Cell;
 use std::ptr;
-use std::sync::atomic::Ordering::*;
+use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use super::core::WorkerBase;
 use super::held;
@@ -134,6 +134,68 @@ impl Drop for Steady {
     fn drop(&mut self) {
         leave();
     }
+}
+
+/// How many more calls look whether their thread is asked to yield; 0 while nobody has been asked lately. So that a call that does not
+/// enter the runtime otherwise, as an uncontended lock, pays a load and a branch. Relaxed: a hint; the flag decides.
+static LOOKS: AtomicU32 = AtomicU32::new(0);
+
+/// So many calls that find their own thread not asked end the looking, until the monitor asks somebody again, which it does at each
+/// look as long as that one runs. Enough that calls of other threads do not use them up between.
+const LOOKS_AN_ASK: u32 = 1 << 16;
+
+/// A thread has been asked to yield.
+///
+/// Context: the monitor.
+pub(crate) fn expect_looks() {
+    LOOKS.store(LOOKS_AN_ASK, Relaxed);
+}
+
+/// A thread that was asked yields. Others may have been asked, too.
+pub(crate) fn has_yielded() {
+    LOOKS.store(LOOKS.load(Relaxed).min(LOOKS_AN_ASK / 64), Relaxed);
+}
+
+/// At the beginning of each call of users' that need not wait: yields if the monitor has asked for it, so that a thread which never has
+/// to wait gives way all the same (under `Cooperative` nothing else makes it).
+#[inline(always)]
+pub(crate) fn give_way() {
+    if LOOKS.load(Relaxed) != 0 {
+        look();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn look() {
+    if is_asked() {
+        crate::yield_now();
+    } else {
+        // Some may get lost among several threads.
+        LOOKS.store(LOOKS.load(Relaxed).saturating_sub(1), Relaxed);
+    }
+}
+
+/// Whether the caller is a green thread outside the runtime's code, has a worker, and is asked to yield.
+#[inline(never)]
+fn is_asked() -> bool {
+    // SAFETY: as in `enter`.
+    let Some(os_thread) = (unsafe { OS_THREAD.get().as_ref() }) else {
+        return false;
+    };
+    if os_thread.depth() != 0 {
+        return false;
+    }
+    // SAFETY: a carried worker is alive.
+    let asked = match unsafe { os_thread.enter().as_ref() } {
+        // SAFETY: the running thread's record stays mapped.
+        Some(worker) => unsafe { worker.current.get().as_ref() }
+            .is_some_and(|record| record.meta.preempt_flag.load(Relaxed) != 0),
+        // It holds nobody up.
+        None => false,
+    };
+    os_thread.shallow();
+    asked
 }
 
 /// A runtime section, left when dropped. Must not be held by code that may unwind out of a

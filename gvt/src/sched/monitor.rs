@@ -50,6 +50,7 @@ use super::core::{Core, Parts, WorkerBase};
 use super::counters::Counters;
 use super::held;
 use super::idle::Class;
+use super::local;
 use super::os_thread::OsThread;
 use super::record::FAST;
 use super::report::{self, Reported};
@@ -405,6 +406,7 @@ impl<P: Parts> Monitor<'_, P> {
             return;
         }
         let flag = &self.core.base.table.get(current).meta.preempt_flag;
+        local::expect_looks();
         if flag.load(Relaxed) == 0 {
             // The thread may have left meanwhile; a flag too many costs a yield.
             flag.store(1, Relaxed);

@@ -481,6 +481,7 @@ unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
     let asked = record.meta.preempt_flag.load(Relaxed) != 0;
     if asked {
         record.meta.preempt_flag.store(0, Relaxed);
+        local::has_yielded();
         // Somebody may wait for a timer.
         base.poke.store(true, Relaxed);
     }

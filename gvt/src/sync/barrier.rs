@@ -4,6 +4,7 @@ use std::fmt;
 
 use gvt_traits::WaitReason;
 
+use super::give_way;
 use super::list::{List, Manner, Verdict, Wakes, wait};
 use super::lock::Lock;
 
@@ -53,6 +54,7 @@ impl Barrier {
     ///
     /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown, and is then not counted.
     pub fn wait(&self) -> BarrierWaitResult {
+        give_way();
         let mut state = self.state.lock();
         state.come += 1;
         if state.come < self.needed {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{LockResult, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::give_way;
 use super::mutex::{Mutex, MutexGuard};
 use super::raw_condvar::{Notified, RawCondvar};
 use super::{has_passed, now};
@@ -136,6 +137,7 @@ impl Condvar {
         guard: MutexGuard<'a, T>,
         deadline: Option<Instant>,
     ) -> (LockResult<MutexGuard<'a, T>>, bool) {
+        give_way();
         let mutex: &'a Mutex<T> = guard.mutex;
         let mut guard = Some(guard);
         let notified = self.raw.wait(|| drop(guard.take()), deadline);
@@ -150,6 +152,7 @@ impl Condvar {
     ///
     /// Context: anywhere but in a signal handler.
     pub fn notify_one(&self) {
+        give_way();
         self.raw.notify_one();
     }
 
@@ -157,6 +160,7 @@ impl Condvar {
     ///
     /// Context: anywhere but in a signal handler.
     pub fn notify_all(&self) {
+        give_way();
         self.raw.notify_all();
     }
 }

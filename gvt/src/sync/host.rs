@@ -225,6 +225,7 @@ impl OsWaker {
 
 pub(crate) use crate::time::{coarse_ns, deadline_ns, has_passed, now, now_ns};
 
+pub(crate) use crate::sched::local::give_way;
 pub(crate) use std::hint::spin_loop as spin;
 
 /// A number that no other thread has at the same time, and never 0.

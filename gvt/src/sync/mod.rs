@@ -1,6 +1,6 @@
 //! Locks and other primitives that park green threads, not their workers.
 //!
-//! [`Mutex`], [`RwLock`], [`Condvar`], [`Barrier`], [`Once`], [`OnceLock`] and [`LazyLock`] have the interface of their namesakes in
+//! [`Mutex`], [`RwLock`], [`Condvar`], [`Barrier`], [`Once`], [`OnceLock`], [`LazyLock`] and [`mpsc`] have the interface of their namesakes in
 //! [`std::sync`]: code moves here by a change of its `use` lines, for which [`Arc`], [`Weak`], [`atomic`] and std's errors of locking are here
 //! too. [`Semaphore`] and [`WaitGroup`] are as those of well-known crates. [`SchedMutex`] is a mutex without poisoning.
 //!
@@ -44,6 +44,8 @@ mod condvar;
 #[cfg(not(loom))]
 mod futures;
 #[cfg(not(loom))]
+pub mod mpsc;
+#[cfg(not(loom))]
 mod mutex;
 #[cfg(not(loom))]
 mod once;
@@ -85,6 +87,6 @@ mod api {
 #[cfg(not(loom))]
 pub use api::*;
 
-pub(crate) use host::{Here, OsFlag, deadline_ns, draw, has_passed, now};
+pub(crate) use host::{Here, OsFlag, deadline_ns, draw, give_way, has_passed, now};
 pub(crate) use list::{List, Manner, Verdict, Wake, wait};
 pub(crate) use lock::{Lock, LockGuard};

@@ -7,6 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
 
+use super::give_way;
 use super::owner::Owner;
 use super::poison::{Before, Poison};
 use super::raw_mutex::RawMutex;
@@ -86,6 +87,7 @@ impl<T: ?Sized> Mutex<T> {
     #[inline]
     #[track_caller]
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+        give_way();
         if !self.raw.try_lock() {
             self.refuse_twice();
             self.raw.lock();
@@ -102,6 +104,7 @@ impl<T: ?Sized> Mutex<T> {
     /// If it is not, or if it is poisoned; then the error holds the guard.
     #[inline]
     pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
+        give_way();
         if self.raw.try_lock() { self.locked().map_err(From::from) } else { Err(TryLockError::WouldBlock) }
     }
 

@@ -6,8 +6,8 @@
 
 use std::cell::UnsafeCell;
 use std::fmt;
-use std::mem::{self, MaybeUninit};
-use std::ops::Deref;
+use std::mem;
+use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
@@ -101,7 +101,7 @@ impl Once {
     pub fn call_once<F: FnOnce()>(&self, f: F) {
         if !self.is_completed() {
             let mut f = Some(f);
-            self.run(false, &mut |_| f.take().expect("run once")());
+            self.run(Again::Refused(What::Once), &mut |_| f.take().expect("run once")());
         }
     }
 
@@ -111,7 +111,7 @@ impl Once {
     pub fn call_once_force<F: FnOnce(&OnceState)>(&self, f: F) {
         if !self.is_completed() {
             let mut f = Some(f);
-            self.run(true, &mut |state| f.take().expect("run once")(state));
+            self.run(Again::Allowed, &mut |state| f.take().expect("run once")(state));
         }
     }
 
@@ -131,25 +131,25 @@ impl Once {
     /// If one has panicked.
     #[track_caller]
     pub fn wait(&self) {
-        self.wait_for(false);
+        self.wait_for(Again::Refused(What::Once));
     }
 
     /// [`wait`](Self::wait) that waits on if one has panicked.
     pub fn wait_force(&self) {
-        self.wait_for(true);
+        self.wait_for(Again::Allowed);
     }
 
     #[track_caller]
-    fn wait_for(&self, force: bool) {
+    fn wait_for(&self, again: Again) {
         loop {
             // ORDERING: Acquire, here and below, pairs with the Release that completes it: what ran is seen.
-            match self.word.load(Acquire) {
-                COMPLETE => return,
-                POISONED if !force => poisoned(),
+            match (self.word.load(Acquire), again) {
+                (COMPLETE, _) => return,
+                (POISONED, Again::Refused(what)) => poisoned(what),
                 _ => {
                     let list = self.waiters.lock();
                     let word = self.word.load(Acquire);
-                    if word != COMPLETE && (word != POISONED || force) {
+                    if word != COMPLETE && (word != POISONED || again == Again::Allowed) {
                         wait(&(), list, &MANNER, 0, &mut None, None);
                     }
                 }
@@ -159,14 +159,14 @@ impl Once {
 
     #[cold]
     #[track_caller]
-    fn run(&self, force: bool, f: &mut dyn FnMut(&OnceState)) {
+    fn run(&self, again: Again, f: &mut dyn FnMut(&OnceState)) {
         loop {
             // ORDERING: Acquire pairs with the Release that completes it.
             let word = self.word.load(Acquire);
-            match word {
-                COMPLETE => return,
-                POISONED if !force => poisoned(),
-                NEW | POISONED => {
+            match (word, again) {
+                (COMPLETE, _) => return,
+                (POISONED, Again::Refused(what)) => poisoned(what),
+                (NEW | POISONED, _) => {
                     // A1. ORDERING O1: Acquire: what a closure that panicked did is seen.
                     if self.word.compare_exchange(word, RUNNING, Acquire, Relaxed).is_err() {
                         continue;
@@ -190,8 +190,32 @@ impl Once {
 
 #[cold]
 #[track_caller]
-fn poisoned() -> ! {
-    panic!("what was to run once has panicked before")
+fn poisoned(what: What) -> ! {
+    // std's sentences.
+    match what {
+        What::Once => panic!("Once instance has previously been poisoned"),
+        What::Lazy => lazy_poisoned(),
+    }
+}
+
+#[cold]
+#[track_caller]
+fn lazy_poisoned() -> ! {
+    panic!("LazyLock instance has previously been poisoned")
+}
+
+/// What a closure runs for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Once,
+    Lazy,
+}
+
+/// Whether a closure that has panicked is the last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    Refused(What),
+    Allowed,
 }
 
 impl Default for Once {
@@ -219,8 +243,9 @@ impl fmt::Debug for Once {
 /// ```
 pub struct OnceLock<T> {
     once: Once,
-    /// Initialised when `once` is completed.
-    value: UnsafeCell<MaybeUninit<T>>,
+    /// There when `once` is completed. An `Option`, so that no `Drop` of this type keeps what the value borrows alive, as
+    /// with std's.
+    value: UnsafeCell<Option<T>>,
 }
 
 // SAFETY: the value is written by one thread, and shared after that; another thread may drop or take it.
@@ -233,20 +258,22 @@ impl<T: UnwindSafe> UnwindSafe for OnceLock<T> {}
 impl<T> OnceLock<T> {
     /// An empty place.
     pub const fn new() -> Self {
-        OnceLock { once: Once::new(), value: UnsafeCell::new(MaybeUninit::uninit()) }
+        OnceLock { once: Once::new(), value: UnsafeCell::new(None) }
     }
 
     /// The value, if it is there.
     #[inline]
     pub fn get(&self) -> Option<&T> {
+        if !self.once.is_completed() {
+            return None;
+        }
         // SAFETY: completed, so written, and shared from then on.
-        self.once.is_completed().then(|| unsafe { (*self.value.get()).assume_init_ref() })
+        unsafe { (*self.value.get()).as_ref() }
     }
 
     /// The value, if it is there.
     pub fn get_mut(&mut self) -> Option<&mut T> {
-        // SAFETY: as in `get`; the borrow is exclusive.
-        self.once.is_completed().then(|| unsafe { self.value.get_mut().assume_init_mut() })
+        self.value.get_mut().as_mut()
     }
 
     /// Waits until the value is there.
@@ -279,30 +306,20 @@ impl<T> OnceLock<T> {
         self.once.call_once_force(|_| {
             let value = f();
             // SAFETY: this closure alone runs, and nobody reads before it has ended.
-            unsafe { (*self.value.get()).write(value) };
+            unsafe { *self.value.get() = Some(value) };
         });
         self.get().expect("just initialised")
     }
 
     /// The value, leaving the place empty.
     pub fn take(&mut self) -> Option<T> {
-        if !self.once.is_completed() {
-            return None;
-        }
         self.once = Once::new();
-        // SAFETY: was completed, so written; it is uninitialised from here on.
-        Some(unsafe { self.value.get_mut().assume_init_read() })
+        self.value.get_mut().take()
     }
 
     /// The value.
     pub fn into_inner(mut self) -> Option<T> {
         self.take()
-    }
-}
-
-impl<T> Drop for OnceLock<T> {
-    fn drop(&mut self) {
-        drop(self.take());
     }
 }
 
@@ -387,20 +404,88 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     #[inline]
     #[track_caller]
     pub fn force(this: &Self) -> &T {
-        this.once.call_once(|| {
-            // SAFETY: this closure alone runs, and nobody reads before it has ended.
-            let Lazy::Unmade(f) = mem::replace(unsafe { &mut *this.state.get() }, Lazy::Making) else {
-                unreachable!("made once")
-            };
-            let value = f();
-            // SAFETY: as above.
-            unsafe { *this.state.get() = Lazy::Made(value) };
-        });
+        if !this.once.is_completed() {
+            this.make();
+        }
         // SAFETY: completed, so nobody writes any more.
         match unsafe { &*this.state.get() } {
             Lazy::Made(value) => value,
             _ => unreachable!("completed"),
         }
+    }
+
+    #[cold]
+    #[track_caller]
+    fn make(&self) {
+        self.once.run(Again::Refused(What::Lazy), &mut |_| {
+            // SAFETY: this closure alone runs, and nobody reads before it has ended.
+            let Lazy::Unmade(f) = mem::replace(unsafe { &mut *self.state.get() }, Lazy::Making) else {
+                unreachable!("made once")
+            };
+            let value = f();
+            // SAFETY: as above.
+            unsafe { *self.state.get() = Lazy::Made(value) };
+        });
+    }
+
+    /// [`force`](Self::force) for who has it alone.
+    ///
+    /// # Panics
+    ///
+    /// As [`force`](Self::force).
+    #[track_caller]
+    pub fn force_mut(this: &mut Self) -> &mut T {
+        /// Poisons if making it panics.
+        struct Poisons<'a>(&'a Once);
+        impl Drop for Poisons<'_> {
+            fn drop(&mut self) {
+                // Relaxed: the borrow is exclusive.
+                self.0.word.store(POISONED, Relaxed);
+            }
+        }
+        let state = this.state.get_mut();
+        if matches!(state, Lazy::Making) {
+            lazy_poisoned();
+        }
+        if let Lazy::Unmade(_) = state {
+            let poisons = Poisons(&this.once);
+            let Lazy::Unmade(f) = mem::replace(state, Lazy::Making) else { unreachable!("just seen") };
+            *state = Lazy::Made(f());
+            mem::forget(poisons);
+            // Relaxed: the borrow is exclusive.
+            this.once.word.store(COMPLETE, Relaxed);
+        }
+        match state {
+            Lazy::Made(value) => value,
+            _ => unreachable!("just made"),
+        }
+    }
+}
+
+impl<T, F> LazyLock<T, F> {
+    /// The value, if it has been made.
+    #[inline]
+    pub fn get(this: &Self) -> Option<&T> {
+        // SAFETY: completed, so nobody writes any more.
+        match this.once.is_completed().then(|| unsafe { &*this.state.get() }) {
+            Some(Lazy::Made(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The value, if it has been made.
+    pub fn get_mut(this: &mut Self) -> Option<&mut T> {
+        match this.state.get_mut() {
+            Lazy::Made(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl<T, F: FnOnce() -> T> DerefMut for LazyLock<T, F> {
+    #[track_caller]
+    fn deref_mut(&mut self) -> &mut T {
+        LazyLock::force_mut(self)
     }
 }
 

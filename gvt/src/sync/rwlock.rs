@@ -6,7 +6,8 @@
 //! that read right behind it; it counts them in the word before it wakes them. **F4** Whoever empties the list clears WAITING, under
 //! its lock.
 //!
-//! So waiters are served in order: writers do not starve behind readers, nor readers behind writers.
+//! So waiters are served in order: writers do not starve behind readers, nor readers behind writers. Except **F5**: `watch` reads past writers
+//! that wait, also under the list's lock.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -14,10 +15,12 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::ptr::NonNull;
 use std::sync::{LockResult, TryLockError, TryLockResult};
 
 use gvt_traits::WaitReason;
 
+use super::give_way;
 use super::host::Here;
 use super::list::{List, Manner, Verdict, Wakes, wait};
 use super::lock::Lock;
@@ -94,6 +97,21 @@ impl RawRwLock {
         }
         let verdict = wait(self, list, &MANNER, 0, &mut Some(kind), None);
         debug_assert_eq!(verdict, Verdict::Served);
+    }
+
+    /// Takes the lock for reading although others wait; waits only for one that writes.
+    #[cold]
+    fn read_past_waiters(&self) {
+        let list = self.waiters.lock();
+        // F2. ORDERING O1: as in `try_read`.
+        if self.word.fetch_or(WAITING, AcqRel) & WRITER != 0 {
+            let verdict = wait(self, list, &MANNER, 0, &mut Some(Kind::Read), None);
+            debug_assert_eq!(verdict, Verdict::Served);
+            return;
+        }
+        let mut list = list;
+        self.count(Kind::Read);
+        self.settle(&mut list);
     }
 
     /// Under the list's lock, with WAITING set: only readers that leave change the word.
@@ -238,11 +256,30 @@ impl<T: ?Sized> RwLock<T> {
     #[inline]
     #[track_caller]
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
+        give_way();
         if !self.raw.try_read() {
             self.refuse_own();
             self.raw.wait(Kind::Read);
         }
-        self.poison.wrap(RwLockReadGuard { lock: self, stays: PhantomData })
+        self.poison.wrap(self.reading())
+    }
+
+    /// [`read`](Self::read) before writers that wait: it waits only for one that writes. So a thread that reads already never waits
+    /// here.
+    #[track_caller]
+    pub(crate) fn read_past_waiters(&self) -> LockResult<RwLockReadGuard<'_, T>> {
+        if !self.raw.try_read() {
+            self.refuse_own();
+            self.raw.read_past_waiters();
+        }
+        self.poison.wrap(self.reading())
+    }
+
+    /// The guard, once the lock is taken for reading.
+    fn reading(&self) -> RwLockReadGuard<'_, T> {
+        // SAFETY: a cell's pointer is not null.
+        let value = unsafe { NonNull::new_unchecked(self.value.get()) };
+        RwLockReadGuard { value, raw: &self.raw, lives: PhantomData }
     }
 
     /// Takes the lock for reading if that needs no waiting.
@@ -253,10 +290,11 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// If it does, or if the lock is poisoned; then the error holds the guard.
     pub fn try_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
+        give_way();
         if !self.raw.try_read() {
             return Err(TryLockError::WouldBlock);
         }
-        Ok(self.poison.wrap(RwLockReadGuard { lock: self, stays: PhantomData })?)
+        Ok(self.poison.wrap(self.reading())?)
     }
 
     /// Waits until the lock is free and takes it for writing.
@@ -273,6 +311,7 @@ impl<T: ?Sized> RwLock<T> {
     #[inline]
     #[track_caller]
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
+        give_way();
         if !self.raw.try_write() {
             self.refuse_own();
             self.raw.wait(Kind::Write);
@@ -299,6 +338,7 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// If it is not, or if it is poisoned; then the error holds the guard.
     pub fn try_write(&self) -> TryLockResult<RwLockWriteGuard<'_, T>> {
+        give_way();
         if !self.raw.try_write() {
             return Err(TryLockError::WouldBlock);
         }
@@ -331,9 +371,10 @@ impl<T: ?Sized> RwLock<T> {
 /// Holds an [`RwLock`] for reading; dropping it unlocks.
 #[must_use = "a lock is unlocked when its guard is dropped"]
 pub struct RwLockReadGuard<'a, T: ?Sized> {
-    lock: &'a RwLock<T>,
-    /// Not `Send`, as std's.
-    stays: PhantomData<*const ()>,
+    /// Covariant, as std's; and not `Send`.
+    value: NonNull<T>,
+    raw: &'a RawRwLock,
+    lives: PhantomData<&'a T>,
 }
 
 /// Holds an [`RwLock`] for writing; dropping it unlocks.
@@ -357,7 +398,7 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
         this.lock.poison.leave(this.before);
         this.lock.writer.clear();
         this.lock.raw.downgrade();
-        RwLockReadGuard { lock: this.lock, stays: PhantomData }
+        this.lock.reading()
     }
 }
 
@@ -365,7 +406,7 @@ impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
         // SAFETY: nobody writes while this guard lives.
-        unsafe { &*self.lock.value.get() }
+        unsafe { self.value.as_ref() }
     }
 }
 
@@ -387,7 +428,7 @@ impl<T: ?Sized> DerefMut for RwLockWriteGuard<'_, T> {
 impl<T: ?Sized> Drop for RwLockReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.raw.unlock(Kind::Read);
+        self.raw.unlock(Kind::Read);
     }
 }
 

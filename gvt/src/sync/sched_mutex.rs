@@ -4,6 +4,7 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
+use super::give_way;
 use super::owner::Owner;
 use super::raw_mutex::RawMutex;
 
@@ -59,6 +60,7 @@ impl<T: ?Sized> SchedMutex<T> {
     #[inline]
     #[track_caller]
     pub fn lock(&self) -> SchedMutexGuard<'_, T> {
+        give_way();
         if !self.raw.try_lock() {
             self.warn_twice();
             self.raw.lock();
@@ -91,6 +93,7 @@ impl<T: ?Sized> SchedMutex<T> {
     /// Context: anywhere.
     #[inline]
     pub fn try_lock(&self) -> Option<SchedMutexGuard<'_, T>> {
+        give_way();
         self.raw.try_lock().then(|| self.locked())
     }
 

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use gvt_traits::WaitReason;
 
+use super::give_way;
 use super::host::Here;
 use super::list::{List, Manner, Node, Verdict, Wakes, wait};
 use super::lock::Lock;
@@ -302,6 +303,7 @@ impl Semaphore {
     ///
     /// If that are more than [`MAX_PERMITS`](Self::MAX_PERMITS).
     pub fn acquire_many(&self, permits: usize) -> SemaphorePermit<'_> {
+        give_way();
         check(permits);
         self.raw.acquire(permits, None);
         SemaphorePermit { semaphore: self, permits }
@@ -318,6 +320,7 @@ impl Semaphore {
     ///
     /// Context: anywhere.
     pub fn try_acquire_many(&self, permits: usize) -> Option<SemaphorePermit<'_>> {
+        give_way();
         check(permits);
         self.raw.try_acquire(permits).then(|| SemaphorePermit { semaphore: self, permits })
     }
@@ -326,6 +329,7 @@ impl Semaphore {
     ///
     /// Context: as [`acquire`](Self::acquire).
     pub fn acquire_timeout(&self, permits: usize, timeout: Duration) -> Option<SemaphorePermit<'_>> {
+        give_way();
         check(permits);
         self.raw
             .acquire(permits, now().checked_add(timeout))
@@ -348,6 +352,7 @@ impl Semaphore {
     ///
     /// If there would be more than [`MAX_PERMITS`](Self::MAX_PERMITS).
     pub fn add_permits(&self, permits: usize) {
+        give_way();
         check(permits.saturating_add(self.available_permits()));
         self.raw.release(permits);
     }
@@ -356,6 +361,7 @@ impl Semaphore {
     ///
     /// Context: anywhere. The answer may be old by the time it is read.
     pub fn available_permits(&self) -> usize {
+        give_way();
         self.raw.permits()
     }
 }

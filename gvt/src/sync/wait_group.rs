@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use gvt_traits::WaitReason;
 
+use super::give_way;
 use super::list::{List, Manner, Verdict, Wakes, wait};
 use super::lock::Lock;
 use super::shim::{AtomicUsize, Mutant, Ordering::*, mutant};
@@ -76,6 +77,7 @@ impl WaitGroup {
     /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
     /// ever.
     pub fn wait(self) {
+        give_way();
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is not used or dropped any more.
         let inner = unsafe { std::ptr::read(&this.inner) };

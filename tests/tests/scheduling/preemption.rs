@@ -500,3 +500,69 @@ fn a_long_interval_for_timers_does_not_lengthen_slices() {
     });
     ended.succeeded();
 }
+
+/// Whichever call a thread loops over without ever having to wait: under `Cooperative` it gives way to one whose sleep is over.
+#[test]
+fn every_call_gives_way() {
+    use gvt::channel::{Receiver, bounded, broadcast, never, oneshot, unbounded, watch};
+    use gvt::sync::{Condvar, Mutex, RwLock, SchedMutex, Semaphore};
+    fn check(name: &str, mut call: impl FnMut() + Send) {
+        let _watchdog = Watchdog::noting(name.to_owned());
+        let runtime = Runtime::builder().workers(1).preemptor(Cooperative).build().unwrap();
+        runtime.block_on(|| {
+            let flag = Arc::new(AtomicBool::new(false));
+            let set = flag.clone();
+            spawn(move |_| {
+                gvt::sleep_ms(1);
+                set.store(true, SeqCst);
+            });
+            yield_now();
+            while !flag.load(SeqCst) {
+                call();
+            }
+        });
+    }
+    let (sender, receiver) = bounded::<u32>(4);
+    let (unbounded_sender, unbounded_receiver) = unbounded::<u32>();
+    let nothing: Receiver<u32> = never();
+    check("send and recv", || {
+        sender.send(1).unwrap();
+        receiver.recv().unwrap();
+    });
+    check("try_send", || _ = unbounded_sender.try_send(1));
+    check("try_recv", || _ = receiver.try_recv());
+    check("is_empty", || _ = unbounded_receiver.is_empty());
+    check("recv_timeout", || _ = receiver.recv_timeout(Duration::ZERO));
+    check("select with default", || gvt::select! { recv(nothing) -> _ => {}, default => {} });
+    check("select of what is ready", || {
+        gvt::select! { send(unbounded_sender, 1) -> _ => _ = unbounded_receiver.recv(), recv(nothing) -> _ => {} }
+    });
+    let (mutex, rwlock, sched) = (Mutex::new(0), RwLock::new(0), SchedMutex::new(0));
+    check("Mutex::lock", || *mutex.lock().unwrap() += 1);
+    check("Mutex::try_lock", || *mutex.try_lock().unwrap() += 1);
+    check("RwLock::read", || _ = *rwlock.read().unwrap());
+    check("RwLock::write", || *rwlock.write().unwrap() += 1);
+    check("RwLock::try_write", || *rwlock.try_write().unwrap() += 1);
+    check("SchedMutex", || *sched.lock() += 1);
+    let (semaphore, condvar) = (Semaphore::new(1), Condvar::new());
+    check("Semaphore::acquire", || drop(semaphore.acquire()));
+    check("Semaphore::try_acquire", || drop(semaphore.try_acquire()));
+    check("Condvar::notify_one", || condvar.notify_one());
+    let (level, watched) = watch::channel(0);
+    check("watch, sending", || level.send(1).unwrap());
+    check("watch, borrowing", || _ = *watched.borrow());
+    check("watch, looking", || _ = watched.has_changed());
+    let (all, mut each) = broadcast::channel(1);
+    check("broadcast, sending", || _ = all.send(1));
+    check("broadcast, trying", || _ = each.try_recv());
+    let (_once, mut once) = oneshot::channel::<()>();
+    check("oneshot, trying", || _ = once.try_recv());
+    check("spawn", || drop(spawn(|_| ())));
+    check("spawn and join", || spawn(|_| ()).join().unwrap());
+    let mut token = None;
+    check("is_cancelled", || _ = token.get_or_insert_with(|| gvt::current_token().unwrap()).is_cancelled());
+    let mut handle = None;
+    check("is_finished", || _ = handle.get_or_insert_with(|| spawn(|_| ())).is_finished());
+    check("now_ns", || _ = gvt::now_ns());
+    check("blocking", || gvt::blocking(|| ()));
+}

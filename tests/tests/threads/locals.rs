@@ -220,3 +220,29 @@ fn values_survive_forced_preemption() {
     assert_eq!(sum.load(SeqCst), 6);
     assert!(runtime.counters().forced_preemptions > 0);
 }
+
+/// A destructor uses locals that are alive, and new ones; on green threads and on OS threads.
+#[rstest]
+fn destructors_use_locals(#[values(true, false)] green: bool) {
+    struct Probe(std::sync::mpsc::Sender<(Result<u8, gvt::AccessError>, Result<u8, gvt::AccessError>)>);
+    impl Drop for Probe {
+        fn drop(&mut self) {
+            let _ = self.0.send((OLDER.try_with(Cell::get), UNUSED.try_with(Cell::get)));
+        }
+    }
+    gvt_local! {
+        static OLDER: Cell<u8> = Cell::new(1);
+        static UNUSED: Cell<u8> = Cell::new(2);
+        static PROBE: RefCell<Option<Probe>> = RefCell::new(None);
+    }
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let run = move || {
+        OLDER.set(3);
+        PROBE.set(Some(Probe(sender)));
+    };
+    match green {
+        true => runtime(1).block_on(|| gvt::spawn(move |_| run()).join().unwrap()),
+        false => std::thread::spawn(run).join().unwrap(),
+    }
+    assert_eq!(receiver.recv(), Ok((Ok(3), Ok(2))));
+}

@@ -351,3 +351,35 @@ fn a_watch_wakes_all_that_wait(#[values(true, false)] green: bool) {
         assert_eq!(thread.join().unwrap(), 100);
     }
 }
+
+/// A second borrow on one thread, or one after the other on several, does not wait for a sender that waits for the first; and the sender
+/// gets its turn.
+#[test]
+fn borrows_pass_senders_that_wait() {
+    runtime().block_on(|| {
+        let (sender, receiver) = watch::channel(1);
+        let sender = Arc::new(sender);
+        for round in 0..50 {
+            let first = receiver.borrow();
+            let senders: Vec<_> = (0..3)
+                .map(|_| {
+                    let sender = sender.clone();
+                    gvt::spawn(move |_| sender.send_modify(|value| *value += 1))
+                })
+                .collect();
+            // Whether one waits already is left to chance; the second half gives them time.
+            if round >= 25 {
+                gvt::sleep_us(200);
+            }
+            let second = receiver.borrow();
+            let third = {
+                let receiver = receiver.clone();
+                gvt::spawn(move |_| *receiver.borrow()).join().unwrap()
+            };
+            assert_eq!((*first, *second, third), (1 + round * 3, 1 + round * 3, 1 + round * 3));
+            drop((first, second));
+            senders.into_iter().for_each(|sender| sender.join().unwrap());
+        }
+        assert_eq!(*receiver.borrow(), 151);
+    });
+}
