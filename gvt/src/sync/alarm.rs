@@ -6,6 +6,9 @@
 //! Where the caller's runtime has a clock of its own (virtual time), the deadline is one of that clock, and a green thread of that
 //! runtime waits for it (`ringer`).
 //!
+//! Where the OS refuses that thread, each deadline that is set tries anew, and until one succeeds a green thread of the caller's
+//! runtime waits instead (`ringer`); a caller that has none has its future polled again and again until its time has come.
+//!
 //! **Protocol.** An entry is a deadline, a number that tells it from others, and whom to wake. Whoever set it keeps an [`Alarm`];
 //! dropping that takes the entry back, so that deadlines which are not reached leave nothing behind.
 //!
@@ -47,7 +50,7 @@ pub(crate) struct Alarm {
 enum Place {
     /// The process's thread.
     Process(Entry),
-    /// A green thread in virtual time.
+    /// A green thread: in virtual time, or where there is no such thread.
     Runtime(Ringer),
 }
 
@@ -56,20 +59,21 @@ enum Place {
 struct Entry(Key);
 
 impl Alarm {
-    /// Sees to it that the one who polls is woken when `when` has come; `place` is where its alarm is kept.
-    ///
-    /// # Panics
-    ///
-    /// If the OS refuses a thread.
+    /// Sees to it that the one who polls is woken when `when` has come, or earlier; `place` is where its alarm is kept.
     pub(crate) fn wake_at(place: &mut Option<Alarm>, when: Instant, context: &mut Context<'_>) {
         let waker = context.waker();
         let renewed = place.as_ref().is_some_and(|alarm| alarm.when == when && alarm.renew(waker));
         if !renewed {
-            let place_of = match Ringer::start(when, waker) {
-                Some(ringer) => Place::Runtime(ringer),
-                None => Place::Process(Entry::set(when, waker)),
-            };
-            *place = Some(Alarm { when, place: place_of });
+            let place_of = Ringer::start(when, waker).map(Place::Runtime);
+            let place_of = place_of.or_else(|| Entry::set(when, waker).map(Place::Process));
+            let place_of = place_of.or_else(|| Ringer::stand_in(when, waker).map(Place::Runtime));
+            let is_set = place_of.is_some();
+            *place = place_of.map(|place| Alarm { when, place });
+            if !is_set {
+                // Nobody can wait for it: it is looked at again at once, by whoever polls.
+                waker.wake_by_ref();
+                crate::thread::yield_now();
+            }
         }
     }
 
@@ -83,29 +87,29 @@ impl Alarm {
 }
 
 impl Entry {
-    /// Wakes `waker` when `when` has come.
-    ///
-    /// # Panics
-    ///
-    /// If the OS refuses a thread.
-    fn set(when: Instant, waker: &std::task::Waker) -> Self {
+    /// Wakes `waker` when `when` has come; `None`: the OS refuses the thread for it.
+    fn set(when: Instant, waker: &std::task::Waker) -> Option<Self> {
         let waker = Waker::from_ref(waker);
         // Not to be taken off the worker with std's lock: the section ends after the lock.
-        let _section = Section::new();
+        let section = Section::new();
         let mut state = state();
+        if !state.started {
+            state.started = std::thread::Builder::new().name("gvt-alarm".into()).spawn(run).is_ok();
+            if !state.started {
+                drop(state);
+                drop(section);
+                // Somebody else's code.
+                drop(waker);
+                return None;
+            }
+        }
         let key = (when, state.next);
         state.next += 1;
         state.entries.insert(key, waker);
-        if !state.started {
-            std::thread::Builder::new()
-                .name("gvt-alarm".into())
-                .spawn(run)
-                .expect("a thread that wakes futures at their deadlines");
-            state.started = true;
-        } else if state.entries.first_key_value().is_some_and(|(first, _)| *first == key) {
+        if state.entries.first_key_value().is_some_and(|(first, _)| *first == key) {
             CHANGED.notify_one();
         }
-        Entry(key)
+        Some(Entry(key))
     }
 
     /// From now on wakes `waker` instead; `false`: it has woken somebody already, and wakes nobody any more.

@@ -28,6 +28,12 @@ impl Ringer {
     /// Wakes `waker` at `when` of the calling thread's clock; `None`: that clock is the process's, or a thread was refused.
     pub(super) fn start(when: Instant, waker: &std::task::Waker) -> Option<Self> {
         park::current()?.core().scale?;
+        Self::stand_in(when, waker)
+    }
+
+    /// Wakes `waker` at `when` of the calling thread's clock, whichever that is; `None`: not a green thread, or a thread was refused.
+    pub(super) fn stand_in(when: Instant, waker: &std::task::Waker) -> Option<Self> {
+        park::current()?;
         let waker = Arc::new(Lock::new(Some(Waker::from_ref(waker))));
         let (stop, stopped) = bounded::<Infallible>(0);
         let rings = waker.clone();

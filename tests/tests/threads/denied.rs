@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::time::{Duration, Instant};
 
 use gvt::{Builder, GoQueue, HeapTimer, Runtime, channel, spawn, yield_now};
-use gvt_conformance::process::{Call, Child, deny};
+use gvt_conformance::process::{Call, Child, deny, deny_new_os_threads};
 use gvt_timer_timerfd::TimerFd;
 use gvt_timer_wheel::Wheel;
 use gvt_traits::{Factory, TimerBackend};
@@ -22,8 +22,6 @@ enum Fate {
     Works,
     /// It works, but a stack that overflows ends the process without a name.
     WorksWithoutName,
-    /// It works, but calls that block in the kernel must be told of by `blocking`.
-    WorksIfTold,
     /// It is refused with these words.
     Refused(&'static str),
     /// Over a timerfd it is refused with these words, over others it works.
@@ -41,7 +39,7 @@ const fn all(fate: Fate) -> [Fate; 2] {
 }
 
 const SCHEDULING: &[Row] = &[
-    ("membarrier", &[Call::any(SYS_membarrier)], all(WorksIfTold)),
+    ("membarrier", &[Call::any(SYS_membarrier)], all(Works)),
     ("sched_setscheduler", &[Call::any(SYS_sched_setscheduler)], all(Works)),
     ("sched_getscheduler", &[Call::any(SYS_sched_getscheduler)], all(Works)),
     ("sched_setattr", &[Call::any(SYS_sched_setattr)], all(Works)),
@@ -95,7 +93,7 @@ const MEMORY: &[Row] = &[
 ];
 
 /// What every runtime must do.
-fn scenes<T: Factory<Output: TimerBackend>>(runtime: Runtime<GoQueue, T>, fate: Fate) {
+fn scenes<T: Factory<Output: TimerBackend>>(runtime: Runtime<GoQueue, T>) {
     let sum = runtime.block_on(|| {
         let handles: Vec<_> = (0..50).map(|n| spawn(move |_| n)).collect();
         handles.into_iter().map(|handle| handle.join().unwrap()).sum::<i32>()
@@ -132,9 +130,8 @@ fn scenes<T: Factory<Output: TimerBackend>>(runtime: Runtime<GoQueue, T>, fate: 
     });
     // One blocks in the kernel until the other has run.
     let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
-    let mut reads = move || reader.read(&mut [0]);
     runtime.block_on(move || {
-        let reads = spawn(move |_| if fate == WorksIfTold { gvt::blocking(reads) } else { reads() });
+        let reads = spawn(move |_| reader.read(&mut [0]));
         yield_now();
         spawn(move |_| writer.write(&[1])).join().unwrap().unwrap();
         assert_eq!(reads.join().unwrap().unwrap(), 1, "a read");
@@ -148,10 +145,10 @@ fn scenes<T: Factory<Output: TimerBackend>>(runtime: Runtime<GoQueue, T>, fate: 
 }
 
 /// Says what becomes of a runtime over these timers.
-fn tell<T: Factory<Output: TimerBackend>>(name: &str, timer: T, fate: Fate) {
+fn tell<T: Factory<Output: TimerBackend>>(name: &str, timer: T) {
     match Runtime::builder().workers(1).timer(timer).build() {
         Ok(runtime) => {
-            scenes(runtime, fate);
+            scenes(runtime);
             println!("{name} works");
         }
         Err(error) => println!("{name} refused {error}"),
@@ -169,10 +166,9 @@ fn each_row(test: &'static str, table: &[Row]) {
             // The harness has begun a line.
             println!();
             deny(table[row].1, [EPERM, ENOSYS][answer]);
-            let fate = table[row].2[answer];
-            tell("heap", HeapTimer, fate);
-            tell("wheel", Wheel::default(), fate);
-            tell("timerfd", TimerFd::over(HeapTimer), fate);
+            tell("heap", HeapTimer);
+            tell("wheel", Wheel::default());
+            tell("timerfd", TimerFd::over(HeapTimer));
             if let Ok(runtime) = Runtime::builder().workers(1).build() {
                 runtime.block_on(|| drop(Builder::new().name("deep").spawn(|_| recurse(0)).unwrap().join()));
             }
@@ -198,7 +194,7 @@ fn each_row(test: &'static str, table: &[Row]) {
                 }
             }
             match fate {
-                Works | WorksIfTold | RefusedOverTimerFd(_) => {
+                Works | RefusedOverTimerFd(_) => {
                     assert!(ended.stderr.contains("'deep' has overflowed its stack"), "{what}");
                     assert_eq!(ended.signal(), Some(SIGABRT), "{what}");
                 }
@@ -223,6 +219,46 @@ fn calls_about_signals_and_descriptors() {
 #[test]
 fn calls_about_memory_and_threads() {
     each_row("calls_about_memory_and_threads", MEMORY);
+}
+
+/// Deadlines of futures, which an OS thread of their own usually watches, when the OS gives no thread any more.
+#[test]
+fn no_thread_for_the_deadlines_of_futures() {
+    let ended = Child::of("no_thread_for_the_deadlines_of_futures").run(|| {
+        let runtime = Runtime::builder().workers(2).build().unwrap();
+        let full = Runtime::builder().workers(1).max_gvthreads(1).build().unwrap();
+        runtime.block_on(|| gvt::sleep_ms(1));
+        deny_new_os_threads();
+        assert!(std::thread::Builder::new().spawn(|| ()).is_err());
+        let deadlines = || {
+            const WAIT: Duration = Duration::from_millis(5);
+            let begin = Instant::now();
+            gvt::future::block_on(gvt::future::sleep(WAIT));
+            assert!(begin.elapsed() >= WAIT, "sleep");
+            let (_sender, receiver) = channel::<()>(0);
+            let late = gvt::future::block_on(gvt::future::timeout(WAIT, receiver.recv_async()));
+            assert_eq!(late, Err(gvt::TimedOut), "timeout");
+            assert!(begin.elapsed() >= 2 * WAIT, "timeout");
+            let after = gvt::channel::after(WAIT);
+            assert!(gvt::future::block_on(after.recv_async()).is_ok_and(|instant| instant > begin), "after");
+        };
+        let tokens = || {
+            const WAIT: Duration = Duration::from_millis(5);
+            let token = gvt::current_token().unwrap();
+            token.with_timeout(WAIT).cancelled().wait();
+            gvt::future::block_on(token.with_timeout(WAIT).cancelled());
+            gvt::select! { recv(token.with_timeout(WAIT).cancelled()) -> _ => {} }
+        };
+        // On an OS thread, on green threads, and on one beside which there is no room for another.
+        deadlines();
+        runtime.block_on(|| (deadlines(), tokens()));
+        let late =
+            runtime.block_on(|| gvt::timeout(Duration::from_millis(5), |token| token.cancelled().wait()));
+        assert_eq!(late, Err(gvt::TimedOut));
+        full.block_on(|| (deadlines(), tokens()));
+        runtime.shutdown();
+    });
+    ended.succeeded();
 }
 
 #[allow(unconditional_recursion, reason = "that is the point")]
