@@ -60,6 +60,7 @@ use std::sync::{Mutex, PoisonError};
 use gvt_traits::{InterruptHook, WorkerError};
 use libc::{c_int, sigaction, siginfo_t};
 
+use crate::elsewhere::{self, Call, set_mask};
 use crate::registry::{Node, Outcome, Registry};
 
 /// The signal: ignored by default, so that a stray one harms nobody, and spurious ones are expected of it.
@@ -317,27 +318,20 @@ unsafe fn call(level: &Level, signal: c_int, info: *mut siginfo_t, context: *mut
     if previous.sa_flags & libc::SA_RESETHAND != 0 && level.spent.swap(true, Relaxed) {
         return;
     }
-    // SAFETY: the masks are valid; the handler was given to the kernel to be called so, and `SA_SIGINFO` tells which
-    // type it has.
-    unsafe {
-        let mut before = MaybeUninit::uninit();
-        libc::pthread_sigmask(libc::SIG_BLOCK, &previous.sa_mask, before.as_mut_ptr());
-        if previous.sa_flags & libc::SA_NODEFER != 0 {
-            let mut only = MaybeUninit::uninit();
-            libc::sigemptyset(only.as_mut_ptr());
-            libc::sigaddset(only.as_mut_ptr(), signal);
-            libc::pthread_sigmask(libc::SIG_UNBLOCK, only.as_ptr(), ptr::null_mut());
-        }
-        if previous.sa_flags & libc::SA_SIGINFO != 0 {
-            let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =
-                std::mem::transmute(previous.sa_sigaction);
-            handler(signal, info, context);
-        } else {
-            let handler: extern "C" fn(c_int) = std::mem::transmute(previous.sa_sigaction);
-            handler(signal);
-        }
-        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
+    let before = set_mask(u64::MAX);
+    // SAFETY: a valid set, which begins with the kernel's.
+    let mut mask = before | unsafe { (&raw const previous.sa_mask).cast::<u64>().read() };
+    if previous.sa_flags & libc::SA_NODEFER != 0 {
+        mask &= !(1 << (signal - 1));
     }
+    let call = Call { action: previous, signal, info, context, mask };
+    // SAFETY: a handler's arguments, with which the kernel was to call this one; all signals are blocked.
+    unsafe {
+        if !elsewhere::call(&call) {
+            call.make();
+        }
+    }
+    set_mask(before);
 }
 
 /// Never inlined, so that there is one address: a function may have a copy in each place that names it.

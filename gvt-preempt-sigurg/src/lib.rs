@@ -7,6 +7,8 @@ mod registry;
 mod sync;
 
 #[cfg(not(all(loom, test)))]
+mod elsewhere;
+#[cfg(not(all(loom, test)))]
 mod handler;
 #[cfg(not(all(loom, test)))]
 mod sigurg;

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use gvt_traits::Interrupted;
 
+#[path = "../src/elsewhere.rs"]
+mod elsewhere;
 #[path = "../src/handler.rs"]
 mod one;
 #[path = "../src/registry.rs"]

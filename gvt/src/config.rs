@@ -134,6 +134,11 @@ impl SchedulerConfig {
     /// The monitor runs for some microseconds at a time, at most once for each `timer_interval` and each slice that ends, and not at all
     /// while nothing runs. Should it take an eighth of a processor, as with slices far below a millisecond, it goes on as an ordinary
     /// thread until it takes less, so that it keeps nobody else from running.
+    ///
+    /// Kernels with `CONFIG_RT_GROUP_SCHED` do not let a process with a real-time thread be moved into a group of the CPU controller that
+    /// grants no real-time share (`cpu.rt_runtime_us`), and do not let that controller be turned on around it. Processes that are to be
+    /// moved while they run say `false` here, or are started in their group, where the kernel refuses the priority and the monitor goes
+    /// on without.
     pub fn urgent_monitor(mut self, enable: bool) -> Self {
         self.urgent_monitor = enable;
         self
