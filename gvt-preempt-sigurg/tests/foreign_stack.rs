@@ -49,7 +49,7 @@ fn a_hungry_handler() {
         action.sa_flags = libc::SA_ONSTACK;
         libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut());
     }
-    let preemptor = Sigurg::default().build(&Plan::new(1, 1)).unwrap();
+    let preemptor = Sigurg.build(&Plan::new(1, 1)).unwrap();
     // SAFETY: the hook does nothing.
     unsafe { preemptor.attach(hook).unwrap() };
     let raises = || {
