@@ -89,7 +89,8 @@ impl SchedulerConfig {
         self
     }
 
-    /// How long a thread may run without a safepoint before it is asked to yield.
+    /// How long a thread may run without a scheduling decision before it is asked to yield: CPU time of its OS thread, as long as that
+    /// does not sleep in the kernel. One that sleeps there for so long, or for 20 ms, loses its worker while others wait.
     pub fn time_slice(mut self, duration: Duration) -> Self {
         self.time_slice = duration;
         self
@@ -101,7 +102,8 @@ impl SchedulerConfig {
         self
     }
 
-    /// How often the monitor looks at timers and queues while workers are busy.
+    /// How often the monitor looks at timers and queues while workers are busy; where it may ask threads to yield, at least once
+    /// each time slice.
     pub fn timer_interval(mut self, duration: Duration) -> Self {
         self.timer_interval = duration;
         self

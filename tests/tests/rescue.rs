@@ -196,6 +196,10 @@ fn no_os_threads_for_a_while(#[case] name: &'static str, #[case] workers: usize)
             (0..workers * 3).map(|_| AtomicU64::new(0)).collect::<Vec<_>>().leak();
         // What they need of memory is there before it is refused.
         handle.spawn(|_| ()).join().unwrap();
+        // Nor is an OS thread about to start, in which std would give up for want of memory.
+        while runtime.counters().spare_os_threads == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         limit_address_space(Some(1));
         let threads: Vec<_> = turns
             .iter()

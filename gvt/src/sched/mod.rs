@@ -27,6 +27,7 @@ pub(crate) mod join;
 pub(crate) mod links;
 pub(crate) mod names;
 pub(crate) mod parker;
+pub(crate) mod request;
 mod sync;
 pub(crate) mod wait;
 

@@ -20,26 +20,23 @@
 //! the allocator, ended by `rescue`. To let the monitor do it, which must not wait for anybody. To give up after a while: then
 //! nobody is taken off until somebody asks again, and who asks on arrival of a worker does not arrive.
 //!
-//! Asleep while there are spares enough.
+//! Asleep while there are spares enough (`request`).
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 
 use super::core::{Core, Parts};
+use super::request::{Request, Served};
 use super::{lifecycle, place};
 use crate::os::{
     Processors, Slice, futex_wait_until, futex_wake, monotonic_ns, processor, set_slice, set_timer_slack,
 };
 
-const IDLE: u32 = 0;
-const ASKED: u32 = 1;
-const STOP: u32 = 2;
-
 /// After a first attempt that failed, and at the most after one of many.
 const PAUSES_NS: (u64, u64) = (1_000_000, 100_000_000);
 
 pub(crate) struct StarterState {
-    word: AtomicU32,
+    request: Request,
     /// OS threads that it has started and that have not come up.
     coming: AtomicU32,
     /// It is at work.
@@ -48,19 +45,12 @@ pub(crate) struct StarterState {
 
 impl StarterState {
     pub(crate) const fn new() -> Self {
-        StarterState {
-            word: AtomicU32::new(IDLE),
-            coming: AtomicU32::new(0),
-            starting: AtomicBool::new(false),
-        }
+        StarterState { request: Request::new(), coming: AtomicU32::new(0), starting: AtomicBool::new(false) }
     }
 
     /// Sees to it that there are spares enough, before long. Takes no lock.
     pub(crate) fn ask(&self) {
-        // Relaxed: the pool's lock orders what the starter looks at; the word alone decides whether it sleeps.
-        if self.word.compare_exchange(IDLE, ASKED, Relaxed, Relaxed).is_ok() {
-            futex_wake(&self.word, 1);
-        }
+        self.request.ask_and_wake();
     }
 
     /// Whether a spare is to come.
@@ -70,8 +60,7 @@ impl StarterState {
 
     /// Ends the starter.
     pub(crate) fn stop(&self) {
-        self.word.store(STOP, Relaxed);
-        futex_wake(&self.word, 1);
+        self.request.stop();
     }
 
     /// A new OS thread has come up, or will not.
@@ -89,16 +78,6 @@ impl StarterState {
             }
         }
     }
-
-    /// Waits until `deadline_ns`, whoever asks, or until it is to end.
-    fn pause(&self, deadline_ns: u64) {
-        loop {
-            let word = self.word.load(Relaxed);
-            if word == STOP || !futex_wait_until(&self.word, word, Some(deadline_ns)) {
-                return;
-            }
-        }
-    }
 }
 
 /// The starter's loop.
@@ -110,22 +89,20 @@ pub(crate) fn run<P: Parts>(core: &Core<P>) {
     set_slice(Slice::Shortest);
     let mut pause_ns = PAUSES_NS.0;
     loop {
-        match state.word.compare_exchange(ASKED, IDLE, Relaxed, Relaxed) {
-            Ok(_) => {}
-            Err(STOP) => return,
-            Err(word) => {
-                futex_wait_until(&state.word, word, None);
-                continue;
+        let served = state.request.serve(|| {
+            state.starting.store(true, Relaxed);
+            let supplied = supply(core);
+            state.starting.store(false, Relaxed);
+            supplied
+        });
+        match served {
+            Served::Stop => return,
+            Served::Idle => state.request.sleep(),
+            Served::Asked(true) => pause_ns = PAUSES_NS.0,
+            Served::Asked(false) => {
+                state.request.pause(monotonic_ns() + pause_ns);
+                pause_ns = (pause_ns * 2).min(PAUSES_NS.1);
             }
-        }
-        state.starting.store(true, Relaxed);
-        let supplied = supply(core);
-        state.starting.store(false, Relaxed);
-        if supplied {
-            pause_ns = PAUSES_NS.0;
-        } else {
-            state.pause(monotonic_ns() + pause_ns);
-            pause_ns = (pause_ns * 2).min(PAUSES_NS.1);
         }
     }
 }

@@ -88,6 +88,8 @@ pub(crate) enum Mutant {
     FreeBlind = 21,
     /// `join`: J5 without the number.
     JoinAnyWait = 22,
+    /// `request`: N2 the other way round.
+    LookFirst = 23,
 }
 
 #[cfg(not(loom))]
