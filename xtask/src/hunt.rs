@@ -125,7 +125,9 @@ fn pinned(arguments: &[String]) -> Result<bool, String> {
 /// Builds what is wanted, as `cargo test` does.
 fn build(options: &Options, root: &Path) -> Result<Vec<Program>, String> {
     let mut command = Command::new("cargo");
-    command.args(["test", "--workspace", "--no-run", "--message-format=json"]).current_dir(root);
+    command
+        .args(["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"])
+        .current_dir(root);
     command.args(options.release.then_some("--release"));
     for (name, _) in &options.wanted {
         command.args(["--test", name]);
