@@ -7,7 +7,7 @@
 //!
 //! **The handler** keeps `errno`; asks the [`Registry`] whose interrupt it is; passes on what is not ours
 //! to the handler that was there before, under the signal mask that one asked for (P5). Atomics,
-//! `gettid`, `pthread_sigmask` and the hook are all it calls (P4).
+//! `gettid`, `rt_sigprocmask`, `sigaltstack` and the hook are all it calls (P4).
 //!
 //! | signal | marks | goes to |
 //! |---|---|---|
@@ -39,7 +39,8 @@
 //! Counting in a thread-local how deep the handler is: a handler that leaves by a jump leaves the count behind. Sending a signal to oneself to see whether it arrives through theirs: it does arrive, at
 //! theirs, which nobody had sent a signal.
 //!
-//! **Limits.** The previous handler runs with our SA_RESTART and SA_ONSTACK, whatever its own. Of two
+//! **Limits.** The previous handler runs with our SA_RESTART, whatever its own, and without SA_ONSTACK on the
+//! interrupted stack only where the alternate one is small (`elsewhere`). Of two
 //! directed signals to one OS thread the kernel keeps one: a foreign one that comes while ours is
 //! pending is lost, as two foreign ones would be. Looking at and changing the disposition are two
 //! system calls: two libraries that install at the same moment can still miss each other. Of three copies of this package whose
