@@ -150,6 +150,7 @@ impl<Q: ReadyQueue> QueueStage<Q> {
                     "wake" => PushKind::Wake,
                     "yield" => PushKind::Yield,
                     "timer" => PushKind::Timer,
+                    "timer-busy" => PushKind::TimerBusy,
                     "joined" => PushKind::Joined,
                     _ => return None,
                 };

@@ -75,21 +75,6 @@ impl Fifo {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// Puts up to `most` of `others`' first before all, in their order.
-    pub(crate) fn put_first(&mut self, others: &mut Fifo, most: usize) {
-        let count = others.len().min(most);
-        while self.len() + count > self.places.len() {
-            self.grow();
-        }
-        let head = self.head.wrapping_sub(count);
-        for index in 0..count {
-            let Some(task) = others.pop() else { break };
-            let place = self.place(head.wrapping_add(index));
-            self.places[place] = task.into_raw();
-        }
-        self.head = head;
-    }
-
     #[inline(always)]
     pub(crate) fn pop(&mut self) -> Option<Runnable> {
         if self.is_empty() {
@@ -192,23 +177,6 @@ mod tests {
         assert_eq!(popped, 1_000);
         fifo.shrink(4);
         assert!(fifo.peek(0).is_none());
-    }
-
-    #[test]
-    fn others_go_first_in_their_order() {
-        for before in 0..5 {
-            let mut waiting = threads(5 + before);
-            let (mut fifo, mut others) = (Fifo::with_places(2), Fifo::with_places(1));
-            waiting.by_ref().take(before).for_each(|task| fifo.push(task));
-            waiting.for_each(|task| others.push(task));
-            fifo.put_first(&mut others, 3);
-            fifo.put_first(&mut others, 3);
-            assert!(others.is_empty());
-            let got: Vec<_> = std::iter::from_fn(|| pop(&mut fifo)).collect();
-            let moved = [3, 4, 0, 1, 2].map(|index| index + before as u32);
-            let expected: Vec<_> = moved.into_iter().chain(0..before as u32).collect();
-            assert_eq!(got, expected);
-        }
     }
 
     #[test]

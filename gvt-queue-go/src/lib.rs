@@ -11,6 +11,7 @@
 //! | `ring` | the ring: one producer, one compare-and-exchange a pop |
 //! | `next_up` | the place for the thread just woken |
 //! | `global` | the list for threads from outside and for overflow |
+//! | `turns` | when threads that have rested go ahead, and when the global list has its turn |
 //! | `transit` | why nobody sleeps beside threads that are being moved |
 //! | `sync` | atomics of std or loom; the total order of Q6; planted defects |
 #![warn(missing_docs)]
@@ -24,6 +25,7 @@ mod solo;
 mod sync;
 mod team;
 mod transit;
+mod turns;
 
 #[cfg(all(test, loom))]
 mod models;

@@ -7,9 +7,10 @@
 //! a thief exchanges the pointer that it saw for null. Whoever gets a pointer out has the token.
 //! The pointer may be another turn of the same thread by then; the token is as good.
 //!
-//! A thief looks here last and then watches for about a microsecond; an owner that is about to
-//! block, as wakers mostly are, takes its thread within that time. This is a delay of fixed length,
-//! not a wait for anybody (Q2).
+//! A thief looks here last and then watches for about a microsecond, lets others have the processor, since the owner may be
+//! among these, and watches again; an owner that is about to block, as wakers mostly are, takes its thread within that time. Else a
+//! thief that the kernel put on the owner's processor would take the owner's thread each time, and the two would wake each other
+//! without end. This is a delay of fixed length, not a wait for anybody (Q2).
 //!
 //! **Evidence.** loom `next_up_*`; mutants `TakeWithoutSwap`, `NextUpStealWithoutCas` fail them.
 
@@ -109,8 +110,12 @@ impl Stealer {
         if seen.is_null() {
             return None;
         }
-        for _ in 0..GRACE {
-            std::hint::spin_loop();
+        for step in 0..2 * GRACE {
+            if step == GRACE {
+                std::thread::yield_now()
+            } else {
+                std::hint::spin_loop()
+            }
             // Relaxed: the exchange below decides.
             if place.load(Relaxed) != seen {
                 return None;

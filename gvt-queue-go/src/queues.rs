@@ -22,7 +22,7 @@ use crate::team::{Member, Peer, member};
 /// | push | published by |
 /// |---|---|
 /// | `Wake`, `Spawn` to the next-up place | `SeqCst` swap of its pointer |
-/// | `Wake`, `Spawn` behind a long streak; `Timer` | `SeqCst` swap of the ring's tail |
+/// | `Wake`, `Spawn` behind a long streak; `Timer`, `TimerBusy` | `SeqCst` swap of a ring's tail |
 /// | `inject`, Low threads of a plan with low-priority workers | `SeqCst` swap of the list's length |
 /// | `Yield` | `Release` store of the ring's tail |
 ///

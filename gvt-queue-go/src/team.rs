@@ -2,23 +2,23 @@
 //! order it pops.
 //!
 //! ```text
-//!        Wake, Spawn, Joined                Yield, Timer             inject
-//!                 │                              │                      │
-//!                 ▼          displaced           ▼        older half    ▼
-//!            ┌─────────┐  ───────────────►  ┌─────────┐ ────────────► ┌────────┐
-//!            │ next-up │                    │  ring   │  when full    │ global │
-//!            └────┬────┘                    └────┬────┘               └───┬────┘
-//!                 │        ┌─────────┐           │        a batch         │
-//!                 │        │  inbox  │ ◄─────────│────────────────────────┤
-//!                 │        └────┬────┘           │                        │
-//!                 ▼ 1.          ▼ 2.             ▼ 3.                     ▼ 4.
-//!                ────────────────────────── pop ──────────────────────────  5. other workers
+//!      Timer      Wake, Spawn, Joined             Yield, TimerBusy           inject
+//!        │                 │                              │                      │
+//!        ▼                 ▼          displaced           ▼        older half    ▼
+//!   ┌────────┐        ┌─────────┐  ───────────────►  ┌─────────┐ ────────────► ┌────────┐
+//!   │ rested │        │ next-up │                    │  ring   │  when full    │ global │
+//!   └────┬───┘        └────┬────┘                    └────┬────┘               └───┬────┘
+//!        │                 │        ┌─────────┐           │        a batch         │
+//!        │                 │        │  inbox  │ ◄─────────│────────────────────────┤
+//!        │                 │        └────┬────┘           │                        │
+//!        ▼ 1.              ▼ 2.          ▼ 3.             ▼ 4.                     ▼ 5.
+//!       ─────────────────────────────── pop ───────────────────────────────────────  6. other workers
 //! ```
 //!
-//! Other workers take half of the inbox, else half of the ring, else the next-up thread, and put the
-//! loot into their own inbox.
+//! Other workers take half of those who have rested, else half of the inbox, else half of the ring, else the next-up
+//! thread, and put the loot into their own inbox. Those who have rested and do not fit into their lane go to the ring.
 //!
-//! **Hazard: starvation (Q4).** Four ways in which a thread could wait for ever, and what bounds each:
+//! **Hazard: starvation (Q4).** Five ways in which a thread could wait for ever, and what bounds each:
 //!
 //! 1. *Two threads wake each other.* After [`STREAK`](crate::STREAK) pops in a row from the next-up place woken threads go
 //!    to the ring until it has been served, and after [`FAMILY_STREAK`] (F) so do all others. So of F + 1 pops
@@ -34,6 +34,8 @@
 //! 4. *Its worker is stuck with a thread that does not yield, and all others are busy.* When about
 //!    [`PATROL`] pops have gone by, a worker looks at another before it looks at the global list, in rotation; if
 //!    that one has had no turn since it was last visited, half of what it has is stolen.
+//!
+//! 5. *Sleepers come back again and again.* Of seven pops in a row, while others wait, one is not theirs (`turns`).
 //!
 //! Threads that overflow and have not begun yet let those that have go first, three batches of four (`global`).
 //!
@@ -56,12 +58,15 @@ use crate::next_up;
 use crate::ring::{self, Publish, Stolen};
 use crate::sync::{Arc, AtomicUsize, Padded};
 use crate::transit::{self, Moves};
+use crate::turns::Turns;
 use crate::{FAMILY_STREAK, TURN, goes_next_up};
 
 /// Threads in a ring.
 const RING: usize = if cfg!(loom) { 4 } else { 256 };
 /// Threads in an inbox: half of a ring, which is what a thief takes.
 const INBOX: usize = RING / 2;
+/// Threads that have rested.
+const RESTED: usize = if cfg!(loom) { 2 } else { 64 };
 /// Threads taken from the global list when it has its turn.
 const BATCH: usize = if cfg!(loom) { 2 } else { 64 };
 /// Pops until another worker is looked at.
@@ -71,34 +76,41 @@ const RACES: usize = 4;
 
 /// What everybody sees of a worker.
 pub(crate) struct Peer {
+    rested: ring::Stealer<RESTED>,
     next_up: next_up::Stealer,
     inbox: ring::Stealer<INBOX>,
     ring: ring::Stealer<RING>,
     moves: transit::Watch,
     /// Turns of the global list that this worker has seen: tells one that stands still.
-    turns: Arc<Padded<AtomicUsize>>,
+    turns_had: Arc<Padded<AtomicUsize>>,
 }
 
 impl Peer {
     pub(crate) fn len_hint(&self) -> usize {
-        self.inbox.len() + self.ring.len() + usize::from(!self.next_up.look().is_null())
+        self.rested.len() + self.inbox.len() + self.ring.len() + usize::from(!self.next_up.look().is_null())
+    }
+
+    /// Whether one of its rings seems to hold a thread.
+    fn has_rings(&self) -> bool {
+        self.ring.has_work() || self.inbox.has_work() || self.rested.has_work()
     }
 
     fn has_work(&self) -> bool {
-        self.ring.has_work() || self.inbox.has_work() || !self.next_up.look().is_null()
+        self.has_rings() || !self.next_up.look().is_null()
     }
 }
 
 /// A worker's own end.
 pub(crate) struct Member {
+    /// Threads whose timers expired, and that have computed little: they go ahead.
+    rested: ring::Owner<RESTED>,
     next_up: next_up::Owner,
     ring: ring::Owner<RING>,
     inbox: ring::Owner<INBOX>,
     moves: Moves,
     /// Pops in a row that the next-up place has served.
     streak: u32,
-    /// Pops until the global list has its turn.
-    turn: u32,
+    turns: Turns,
     /// Whether the inbox was filled and not yet found empty.
     inbox_filled: bool,
     /// The ring's turns when this worker's last turn of another kind was: `ring::Owner::turns`.
@@ -106,8 +118,8 @@ pub(crate) struct Member {
     /// Pops since the last patrol, roughly: counted in turns and batches.
     since_patrol: usize,
     me: usize,
-    /// Turns of the global list so far.
-    turns: Arc<Padded<AtomicUsize>>,
+    /// Turns of the global list so far, for others.
+    turns_had: Arc<Padded<AtomicUsize>>,
     /// Whom the last patrol visited.
     visited: usize,
     /// How many turns each other worker had seen when it was last visited.
@@ -121,25 +133,34 @@ pub(crate) fn member(me: usize, workers: usize) -> (Member, Peer) {
     let (next_up, next_up_peer) = next_up::next_up();
     let (ring, ring_peer) = ring::ring();
     let (inbox, inbox_peer) = ring::ring();
+    let (rested, rested_peer) = ring::ring();
     let (moves, watch) = transit::moves();
-    let turns = Arc::new(Padded(AtomicUsize::new(0)));
+    let turns_had = Arc::new(Padded(AtomicUsize::new(0)));
     let member = Member {
+        rested,
         next_up,
         ring,
         inbox,
         moves,
         streak: 0,
-        turn: TURN,
+        turns: Turns::new(),
         inbox_filled: false,
         ring_turns: 0,
         since_patrol: 0,
         me,
         visited: me,
-        turns: turns.clone(),
+        turns_had: turns_had.clone(),
         turns_seen: vec![0; workers].into(),
         random: 0x9E37_79B9 ^ (me as u32 + 1),
     };
-    let peer = Peer { next_up: next_up_peer, inbox: inbox_peer, ring: ring_peer, moves: watch, turns };
+    let peer = Peer {
+        rested: rested_peer,
+        next_up: next_up_peer,
+        inbox: inbox_peer,
+        ring: ring_peer,
+        moves: watch,
+        turns_had,
+    };
     (member, peer)
 }
 
@@ -157,8 +178,18 @@ impl Member {
                 let displaced = self.next_up.put(task);
                 debug_assert!(displaced.is_none());
             }
+        } else if kind == PushKind::Timer {
+            self.push_rested(task, global);
         } else {
             self.append(task, Publish::BeforeSleepers, global);
+        }
+    }
+
+    #[inline(never)]
+    fn push_rested(&mut self, task: Runnable, global: &Global) {
+        match self.rested.push(task, Publish::BeforeSleepers) {
+            Ok(()) => self.turns.look_next(),
+            Err(task) => self.append(task, Publish::BeforeSleepers, global),
         }
     }
 
@@ -216,9 +247,8 @@ impl Member {
 
     #[inline]
     pub(crate) fn pop(&mut self, peers: &[Peer], global: &Global) -> Option<Runnable> {
-        self.turn -= 1;
-        if self.turn == 0
-            && let Some(task) = self.take_turn(peers, global)
+        if self.turns.count()
+            && let Some(task) = self.look_beside(peers, global)
         {
             return Some(task);
         }
@@ -232,7 +262,7 @@ impl Member {
                 return Some(task);
             }
             self.inbox_filled = false;
-            self.turn = TURN;
+            self.turns.begin();
         }
         if let Some(task) = self.ring.pop() {
             return Some(task);
@@ -240,13 +270,34 @@ impl Member {
         self.look_elsewhere(peers, global)
     }
 
-    /// Gives the global list, or now and then another worker, its turn.
+    /// Takes a thread that has rested, or gives others their turn.
     #[cold]
     #[inline(never)]
+    fn look_beside(&mut self, peers: &[Peer], global: &Global) -> Option<Runnable> {
+        let mut task = None;
+        if !self.rested.is_empty() {
+            // At a turn a worker that stands still may have others.
+            let others = self.next_up.is_occupied()
+                || !self.inbox.is_empty()
+                || !self.ring.is_empty()
+                || !global.is_empty()
+                || self.turns.is_due();
+            if self.turns.serves_lane(others) {
+                task = self.rested.pop();
+            }
+        }
+        if task.is_none() && self.turns.is_due() {
+            task = self.take_turn(peers, global);
+        }
+        self.turns.look_again(self.rested.is_empty());
+        task
+    }
+
+    /// Gives the global list, or now and then another worker, its turn.
     fn take_turn(&mut self, peers: &[Peer], global: &Global) -> Option<Runnable> {
-        self.turn = TURN;
+        self.turns.begin();
         // Relaxed, here and in `patrol`: compared with an earlier value, no more.
-        self.turns.0.store(self.turns.0.load(Relaxed).wrapping_add(1), Relaxed);
+        self.turns_had.0.store(self.turns_had.0.load(Relaxed).wrapping_add(1), Relaxed);
         if self.inbox_filled {
             return None;
         }
@@ -272,7 +323,7 @@ impl Member {
             self.visited = (self.visited + 1) % peers.len();
         }
         let peer = &peers[self.visited];
-        let turns = peer.turns.0.load(Relaxed);
+        let turns = peer.turns_had.0.load(Relaxed);
         let before = std::mem::replace(&mut self.turns_seen[self.visited], turns);
         if before != turns {
             return None;
@@ -290,8 +341,12 @@ impl Member {
         let first = self.draw(peers.len());
         let (front, back) = peers.split_at(first);
         let others = || back.iter().chain(front);
-        // Our own ring and inbox are empty, so robbing ourselves finds nothing.
-        others().find_map(|peer| self.rob(peer)).or_else(|| others().find_map(|peer| peer.next_up.steal()))
+        // What thieves have left of those who have rested, who were to wait for others. Our own ring and inbox are empty, so
+        // robbing ourselves finds nothing else.
+        self.rested
+            .pop()
+            .or_else(|| others().find_map(|peer| self.rob(peer)))
+            .or_else(|| others().find_map(|peer| peer.next_up.steal()))
     }
 
     /// Takes a fair share of the global list, at most `most`, into the empty inbox.
@@ -311,18 +366,21 @@ impl Member {
         self.inbox.pop()
     }
 
-    /// Takes half of what `peer` has in its inbox, or else in its ring, into the empty inbox.
+    /// Takes half of those who have rested at `peer`, or else of its inbox, or of its ring, into the empty inbox.
     fn rob(&mut self, peer: &Peer) -> Option<Runnable> {
-        if !peer.inbox.has_work() && !peer.ring.has_work() {
+        if !peer.has_rings() {
             return None;
         }
         self.moves.begin();
         let mut loot = None;
         for _ in 0..RACES {
-            let stolen = match peer.inbox.steal_into(&mut self.inbox) {
-                Stolen::Nothing => peer.ring.steal_into(&mut self.inbox),
-                stolen => stolen,
-            };
+            let mut stolen = peer.rested.steal_into(&mut self.inbox);
+            if let Stolen::Nothing = stolen {
+                stolen = peer.inbox.steal_into(&mut self.inbox);
+            }
+            if let Stolen::Nothing = stolen {
+                stolen = peer.ring.steal_into(&mut self.inbox);
+            }
             match stolen {
                 Stolen::Raced => continue,
                 Stolen::Got(task) => loot = Some(task),
@@ -343,7 +401,11 @@ impl Member {
     }
 
     pub(crate) fn has_work(&self, peers: &[Peer], global: &Global) -> bool {
-        if self.next_up.is_occupied() || !self.ring.is_empty() || !self.inbox.is_empty() {
+        if self.next_up.is_occupied()
+            || !self.ring.is_empty()
+            || !self.inbox.is_empty()
+            || !self.rested.is_empty()
+        {
             return true;
         }
         let before = transit::census(peers.iter().map(|peer| &peer.moves));
@@ -361,6 +423,11 @@ impl Member {
             Some(_) => distance - 1,
             None => distance,
         };
-        self.inbox.peek(distance).or_else(|behind| self.ring.peek(behind)).ok()
+        // Those that have rested come sooner; but either these are many, or the others are.
+        self.inbox
+            .peek(distance)
+            .or_else(|behind| self.ring.peek(behind))
+            .or_else(|behind| self.rested.peek(behind))
+            .ok()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! offset size  field
-//! 0x00   1     preempt_flag      set by the monitor, cleared at the safepoint
+//! 0x00   1     preempt_flag      bit 0: the monitor asks for a yield, cleared at the safepoint; the rest private
 //! 0x01   1     cancelled         this thread's own token was cancelled
 //! 0x02   1     state             GvtState
 //! 0x03   1     priority          Priority

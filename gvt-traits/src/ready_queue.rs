@@ -17,8 +17,11 @@ pub enum PushKind {
     Joined,
     /// It ran here and stepped back: it goes behind what is queued already.
     Yield,
-    /// Its timer expired.
+    /// Its timer expired, and it had computed little since it last waited so. A fair queue may let it go ahead of
+    /// those that compute, within Q4: else a thread that needs microseconds waits for a slice of each of them.
     Timer,
+    /// Its timer expired, and it had computed for long before that: it goes behind what is queued already.
+    TimerBusy,
 }
 
 /// In which order a queue hands out threads; what generic code and the suites may expect.

@@ -364,6 +364,7 @@ where
             blocking_calls: read(&base.counters.blocking_calls),
             rescues: read(&base.counters.rescues),
             spares_exhausted: read(&base.counters.spares_exhausted),
+            workers_woken: read(&base.counters.workers_woken),
             longest_overrun: Duration::from_nanos(read(&base.counters.longest_overrun_ns)),
             os_threads: base.pool.running(),
             spare_os_threads: base.pool.spares(),
@@ -562,6 +563,8 @@ pub struct RuntimeCounters {
     pub rescues: u64,
     /// Times that no spare OS thread could be had.
     pub spares_exhausted: u64,
+    /// Times that a sleeping worker was woken for a thread.
+    pub workers_woken: u64,
     /// The longest that a thread was seen running past its slice while others waited.
     pub longest_overrun: Duration,
     /// OS threads, monitor and starter not counted.
@@ -575,7 +578,7 @@ impl fmt::Display for RuntimeCounters {
         write!(
             f,
             "asked {}, preempted {} and {} by a switch, grace over {}, taken from blocked {}, blocking {}, rescues {}, spares \
-             exhausted {}, longest overrun {:?}, OS threads {} ({} spare)",
+             exhausted {}, workers woken {}, longest overrun {:?}, OS threads {} ({} spare)",
             self.asked_to_yield,
             self.forced_preemptions,
             self.fast_preemptions,
@@ -584,6 +587,7 @@ impl fmt::Display for RuntimeCounters {
             self.blocking_calls,
             self.rescues,
             self.spares_exhausted,
+            self.workers_woken,
             self.longest_overrun,
             self.os_threads,
             self.spare_os_threads

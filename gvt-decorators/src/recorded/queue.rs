@@ -12,6 +12,7 @@ fn kind_name(kind: PushKind) -> &'static str {
         PushKind::Wake => "wake",
         PushKind::Yield => "yield",
         PushKind::Joined => "joined",
+        PushKind::TimerBusy => "timer-busy",
         _ => "timer",
     }
 }

@@ -207,6 +207,7 @@ impl CoreBase {
     /// Wakes worker `index`, which was taken out of the idle set.
     #[cold]
     pub(crate) fn unpark(&self, index: usize) {
+        Counters::add(&self.counters.workers_woken);
         self.worker(index).parker.unpark(|| self.wake_descriptor.signal());
     }
 

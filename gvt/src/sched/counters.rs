@@ -21,6 +21,8 @@ pub(crate) struct Counters {
     pub(crate) rescues: AtomicU64,
     /// Times that no spare OS thread could be had.
     pub(crate) spares_exhausted: AtomicU64,
+    /// Times that a sleeping worker was woken by another OS thread.
+    pub(crate) workers_woken: AtomicU64,
     /// The longest that a thread was seen running past its slice, ns.
     pub(crate) longest_overrun_ns: AtomicU64,
 }

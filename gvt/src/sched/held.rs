@@ -434,7 +434,7 @@ fn preempt(os_thread: &OsThread, worker: &WorkerBase) {
     };
     let record = worker.current();
     record.set_state(GvtState::Preempted);
-    record.meta.preempt_flag.store(0, Relaxed);
+    record.answer();
     local::has_yielded();
     Counters::add(&worker.core().counters.forced_preemptions);
     keep(os_thread, record);

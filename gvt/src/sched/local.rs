@@ -106,7 +106,7 @@ pub(crate) fn safepoint() -> bool {
     let asked = match unsafe { os_thread.enter().as_ref() } {
         Some(worker) => {
             worker.count_activity(ROUNDS);
-            worker.current().meta.preempt_flag.load(Relaxed) != 0
+            worker.current().is_asked()
         }
         // Without a worker: to yield is to get one.
         None => true,
@@ -189,8 +189,7 @@ fn is_asked() -> bool {
     // SAFETY: a carried worker is alive.
     let asked = match unsafe { os_thread.enter().as_ref() } {
         // SAFETY: the running thread's record stays mapped.
-        Some(worker) => unsafe { worker.current.get().as_ref() }
-            .is_some_and(|record| record.meta.preempt_flag.load(Relaxed) != 0),
+        Some(worker) => unsafe { worker.current.get().as_ref() }.is_some_and(Record::is_asked),
         // It holds nobody up.
         None => false,
     };

@@ -21,6 +21,9 @@
 //!   looks: the sleeper is woken. A thread that was woken first is kept by its waker (`schedule::push_here`), and nobody is told of
 //!   it when both then take turns by yielding. Whether any is queued is the queue's word (Q8).
 //!
+//! - **M6** a thread is seen to compute for `min_run` and longer without a break: that is noted, and when it next wakes by timer it
+//!   goes behind those that wait (`PushKind::TimerBusy`), since it is none of those that need a moment only.
+//!
 //! The monitor itself allocates nothing and waits for no lock that is held over an allocation (`pool`), so that it goes on
 //! whatever a preempted thread holds.
 //!
@@ -149,6 +152,8 @@ struct Seen {
     asked_off_ns: u64,
     /// Its slice is cut for what it had before.
     had_too_much: bool,
+    /// It was found to compute for long (M6).
+    is_busy: bool,
     /// When its OS thread was last interrupted; 0: not since that count was first seen.
     forced_ns: u64,
     /// How often that was.
@@ -334,6 +339,13 @@ impl<P: Parts> Monitor<'_, P> {
             }
         }
         let periods = self.periods;
+        if seen.is_found_busy(carrier, &periods) {
+            // The thread may have left meanwhile; then another goes behind once.
+            let current = GvtId::new(row.current_gvthread.load(Relaxed));
+            if current.is_some() {
+                self.core.base.table.get(current).note_busy();
+            }
+        }
         if periods.strength == Strength::Never {
             return true;
         }
@@ -405,11 +417,9 @@ impl<P: Parts> Monitor<'_, P> {
         if !current.is_some() {
             return;
         }
-        let flag = &self.core.base.table.get(current).meta.preempt_flag;
         local::expect_looks();
-        if flag.load(Relaxed) == 0 {
-            // The thread may have left meanwhile; a flag too many costs a yield.
-            flag.store(1, Relaxed);
+        // The thread may have left meanwhile; a flag too many costs a yield.
+        if self.core.base.table.get(current).ask() {
             Counters::add(&self.core.base.counters.asked);
         }
     }
@@ -529,6 +539,17 @@ impl Seen {
         if off_ns > self.off_ns + SOON_NS && thread != 0 && is_runnable(thread) {
             self.off_ns = off_ns;
         }
+    }
+
+    /// M6: whether it is found only now to have computed for long. By the CPU clock, since the kernel may have kept it waiting.
+    fn is_found_busy(&mut self, carrier: Option<&OsThread>, periods: &Periods) -> bool {
+        let was_busy = self.is_busy;
+        if !was_busy {
+            let (thread, cpu_ns) = Seen::clock_at(carrier, 0);
+            let long_ns = periods.min_run_ns.min(periods.time_slice_ns / 2).max(SOON_NS);
+            self.is_busy = thread == self.clock.0 && cpu_ns.saturating_sub(self.clock.1) >= long_ns;
+        }
+        self.is_busy && !was_busy
     }
 
     /// When the slice is over, if the OS thread is not kept off any longer.

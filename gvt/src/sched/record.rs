@@ -32,6 +32,11 @@ use crate::token::CancellationToken;
 /// Bytes of closure or result that fit without a box.
 pub(crate) const INLINE_BYTES: usize = 64;
 
+/// `Metadata::preempt_flag`: the monitor asks the thread to yield.
+const ASKED: u8 = 1;
+/// `Metadata::preempt_flag`: the monitor has seen it compute for long since it last woke by timer.
+const BUSY: u8 = 2;
+
 /// `Metadata::flags`: the runtime shuts down and the thread is to unwind from its wait.
 pub(crate) const UNWIND: u8 = 1;
 /// `Metadata::flags`: goes on only on the OS thread that it began on.
@@ -180,6 +185,47 @@ impl Record {
     #[inline]
     pub(crate) fn set_state(&self, state: GvtState) {
         self.meta.state.store(state as u8, Relaxed);
+    }
+
+    /// Whether the monitor has asked it to yield.
+    #[inline]
+    pub(crate) fn is_asked(&self) -> bool {
+        // Relaxed, here and below: a hint. Monitor and worker may overwrite each other; then a request comes again at the next
+        // look, and a thread is taken for one that has computed little.
+        self.meta.preempt_flag.load(Relaxed) & ASKED != 0
+    }
+
+    /// Asks it to yield; whether that is new.
+    pub(crate) fn ask(&self) -> bool {
+        self.raise(ASKED)
+    }
+
+    /// It yields, or is taken off.
+    pub(crate) fn answer(&self) {
+        self.meta.preempt_flag.store(self.meta.preempt_flag.load(Relaxed) & !ASKED, Relaxed);
+    }
+
+    /// It has computed for long.
+    pub(crate) fn note_busy(&self) {
+        self.raise(BUSY);
+    }
+
+    fn raise(&self, flag: u8) -> bool {
+        let flags = self.meta.preempt_flag.load(Relaxed);
+        if flags & flag == 0 {
+            self.meta.preempt_flag.store(flags | flag, Relaxed);
+        }
+        flags & flag == 0
+    }
+
+    /// Whether it computed for long since this was last asked.
+    #[inline]
+    pub(crate) fn take_busy(&self) -> bool {
+        let flags = self.meta.preempt_flag.load(Relaxed);
+        if flags & BUSY != 0 {
+            self.meta.preempt_flag.store(flags & !BUSY, Relaxed);
+        }
+        flags & BUSY != 0
     }
 
     #[inline]

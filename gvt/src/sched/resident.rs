@@ -441,7 +441,7 @@ unsafe extern "C" fn diverted<P: Parts>() {
         let worker = unsafe { Worker::<P>::of(&*local::worker()) };
         let os_thread = here();
         let record = worker.base.current();
-        record.meta.preempt_flag.store(0, Relaxed);
+        record.answer();
         // Before the next is picked: it may be one that cannot run beside a resident.
         os_thread.home.add(1);
         remind(&worker.base, os_thread);

@@ -222,8 +222,9 @@ pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
         if wait::wake(&record.meta.wait, ticket.sequence) == wait::Woken::Queue {
             // SAFETY: this call ended the wait of a parked thread, so no token of it exists.
             let task = unsafe { record.runnable() };
+            let kind = if record.take_busy() { PushKind::TimerBusy } else { PushKind::Timer };
             // SAFETY: C1; the timer backend does not touch queues.
-            unsafe { push_here(worker, task, PushKind::Timer) };
+            unsafe { push_here(worker, task, kind) };
         }
     };
     let fired = core.timer.expire(me, now, &mut |entry: TimerEntry| {
@@ -259,7 +260,7 @@ pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kin
         // The first thread woken since the last decision is likely run here next, when the present
         // one waits; waking another worker for it would tear a pair apart. Should the
         // present one run on instead, the monitor offers it.
-        PushKind::Wake | PushKind::Joined | PushKind::Timer => {
+        PushKind::Wake | PushKind::Joined | PushKind::Timer | PushKind::TimerBusy => {
             let wakes = base.wakes.get();
             base.wakes.set(wakes + 1);
             let is_worth = wakes > 0 && (kind != PushKind::Timer || base.pace.is_worth(wakes));
@@ -478,9 +479,8 @@ unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
     // SAFETY: C1.
     let worker = unsafe { Worker::<P>::of(base) };
     let record = base.current();
-    let asked = record.meta.preempt_flag.load(Relaxed) != 0;
-    if asked {
-        record.meta.preempt_flag.store(0, Relaxed);
+    if record.is_asked() {
+        record.answer();
         local::has_yielded();
         // Somebody may wait for a timer.
         base.poke.store(true, Relaxed);

@@ -17,9 +17,9 @@ mod sequential;
 pub use concurrent::{q1_under_theft, q3_never_falsely_false, q5_under_theft};
 pub use model::agrees_with_model;
 pub use order::{
-    q4_arrival_within_level, q4_beside_a_family, q4_beside_spawners, q4_critical_next, q4_levels_below,
-    q4_outside_beside_yielders, q4_own_beside_flood, q4_stuck_worker, q4_two_wakers, q4_urgent_first,
-    q4_yielders,
+    q4_arrival_within_level, q4_beside_a_family, q4_beside_sleepers, q4_beside_spawners, q4_critical_next,
+    q4_levels_below, q4_outside_beside_yielders, q4_own_beside_flood, q4_stuck_worker, q4_two_wakers,
+    q4_urgent_first, q4_yielders,
 };
 pub use sequential::{
     b4_workers_move, f1_builds, q1_exactly_once, q1_floods, q2_empty_pop, q2_empty_pop_within,
@@ -46,7 +46,7 @@ macro_rules! ready_queue_suite {
                 q2_empty_pop,
                 q3_found_by_all, q3_has_work_exact, q3_never_falsely_false,
                 q4_two_wakers, q4_yielders, q4_outside_beside_yielders, q4_own_beside_flood, q4_beside_spawners,
-                q4_beside_a_family,
+                q4_beside_a_family, q4_beside_sleepers,
                 q4_stuck_worker, q4_urgent_first, q4_arrival_within_level, q4_critical_next, q4_levels_below,
                 q5_low_workers, q5_low_threads_elsewhere, q5_under_theft,
                 q7_hints, q8_len_hint,

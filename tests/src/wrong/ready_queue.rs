@@ -75,6 +75,8 @@ pub enum Defect {
     ExpediteLoses,
     /// `expedite` brings whoever it is asked for to the front, and his family always stays there (Q4).
     ExpeditesUnbounded,
+    /// Whoever wakes by timer goes first, always (Q4).
+    SleepersUnbounded,
     /// `len_hint` is always 0 (Q8).
     HintsNothing,
     /// `len_hint` is never 0 (Q8).
@@ -235,7 +237,12 @@ impl<P: Promise> FaultyQueue<P> {
             }
         }
         let entry = Entry { task, from, fresh, number };
-        if self.defect == Defect::ExpeditesUnbounded && kind == Some(PushKind::Joined) {
+        let goes_first = match kind {
+            Some(PushKind::Joined) => self.defect == Defect::ExpeditesUnbounded,
+            Some(PushKind::Timer) => self.defect == Defect::SleepersUnbounded,
+            _ => false,
+        };
+        if goes_first {
             lists.levels[level].push_front(entry);
         } else {
             lists.levels[level].push_back(entry);

@@ -9,3 +9,4 @@ mod migration;
 mod preemption;
 mod priorities;
 mod residents;
+mod sleepers;

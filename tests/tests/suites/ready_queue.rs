@@ -43,7 +43,7 @@ laws! {
     q2_empty_pop
     q3_found_by_all q3_has_work_exact q3_never_falsely_false
     q4_two_wakers q4_yielders q4_outside_beside_yielders q4_own_beside_flood q4_beside_spawners
-    q4_beside_a_family q4_stuck_worker q4_urgent_first q4_arrival_within_level q4_critical_next q4_levels_below
+    q4_beside_a_family q4_beside_sleepers q4_stuck_worker q4_urgent_first q4_arrival_within_level q4_critical_next q4_levels_below
     q5_low_workers q5_low_threads_elsewhere q5_under_theft
     q7_hints q8_len_hint
     agrees_with_model
@@ -118,6 +118,7 @@ fn q3_under_way_can_fail(#[case] defect: Defect) {
 #[case::outside_first(laws::q4_own_beside_flood(&fair(Defect::OutsideFirst)))]
 #[case::newest_beside_spawners(laws::q4_beside_spawners(&fair(Defect::NewestFirst)))]
 #[case::expedites_to_the_front(laws::q4_beside_a_family(&fair(Defect::ExpeditesUnbounded)))]
+#[case::sleepers_always_first(laws::q4_beside_sleepers(&fair(Defect::SleepersUnbounded)))]
 #[case::steals_only_when_idle(laws::q4_stuck_worker(&fair(Defect::StealsOnlyWhenIdle)))]
 #[case::strict_without_levels(laws::q4_urgent_first(&strict(Defect::IgnoresLevels)))]
 #[case::strict_own_first(laws::q4_urgent_first(&strict(Defect::OwnLevelsFirst)))]

@@ -3,9 +3,9 @@
 use std::any::Any;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 
-use gvt::{Builder, Priority, Runtime, SchedError, SchedulerConfig, spawn, yield_now};
+use gvt::{Builder, NoPreempt, Priority, Runtime, SchedError, SchedulerConfig, spawn, yield_now};
 use gvt_conformance::process::Watchdog;
 use rstest::rstest;
 
@@ -447,4 +447,43 @@ fn waiting_for_a_burst(#[values(1, 2)] workers: usize) {
     });
     drop(runtime);
     assert_eq!(count.load(Relaxed), 100_000);
+}
+
+/// Who spawns one thread and waits for it runs it itself: the other worker is not woken for each.
+#[test]
+fn a_child_that_is_waited_for_at_once_wakes_nobody() {
+    const CHILDREN: u64 = 50_000;
+    let _watchdog = Watchdog::new();
+    let woken = || {
+        let runtime = runtime(2);
+        runtime.block_on(|| {
+            (0..CHILDREN).for_each(|number| assert_eq!(spawn(move |_| number).join().unwrap(), number));
+        });
+        runtime.counters().workers_woken
+    };
+    let mut woken = [woken(), woken(), woken(), woken(), woken()];
+    woken.sort_unstable();
+    assert!(
+        woken[2] <= CHILDREN / 100,
+        "for {CHILDREN} children the other worker was woken so often: {woken:?}"
+    );
+}
+
+/// But one whose spawner computes is run by the other worker, also after many that were waited for.
+#[test]
+fn a_child_of_one_that_computes_is_run_elsewhere() {
+    let _watchdog = Watchdog::new();
+    let runtime = Runtime::builder().workers(2).preemptor(NoPreempt).build().unwrap();
+    runtime.block_on(|| {
+        for _ in 0..50 {
+            (0..100).for_each(|_| spawn(|_| ()).join().unwrap());
+            let ran = Arc::new(AtomicBool::new(false));
+            let theirs = ran.clone();
+            let child = spawn(move |_| theirs.store(true, SeqCst));
+            while !ran.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+            child.join().unwrap();
+        }
+    });
 }

@@ -200,6 +200,38 @@ pub fn q4_beside_a_family<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdic
     })
 }
 
+/// Q4: threads get on though some sleep for a moment over and over, and are back before anybody else has had a turn.
+pub fn q4_beside_sleepers<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
+    guarded(|| {
+        for workers in [1, 2] {
+            for (kind, sleepers) in [(PushKind::Timer, 1), (PushKind::Timer, 200), (PushKind::TimerBusy, 3)] {
+                for place in ["here", "at another worker", "outside"] {
+                    let mut rig = Rig::normal(factory, workers, 40 + sleepers)?;
+                    for index in 0..40 {
+                        match place {
+                            "here" => rig.push(0, index, KINDS[index % KINDS.len()]),
+                            "outside" => rig.inject(index),
+                            _ => rig.push(workers - 1, index, KINDS[index % KINDS.len()]),
+                        }
+                    }
+                    (40..40 + sleepers).for_each(|index| rig.push(0, index, kind));
+                    let mut waiting = Waiting::new(0..40, workers);
+                    waiting.allowed += allowance(0, sleepers);
+                    while !waiting.is_over() {
+                        let index = must_pop(&mut rig, 0)?;
+                        if index >= 40 {
+                            rig.push(0, index, kind);
+                        }
+                        waiting.popped(index, &format!("pushed {place}, beside {sleepers} sleepers"))?;
+                    }
+                    rig.finish()?;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
 /// Q4: threads get on though a few others spawn new ones faster than they are run.
 pub fn q4_beside_spawners<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
     guarded(|| {

@@ -11,8 +11,14 @@ use crate::threads::{Threads, put_away};
 use crate::{Verdict, Violation};
 
 /// All that says why a thread became ready.
-pub(super) const KINDS: [PushKind; 5] =
-    [PushKind::Spawn, PushKind::Wake, PushKind::Yield, PushKind::Timer, PushKind::Joined];
+pub(super) const KINDS: [PushKind; 6] = [
+    PushKind::Spawn,
+    PushKind::Wake,
+    PushKind::Yield,
+    PushKind::Timer,
+    PushKind::Joined,
+    PushKind::TimerBusy,
+];
 
 /// A small generator, so that a law does the same each time.
 pub(super) struct Dice(pub(super) u64);
