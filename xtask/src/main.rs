@@ -13,6 +13,7 @@
 //! | `mutants` | a fault that no model is run with, or that is planted nowhere |
 //! | `ordering` | an atomic access above `Relaxed` without an `ORDERING` comment nearby |
 //! | `size` | a source file that has grown past one mechanism |
+//! | `user_code` | a call of users' code (wakers, payloads, what may unwind) in `gvt` that does not go through `user` |
 //!
 //! The checks read text, not syntax. What they get wrong, or what has a reason to be as it is, stands in
 //! `xtask/allow.txt` with that reason; an entry that allows nothing any more is refused too.

@@ -246,3 +246,50 @@ fn destructors_use_locals(#[values(true, false)] green: bool) {
     }
     assert_eq!(receiver.recv(), Ok((Ok(3), Ok(2))));
 }
+
+/// A scope's threads have dropped theirs when it returns, whether they were joined or not, and what their results' destructors have made.
+#[rstest]
+fn values_are_dropped_before_a_scope_ends(
+    #[values(1, 2)] workers: usize,
+    #[values(false, true)] named: bool,
+) {
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    struct Slow;
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            gvt::sleep_us(200);
+            DROPPED.fetch_add(1, SeqCst);
+        }
+    }
+    /// Makes the local anew when it is dropped.
+    struct Late;
+    impl Drop for Late {
+        fn drop(&mut self) {
+            SLOW.with(|_| ());
+        }
+    }
+    gvt_local! {
+        static SLOW: Slow = Slow;
+    }
+    static ONE_CASE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one = ONE_CASE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    runtime(workers).block_on(|| {
+        for _ in 0..20 {
+            let before = DROPPED.load(SeqCst);
+            gvt::scope(|s| {
+                let run = |_: &gvt::CancellationToken| SLOW.with(|_| ());
+                if named {
+                    s.spawn_builder(Builder::new().name("scoped"), run).unwrap();
+                } else {
+                    s.spawn(run);
+                }
+            });
+            assert_eq!(DROPPED.load(SeqCst), before + 1, "not joined");
+            gvt::scope(|s| s.spawn(|_| SLOW.with(|_| ())).join().unwrap());
+            assert_eq!(DROPPED.load(SeqCst), before + 2, "joined");
+            gvt::scope(|s| drop(s.spawn(|_| SLOW.with(|_| Late))));
+            assert!(DROPPED.load(SeqCst) >= before + 3, "a result that nobody takes");
+            DROPPED.store(0, SeqCst);
+        }
+    });
+}

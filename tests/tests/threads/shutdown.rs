@@ -1,6 +1,9 @@
 //! The end of a runtime: it waits for those that end, unwinds those that nothing will wake, and names
 //! those that keep it.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::time::{Duration, Instant};
@@ -423,4 +426,24 @@ fn nothing_is_left_behind() {
         }
     });
     ended.succeeded();
+}
+
+/// A program that is built with `panic = "abort"` can unwind nobody: its shutdowns leave who waits for ever, and say so.
+#[test]
+fn a_shutdown_where_panics_abort() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tests.join("aborting");
+    // The same versions as here, so that nothing need be fetched.
+    fs::copy(tests.join("../Cargo.lock"), folder.join("Cargo.lock")).expect("the workspace has a lock file");
+    let output = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--offline", "--target-dir"])
+        .arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join("aborting"))
+        .env_remove("RUSTFLAGS")
+        .current_dir(&folder)
+        .output()
+        .expect("cargo is there");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{:?}\n{stdout}\n{stderr}", output.status);
+    assert_eq!(stdout, "with a limit: 1 left\nwithout a limit: returned\nall end: Ok(())\n");
+    assert!(stderr.contains("leaves 1 green thread that nothing in the runtime will wake"), "{stderr}");
 }

@@ -11,6 +11,7 @@ mod select_fair;
 mod sync;
 mod timers;
 mod tokens;
+mod unwound;
 mod virtual_time;
 
 use gvt_conformance::counting::Counting;

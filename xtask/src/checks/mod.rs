@@ -8,6 +8,7 @@ mod listings;
 mod mutants;
 mod ordering;
 mod size;
+mod user_code;
 
 use crate::tree::{Finding, Tree};
 
@@ -21,4 +22,5 @@ pub const ALL: &[fn(&Tree) -> Vec<Finding>] = &[
     mutants::check,
     ordering::check,
     size::check,
+    user_code::check,
 ];
