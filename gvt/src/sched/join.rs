@@ -361,7 +361,8 @@ mod models {
                     }
                 })
             };
-            // The unwinding; the handle, and the place, are dropped.
+            // The shutdown ends the wait, unless the end was faster; the thread unwinds, and its place is another's.
+            wait::wake(&words.1, 1);
             unregister(&words.0, waiter);
             wait::prepare(&words.1);
             assert_eq!(
