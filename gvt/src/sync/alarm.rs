@@ -71,7 +71,7 @@ impl Alarm {
             *place = place_of.map(|place| Alarm { when, place });
             if !is_set {
                 // Nobody can wait for it: it is looked at again at once, by whoever polls.
-                waker.wake_by_ref();
+                Waker::from_ref(waker).wake();
                 crate::thread::yield_now();
             }
         }
