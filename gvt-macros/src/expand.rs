@@ -32,9 +32,13 @@ impl Role {
 
     fn settings(self) -> &'static str {
         match self {
-            Role::Main => "`workers`, `low_priority_workers`, `time_slice`, `forced_preempt`, `crate`",
+            Role::Main => {
+                "`workers`, `low_priority_workers`, `max_gvthreads`, `stack_size`, `time_slice`, `forced_preempt`, \
+                 `deadlock_report`, `crate`"
+            }
             Role::Test => {
-                "`workers`, `low_priority_workers`, `time_slice`, `forced_preempt`, `timeout`, `crate`"
+                "`workers`, `low_priority_workers`, `max_gvthreads`, `stack_size`, `time_slice`, `forced_preempt`, \
+                 `deadlock_report`, `timeout`, `crate`"
             }
         }
     }
@@ -117,6 +121,31 @@ fn read(role: Role, settings: TokenStream) -> syn::Result<Settings> {
                 settings.calls.extend(quote!(.num_low_priority_workers(#count)));
             }
             ("low_priority_workers", _) => return wrong("a number: `low_priority_workers = 1`"),
+            ("max_gvthreads", Value::Number(count)) => {
+                if !count.base10_parse::<usize>().is_ok_and(|count| count > 0) {
+                    return wrong("a number, one at least: `max_gvthreads = 10_000`");
+                }
+                settings.calls.extend(quote!(.max_gvthreads(#count)));
+            }
+            ("max_gvthreads", _) => return wrong("a number: `max_gvthreads = 10_000`"),
+            ("stack_size", Value::Number(bytes)) => {
+                if bytes.base10_parse::<usize>().is_err() {
+                    return wrong("a number of bytes: `stack_size = 65_536`");
+                }
+                settings.calls.extend(quote!(.stack_size(#bytes)));
+            }
+            ("stack_size", Value::Text(text)) => {
+                let bytes = size(text)?;
+                settings.calls.extend(quote!(.stack_size(#bytes)));
+            }
+            ("stack_size", _) => return wrong("a size: `stack_size = \"64KiB\"`, or a number of bytes"),
+            ("deadlock_report", Value::Text(text)) => {
+                let nanoseconds = duration(text)?.as_nanos() as u64;
+                settings
+                    .calls
+                    .extend(quote!(.deadlock_report(::core::time::Duration::from_nanos(#nanoseconds))));
+            }
+            ("deadlock_report", _) => return wrong("a time in quotes: `deadlock_report = \"1s\"`"),
             ("forced_preempt", Value::Truth(truth)) => {
                 settings.calls.extend(quote!(.enable_forced_preempt(#truth)));
             }
@@ -138,6 +167,22 @@ fn read(role: Role, settings: TokenStream) -> syn::Result<Settings> {
         seen.push(text);
     }
     Ok(settings)
+}
+
+/// `64KiB`, `1MiB`.
+fn size(text: &LitStr) -> syn::Result<usize> {
+    let value = text.value();
+    let value = value.trim();
+    let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let (number, unit) = value.split_at(digits);
+    let unit = match unit.trim() {
+        "KiB" => Some(1_usize << 10),
+        "MiB" => Some(1 << 20),
+        _ => None,
+    };
+    number.parse::<usize>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit)).ok_or_else(
+        || Error::new(text.span(), "a size has a whole number and a unit: KiB or MiB; as \"64KiB\""),
+    )
 }
 
 /// `5s`, `200ms`, `1.5s`, `2min`.

@@ -12,16 +12,19 @@ use expand::Role;
 /// The function's result may be whatever `main`'s may be; it is reported on the green thread, so it need not be `Send`.
 /// When the function has returned, the program waits for the green threads that are left.
 ///
-/// | setting | |
-/// |---|---|
-/// | `workers = 4` | how many workers |
-/// | `low_priority_workers = 1` | how many of them run only Low threads |
-/// | `time_slice = "1ms"` | how long a thread may run before it is asked to yield |
-/// | `forced_preempt = false` | whether threads are taken off by force |
-/// | `crate = path::to::gvt` | where `gvt` is, if it was renamed |
+/// | setting | | default |
+/// |---|---|---|
+/// | `workers = 4` | how many workers | as many as there are processors |
+/// | `low_priority_workers = 1` | how many of them run only Low threads | none |
+/// | `max_gvthreads = 10_000` | how many green threads may be alive at once | 2,097,152 |
+/// | `stack_size = "64KiB"` | address space of a thread's stack, or a number of bytes | the slots': 16 MiB |
+/// | `time_slice = "1ms"` | how long a thread may run before it is asked to yield | 10 ms |
+/// | `forced_preempt = false` | whether threads are taken off by force | `true` |
+/// | `deadlock_report = "1s"` | reports threads that all wait for so long | off |
+/// | `crate = path::to::gvt` | where `gvt` is, if it was renamed | `::gvt` |
 ///
 /// ```
-/// #[gvt::main(workers = 2, time_slice = "5ms")]
+/// #[gvt::main(workers = 2, time_slice = "5ms", stack_size = "256KiB", max_gvthreads = 1000, deadlock_report = "1s")]
 /// fn main() {
 ///     assert!(gvt::is_in_gvthread());
 /// }

@@ -39,7 +39,7 @@ impl Thread {
         Thread { token: CancellationToken::of(record) }
     }
 
-    fn record(&self) -> &Record {
+    pub(crate) fn record(&self) -> &Record {
         self.token.record().expect("made from a record")
     }
 

@@ -12,6 +12,13 @@ use crate::thread::{self, Refused};
 use crate::token::CancellationToken;
 
 /// Spawns green threads from outside the runtime. Cheap to clone; does not keep the runtime alive.
+///
+/// ```
+/// let runtime = gvt::Runtime::new(Default::default());
+/// let handle = runtime.handle();
+/// let other = std::thread::spawn(move || handle.spawn(|_| gvt::is_in_gvthread()).join().unwrap());
+/// assert!(other.join().unwrap());
+/// ```
 #[derive(Clone)]
 pub struct Handle {
     gate: Arc<RwLock<Gate>>,

@@ -36,6 +36,22 @@ use crate::user;
 /// Owns the right to a green thread's result.
 ///
 /// Dropping it leaves the thread running; the thread then drops its result itself.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// use std::time::Duration;
+/// let thread = gvt::spawn(|token| {
+///     token.cancelled().wait();
+///     "was told"
+/// });
+/// // In time, or the handle again.
+/// let thread = thread.join_timeout(Duration::from_millis(1)).unwrap_err();
+/// thread.token().cancel();
+/// assert_eq!(thread.join().unwrap(), "was told");
+/// // A panic is the result of its thread.
+/// assert!(gvt::spawn(|_| panic!("on purpose")).join().is_err());
+/// # });
+/// ```
 pub struct JoinHandle<T> {
     record: NonNull<Record>,
     result: PhantomData<fn() -> T>,

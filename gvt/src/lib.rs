@@ -36,17 +36,40 @@ mod runtime;
 mod sched;
 #[cfg(not(loom))]
 mod scope;
+#[cfg(not(loom))]
+#[path = "thread.rs"]
+mod spawning;
 pub mod sync;
 #[cfg(not(loom))]
 mod task_set;
-#[cfg(not(loom))]
-mod thread;
 #[cfg(not(loom))]
 mod time;
 #[cfg(not(loom))]
 mod timeout;
 #[cfg(not(loom))]
 mod token;
+#[cfg(not(loom))]
+mod unpark;
+
+/// The names of [`std::thread`], for green threads: code moves here by a change of its `use` lines, but for two things. A spawned closure
+/// takes its thread's token, `spawn(|token| …)` or `spawn(|_| …)`; and [`current`](thread::current) is `None` on OS threads outside a runtime.
+///
+/// All but [`thread::Result`] are at the crate's root, too.
+#[cfg(not(loom))]
+pub mod thread {
+    pub(crate) use crate::spawning::{Options, Refused, refused, spawn_here, spawn_on, staying};
+
+    pub use crate::current::{Thread, current};
+    pub use crate::join_handle::JoinHandle;
+    pub use crate::locals::{AccessError, LocalKey};
+    pub use crate::scope::{Scope, ScopedJoinHandle, scope};
+    pub use crate::spawning::{Builder, ThreadId, spawn, try_spawn, yield_now};
+    pub use crate::time::{sleep, sleep_until};
+    pub use crate::unpark::{park, park_timeout};
+
+    #[doc(no_inline)]
+    pub use std::thread::{Result, available_parallelism, panicking};
+}
 mod user;
 
 #[cfg(not(loom))]
@@ -64,17 +87,21 @@ mod api {
     pub use crate::sched::report::{DeadlockReport, ThreadInfo};
     pub use crate::sched::settle::settle;
     pub use crate::scope::{Scope, ScopedJoinHandle, scope};
-    pub use crate::sync::{SchedMutex, SchedMutexGuard};
-    pub use crate::task_set::{TaskError, TaskSet};
     #[doc(hidden)]
-    pub use crate::thread::__safepoint;
-    pub use crate::thread::{
+    pub use crate::spawning::__safepoint;
+    pub use crate::spawning::{
         Builder, Migration, ThreadId, blocking, current_id, current_name, current_priority, current_token,
         current_worker, is_in_gvthread, spawn, spawn_with_priority, try_spawn, yield_now,
     };
+    pub use crate::sync::{SchedMutex, SchedMutexGuard};
+    pub use crate::task_set::{TaskError, TaskSet};
     pub use crate::time::{coarse_now_ns, now, now_ns, sleep, sleep_ms, sleep_until, sleep_us};
     pub use crate::timeout::{TimedOut, timeout, timeout_at};
     pub use crate::token::{CancelReason, CancellationToken, Cancelled};
+    pub use crate::unpark::{park, park_timeout};
+
+    #[doc(no_inline)]
+    pub use std::thread::{available_parallelism, panicking};
 
     #[doc(inline)]
     pub use gvt_macros::{main, test};

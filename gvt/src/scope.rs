@@ -30,6 +30,26 @@ use crate::token::CancellationToken;
 use crate::{locals, user};
 
 /// A scope to spawn borrowing threads in; see [`scope`].
+///
+/// Threads of a scope may spawn others in it:
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// fn count<'scope>(scope: &'scope gvt::Scope<'scope, '_>, words: &'scope [&'scope str]) -> usize {
+///     match words {
+///         [] => 0,
+///         [word] => word.len(),
+///         _ => {
+///             let (left, right) = words.split_at(words.len() / 2);
+///             let left = scope.spawn(move |_| count(scope, left));
+///             count(scope, right) + left.join().unwrap()
+///         }
+///     }
+/// }
+/// let words = ["one", "two", "three"];
+/// assert_eq!(gvt::scope(|scope| count(scope, &words)), 11);
+/// # });
+/// ```
 #[derive(Debug)]
 pub struct Scope<'scope, 'env: 'scope> {
     data: Arc<Data>,
@@ -45,6 +65,9 @@ struct Data {
     panicked: AtomicBool,
     done: AtomicU64,
 }
+
+// What is in it is never half done.
+impl std::panic::RefUnwindSafe for Data {}
 
 // SAFETY: records are `Sync`; V4 says when the owner's is used.
 unsafe impl Send for Data {}
@@ -123,7 +146,7 @@ where
     }
     match result {
         Err(payload) => resume_unwind(payload),
-        Ok(_) if scope.data.panicked.load(Relaxed) => panic!("a scoped green thread panicked"),
+        Ok(_) if scope.data.panicked.load(Relaxed) => panic!("a scoped thread panicked"),
         Ok(value) => value,
     }
 }
@@ -227,6 +250,36 @@ impl<'scope> Scope<'scope, '_> {
     }
 }
 
+impl crate::Builder {
+    /// Spawns the thread in a scope, so that it may borrow; as [`Scope::spawn_builder`](crate::Scope::spawn_builder), with std's name.
+    ///
+    /// ```
+    /// # gvt::Runtime::new(Default::default()).block_on(|| {
+    /// let numbers = [1, 2, 3];
+    /// let sum = gvt::scope(|scope| {
+    ///     let builder = gvt::Builder::new().name("adder");
+    ///     builder.spawn_scoped(scope, |_| numbers.iter().sum::<i32>()).unwrap().join().unwrap()
+    /// });
+    /// assert_eq!(sum, 6);
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn).
+    pub fn spawn_scoped<'scope, 'env, F, T>(
+        self,
+        scope: &'scope Scope<'scope, 'env>,
+        f: F,
+    ) -> Result<ScopedJoinHandle<'scope, T>, SchedError>
+    where
+        F: FnOnce(&CancellationToken) -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        scope.spawn_builder(self, f)
+    }
+}
+
 /// What a scoped thread runs. If it never runs, the closure is dropped before the packet, and the count
 /// last: fields go in order (V1).
 struct Job<F, T> {
@@ -271,6 +324,11 @@ impl<T> ScopedJoinHandle<'_, T> {
             // It never ran; the handle knows why.
             None => Err(ended.err().unwrap_or_else(|| Box::new(SchedError::ShutDown))),
         }
+    }
+
+    /// The thread, as it names itself.
+    pub fn thread(&self) -> crate::Thread {
+        self.handle.thread()
     }
 
     /// Whose end is the thread's.

@@ -106,7 +106,7 @@ impl<T, E> Drop for Report<T, E> {
 impl<T, E> TaskSet<T, E> {
     /// A set whose token is a child of the calling thread's; outside a runtime, of none.
     pub fn new() -> Self {
-        Self::under(&thread::current_token().unwrap_or_default())
+        Self::under(&crate::current_token().unwrap_or_default())
     }
 
     /// A set whose token is a child of `token`.

@@ -76,6 +76,22 @@ pub(crate) struct Options {
 
 /// Spawns a green thread.
 ///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// let thread = gvt::spawn(|token| {
+///     let mut turns = 0;
+///     while !token.is_cancelled() {
+///         turns += 1;
+///         gvt::yield_now();
+///     }
+///     turns
+/// });
+/// gvt::sleep_ms(1);
+/// thread.token().cancel();
+/// assert!(thread.join().unwrap() > 0);
+/// # });
+/// ```
+///
 /// The closure receives the thread's own [`CancellationToken`], a child of the spawning thread's. The
 /// new thread takes its turn when this one waits, yields or ends, or at once on an idle worker. Dropping
 /// the handle leaves the thread running; dropping the [`Runtime`](crate::Runtime) waits for it.

@@ -47,6 +47,7 @@ pub fn now_ns() -> u64 {
 ///
 /// Context: anywhere.
 pub fn now() -> Instant {
+    give_way();
     match park::current().and_then(|record| Some((record.core(), record.core().scale?))) {
         Some((core, scale)) => scale.instant(core.now_ns()),
         None => Instant::now(),

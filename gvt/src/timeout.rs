@@ -79,7 +79,7 @@ where
     F: FnOnce(&CancellationToken) -> T + Send + 'static,
     T: Send + 'static,
 {
-    let Some(token) = thread::current_token() else {
+    let Some(token) = crate::current_token() else {
         thread::refused(SchedError::NoRuntime { call: "run something with a timeout" });
     };
     let token = match deadline {

@@ -127,6 +127,10 @@ impl Drop for OwnNode {
     }
 }
 
+// What is in it is never half done.
+impl std::panic::UnwindSafe for CancellationToken {}
+impl std::panic::RefUnwindSafe for CancellationToken {}
+
 // SAFETY: a record is `Sync` and kept by the token's reference.
 unsafe impl Send for CancellationToken {}
 // SAFETY: as above.

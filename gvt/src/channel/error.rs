@@ -82,11 +82,13 @@ macro_rules! with_message {
             )+
         }
 
+        // In quotes, as crossbeam's.
         impl<T> fmt::Debug for $name<T> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(match self {
+                let name = match self {
                     $($name::$variant(_) => $debug,)+
-                })
+                };
+                fmt::Debug::fmt(name, f)
             }
         }
 
@@ -116,9 +118,9 @@ with_message!(TrySendError {
 });
 
 with_message!(SendTimeoutError {
-    Timeout / "Timeout(..)" / is_timeout: "the channel had no room for another message in time",
+    Timeout / "SendTimeoutError(..)" / is_timeout: "the channel had no room for another message in time",
         "Whether time ran out.";
-    Disconnected / "Disconnected(..)" / is_disconnected: "the channel has no receiver left",
+    Disconnected / "SendTimeoutError(..)" / is_disconnected: "the channel has no receiver left",
         "Whether no receiver was left.";
 });
 
@@ -131,7 +133,8 @@ impl<T> SendError<T> {
 
 impl<T> fmt::Debug for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad("SendError(..)")
+        // In quotes, as crossbeam's.
+        fmt::Debug::fmt("SendError(..)", f)
     }
 }
 

@@ -121,6 +121,8 @@ pub(crate) struct Cold {
     pub(crate) words: OnceLock<Arc<str>>,
     /// The thread's own.
     pub(crate) locals: Locals,
+    /// What `unpark` leaves for `park`.
+    pub(crate) parking: crate::unpark::Token,
 }
 
 /// What the entry function is asked to do.

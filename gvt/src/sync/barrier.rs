@@ -1,6 +1,7 @@
 //! `Barrier`: std's, for green threads.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use gvt_traits::WaitReason;
 
@@ -25,6 +26,10 @@ pub struct Barrier {
     needed: usize,
     state: Lock<State>,
 }
+
+// As std's: what is in it is never half done.
+impl UnwindSafe for Barrier {}
+impl RefUnwindSafe for Barrier {}
 
 struct State {
     come: usize,

@@ -1,6 +1,7 @@
 //! `Condvar`: std's, for green threads. `raw_condvar` has the protocol.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{LockResult, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,10 @@ use super::{has_passed, now};
 pub struct Condvar {
     raw: RawCondvar,
 }
+
+// As std's: what is in it is never half done.
+impl UnwindSafe for Condvar {}
+impl RefUnwindSafe for Condvar {}
 
 /// Whether a wait with a time limit came back because of that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

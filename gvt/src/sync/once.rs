@@ -4,8 +4,9 @@
 //! if the closure panicked, and then takes the list's lock and wakes all. **A3** Who finds RUNNING takes the list's lock, looks once
 //! more, and waits; so it is in the list when A2 comes there, or has seen what A2 stored.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::fmt;
+use std::marker::PhantomData;
 use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -48,6 +49,8 @@ impl RefUnwindSafe for Once {}
 /// What [`Once::call_once_force`] tells its closure.
 pub struct OnceState {
     poisoned: bool,
+    /// Not `Sync`, as std's.
+    one_thread: PhantomData<Cell<()>>,
 }
 
 impl OnceState {
@@ -172,7 +175,7 @@ impl Once {
                         continue;
                     }
                     let mut running = Running { once: self, end: POISONED };
-                    f(&OnceState { poisoned: word == POISONED });
+                    f(&OnceState { poisoned: word == POISONED, one_thread: PhantomData });
                     running.end = COMPLETE;
                     return;
                 }

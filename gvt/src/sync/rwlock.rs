@@ -43,6 +43,9 @@ struct RawRwLock {
     waiters: Lock<List<Kind>>,
 }
 
+// For guards, as std's: what is in it is never half done.
+impl RefUnwindSafe for RawRwLock {}
+
 const MANNER: Manner<RawRwLock, List<Kind>, Kind> = Manner {
     list: |list, _| list,
     reason: WaitReason::Mutex,

@@ -116,3 +116,17 @@ fn go_is_spawn() {
         assert!(told.join().unwrap());
     });
 }
+
+#[gvt::test(max_gvthreads = 3, stack_size = "64KiB", deadlock_report = "1min", timeout = "60s")]
+fn settings_reach_the_builder() {
+    let (keep, wait) = gvt::channel::bounded::<()>(0);
+    let others: Vec<_> = (0..2)
+        .map(|_| {
+            let wait = wait.clone();
+            gvt::spawn(move |_| wait.recv().is_err())
+        })
+        .collect();
+    assert!(matches!(gvt::try_spawn(|_| ()), Err(gvt::SchedError::TooManyThreads { .. })));
+    drop(keep);
+    assert!(others.into_iter().all(|other| other.join().unwrap()));
+}
