@@ -439,18 +439,22 @@ func node(parent chan<- uint64, number, leaves uint64) {
 func behindSpinner(p params) outcome {
 	samples, allocating := int(p.get("samples")), p["alloc"] != 0
 	var stop atomic.Bool
-	var spinner sync.WaitGroup
-	turns := uint64(0)
-	spinner.Add(1)
-	go func() {
-		defer spinner.Done()
-		for !stop.Load() {
-			if allocating {
-				block = make([]byte, 64+turns&1023)
+	var spinners sync.WaitGroup
+	var all atomic.Uint64
+	for range p.get("spinners") {
+		spinners.Add(1)
+		go func() {
+			defer spinners.Done()
+			turns := uint64(0)
+			for !stop.Load() {
+				if allocating {
+					block = make([]byte, 64+turns&1023)
+				}
+				turns++
 			}
-			turns++
-		}
-	}()
+			all.Add(turns)
+		}()
+	}
 	late := make([]uint64, 0, samples)
 	limit := time.Now().Add(time.Duration(p.get("limit_us")) * time.Microsecond)
 	for len(late) < samples {
@@ -463,11 +467,11 @@ func behindSpinner(p params) outcome {
 		late = append(late, uint64(max(now.Sub(due), 0)))
 	}
 	stop.Store(true)
-	spinner.Wait()
-	if turns == 0 {
-		panic("the spinner did not run")
+	spinners.Wait()
+	if all.Load() == 0 {
+		panic("the spinners did not run")
 	}
-	o := outcome{map[string]float64{"spins": float64(turns)}, uint64(len(late))}
+	o := outcome{map[string]float64{"spins": float64(all.Load())}, uint64(len(late))}
 	if len(late) > 0 {
 		o = o.withLateness(late)
 	}

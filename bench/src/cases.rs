@@ -295,8 +295,8 @@ pub const ALL: &[Case] = &[
         name: "preempt",
         what: "1 ms sleeper behind a spinner, 1 worker",
         work: "preempt",
-        quick: "workers=1 samples=30 alloc=0 limit_us=1500000",
-        full: "workers=1 samples=200 alloc=0 limit_us=10000000",
+        quick: "workers=1 samples=30 spinners=1 alloc=0 limit_us=1500000",
+        full: "workers=1 samples=200 spinners=1 alloc=0 limit_us=10000000",
         long: true,
         show: &[
             figure("late_p50_ms", "late, median", "ms").at_most(1.2).ahead("go", 16.0),
@@ -309,12 +309,40 @@ pub const ALL: &[Case] = &[
         name: "preempt-alloc",
         what: "1 ms sleeper behind a spinner that allocates, 1 worker",
         work: "preempt",
-        quick: "workers=1 samples=30 alloc=1 limit_us=1500000",
-        full: "workers=1 samples=200 alloc=1 limit_us=10000000",
+        quick: "workers=1 samples=30 spinners=1 alloc=1 limit_us=1500000",
+        full: "workers=1 samples=200 spinners=1 alloc=1 limit_us=10000000",
         long: true,
         show: &[
             figure("late_p50_ms", "late, median", "ms").at_most(1.2).ahead("go", 16.0),
             figure("late_p99_ms", "late, 99th percentile", "ms").at_most(3.0).ahead("go", 13.0),
+        ],
+        check: |p| p.get("samples"),
+        ..CASE
+    },
+    Case {
+        name: "preempt-4",
+        what: "1 ms sleeper beside 4 spinners, 1 worker",
+        work: "preempt",
+        quick: "workers=1 samples=30 spinners=4 alloc=0 limit_us=3000000",
+        full: "workers=1 samples=200 spinners=4 alloc=0 limit_us=20000000",
+        long: true,
+        show: &[
+            figure("late_p50_ms", "late, median", "ms").at_most(3.0).ahead("go", 1.0),
+            figure("late_p99_ms", "late, 99th percentile", "ms").ahead("go", 1.0),
+        ],
+        check: |p| p.get("samples"),
+        ..CASE
+    },
+    Case {
+        name: "preempt-50",
+        what: "1 ms sleeper beside 50 spinners, 1 worker",
+        work: "preempt",
+        quick: "workers=1 samples=30 spinners=50 alloc=0 limit_us=3000000",
+        full: "workers=1 samples=200 spinners=50 alloc=0 limit_us=20000000",
+        long: true,
+        show: &[
+            figure("late_p50_ms", "late, median", "ms").at_most(20.0).ahead("go", 1.0),
+            figure("late_p99_ms", "late, 99th percentile", "ms").ahead("go", 1.0),
         ],
         check: |p| p.get("samples"),
         ..CASE

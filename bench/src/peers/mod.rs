@@ -68,6 +68,8 @@ pub const ALL: &[Peer] = &[
             ("ping-pong", "spsc, its fastest channel"),
             ("preempt", "its timer thread runs the sleeper itself, beside the one worker"),
             ("preempt-alloc", "its timer thread runs the sleeper itself, beside the one worker"),
+            ("preempt-4", "its timer thread runs the sleeper itself, beside the one worker"),
+            ("preempt-50", "its timer thread runs the sleeper itself, beside the one worker"),
         ],
         ..PLAIN
     },

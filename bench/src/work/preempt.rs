@@ -1,5 +1,5 @@
-//! `preempt`: a thread that sleeps 1 ms at a time shares one worker with a thread that never
-//! lets go.
+//! `preempt`: a thread that sleeps 1 ms at a time shares one worker with threads that never
+//! let go.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::outcome::Outcome;
 use crate::params::Params;
 use crate::peers::green::Green;
 
-/// How late is the sleeper back? If it never gets a turn, an OS thread ends the spinner after
+/// How late is the sleeper back? If it never gets a turn, an OS thread ends the spinners after
 /// `limit_us`, and the sleeps that came after that do not count.
 pub fn behind_spinner<G: Green>(p: &Params) -> Outcome {
     let (samples, allocating) = (p.count("samples"), p.get("alloc") != 0);
@@ -24,8 +24,11 @@ pub fn behind_spinner<G: Green>(p: &Params) -> Outcome {
         watchdog.1.store(true, Relaxed);
         watchdog.0.store(true, Relaxed);
     });
-    let spin = stop.clone();
-    let spinner = G::spawn(move || if allocating { spin_allocating(&spin) } else { spin_plain(&spin) });
+    let each = |_| {
+        let spin = stop.clone();
+        G::spawn(move || if allocating { spin_allocating(&spin) } else { spin_plain(&spin) })
+    };
+    let spinners: Vec<_> = (0..p.get("spinners")).map(each).collect();
     let mut late = Vec::with_capacity(samples);
     while late.len() < samples {
         let due = Instant::now() + Duration::from_millis(1);
@@ -37,8 +40,8 @@ pub fn behind_spinner<G: Green>(p: &Params) -> Outcome {
         late.push(now.saturating_duration_since(due).as_nanos() as u64);
     }
     stop.store(true, Relaxed);
-    let turns = G::join(spinner);
-    assert!(turns > 0, "the spinner ran");
+    let turns = spinners.into_iter().map(G::join).sum::<u64>();
+    assert!(turns > 0, "the spinners ran");
     let outcome = Outcome::new(late.len() as u64).with("spins", turns as f64);
     if late.is_empty() { outcome } else { outcome.with_lateness(late) }
 }

@@ -68,10 +68,13 @@ pub async fn behind_spinner(p: Params) -> Outcome {
         watchdog.1.store(true, Relaxed);
         watchdog.0.store(true, Relaxed);
     });
-    let spin = stop.clone();
-    let spinner = tokio::spawn(async move {
-        if allocating { preempt::spin_allocating(&spin) } else { preempt::spin_plain(&spin) }
-    });
+    let each = |_| {
+        let spin = stop.clone();
+        tokio::spawn(async move {
+            if allocating { preempt::spin_allocating(&spin) } else { preempt::spin_plain(&spin) }
+        })
+    };
+    let spinners: Vec<_> = (0..p.get("spinners")).map(each).collect();
     let mut late = Vec::with_capacity(samples);
     while late.len() < samples {
         let due = Instant::now() + Duration::from_millis(1);
@@ -83,8 +86,11 @@ pub async fn behind_spinner(p: Params) -> Outcome {
         late.push(now.saturating_duration_since(due).as_nanos() as u64);
     }
     stop.store(true, Relaxed);
-    let turns = spinner.await.expect("no panic");
-    assert!(turns > 0, "the spinner ran");
+    let mut turns = 0;
+    for spinner in spinners {
+        turns += spinner.await.expect("no panic");
+    }
+    assert!(turns > 0, "the spinners ran");
     let outcome = Outcome::new(late.len() as u64).with("spins", turns as f64);
     if late.is_empty() { outcome } else { outcome.with_lateness(late) }
 }
