@@ -132,7 +132,7 @@ impl<Q: ReadyQueue> QueueStage<Q> {
         }
         let record = record(&mut self.records, index);
         // SAFETY: records are never freed.
-        unsafe { record.as_ref() }.priority.store(level as u8, Relaxed); // Relaxed: one OS thread.
+        unsafe { record.as_ref().head() }.priority.store(level as u8, Relaxed); // Relaxed: one OS thread.
         // SAFETY: C1: records are never freed. C2: it was not queued, and tokens that come out are taken apart.
         Some(unsafe { Runnable::from_raw(record) })
     }

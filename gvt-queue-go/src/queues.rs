@@ -308,7 +308,7 @@ mod tests {
                     PushKind::Spawn
                 } else {
                     // SAFETY: a record made for this test, which lives for ever.
-                    unsafe { task.as_ptr().as_ref() }.state.store(GvtState::Blocked as u8, Relaxed);
+                    unsafe { task.as_ptr().as_ref().head() }.state.store(GvtState::Blocked as u8, Relaxed);
                     PushKind::Timer
                 };
                 queue.push(&mut local, task, kind);

@@ -2,7 +2,7 @@
 //!
 //! **Protocol.** All four lists lie under one mutex. The bitmap is written under it, so that it is exact: a
 //! bit is set before `push` returns and cleared only when its list is empty. Whoever finds a bit clear takes
-//! no lock.
+//! no lock. So does whoever asks how many there are: the monitor, which must not wait for a lock under which a list grows (B6).
 //!
 //! **Rejected.** *A lock-free injector a level* (`crossbeam_deque::Injector`): its bit cannot be cleared without a
 //! moment in which it is clear beside a queued thread, which `has_work` must not see (Q3). One by one it is no
@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use gvt_traits::Runnable;
 
@@ -21,6 +21,8 @@ use crate::sync::{AtomicUsize, Mutex};
 pub(crate) struct Lists {
     /// Bit `level` is set while list `level` is not empty.
     levels: AtomicUsize,
+    /// How many threads are in the lists. Relaxed: a gauge (Q8), written under the lock.
+    len: AtomicUsize,
     lists: Mutex<[VecDeque<Runnable>; 4]>,
 }
 
@@ -34,6 +36,7 @@ impl Lists {
         // ORDERING O1: Release pairs with the Acquire in `levels`: who sees the bit finds the thread, or that
         // somebody else has taken it. The runtime fences behind a push (Q6).
         self.levels.store(levels, Release);
+        self.len.store(lists.iter().map(VecDeque::len).sum(), Relaxed);
         result
     }
 
@@ -58,8 +61,7 @@ impl Lists {
     }
 
     pub(crate) fn len(&self) -> usize {
-        let lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
-        lists.iter().map(VecDeque::len).sum()
+        self.len.load(Relaxed)
     }
 }
 

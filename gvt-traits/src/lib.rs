@@ -19,12 +19,18 @@
 //! - **B1 runtime side**: except where a method's `Context:` line says otherwise, a backend is
 //!   called with preemption off, on an OS thread that carries a worker or on a foreign one.
 //! - **B2 no switching**: no method may block on anything that a green thread has to do, call back
-//!   into the runtime, or leave its stack. Short critical sections under an OS lock are allowed.
+//!   into the runtime, or leave its stack. Short critical sections under an OS lock are allowed. A call of
+//!   the runtime's that would run other threads or use the worker's parts ends the process.
 //! - **B3 no unwinding**: a panic in a backend is a broken contract. The runtime prints it and
 //!   aborts, since the thread being scheduled could not be put back.
 //! - **B4 no thread-locals across calls**: consecutive calls for one worker may come from
 //!   different OS threads. They are ordered (each happens before the next).
 //! - **B5 parts know only this crate**: a backend that wraps another takes it as a type parameter.
+//! - **B6 never in the monitor's way**: the runtime's monitor, which asks threads to yield, takes them off by force and
+//!   wakes sleepers, is one OS thread. The methods that it calls (their `Context:` line says **monitor**) wait for no
+//!   lock. An allocator's lock may be held by a green thread that was taken off by force: a worker that holds a part's
+//!   lock then waits for the allocator, the monitor for the worker, and the green thread for the monitor, for ever. Let
+//!   these methods read atomics, or `try_lock`.
 #![warn(missing_docs)]
 
 extern crate alloc;
@@ -46,7 +52,7 @@ pub use context::{ContextSwitch, Entry, StackBounds};
 pub use error::{MemoryError, SchedError, WorkerError};
 pub use factory::{Factory, Plan};
 pub use id::{GvtId, WakeTicket, WorkerId};
-pub use metadata::{ForcedRegisters, Metadata, Registers};
+pub use metadata::{ForcedRegisters, Metadata, RecordHead, Registers};
 pub use preempt::{InterruptHook, Interrupted, OsThreadId, Preemptor, Strength};
 pub use ready_queue::{Order, PushFence, PushKind, ReadyQueue};
 pub use runnable::Runnable;

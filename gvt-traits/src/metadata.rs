@@ -1,5 +1,8 @@
 //! The part of a thread's record that contracts speak of.
 //!
+//! **Who sees what.** [`RecordHead`] is the layout, for the runtime that owns the record. A queue is lent the same memory
+//! as [`Metadata`], which shows what an order may be decided by and nothing else: through it safe code changes nothing.
+//!
 //! ```text
 //! offset size  field
 //! 0x00   1     preempt_flag      bit 0: the monitor asks for a yield, cleared at the safepoint; the rest private
@@ -28,7 +31,7 @@
 //! 0xAB   1     affinity          preferred worker, or 255
 //! 0xAC   4     children_credit   private to the runtime
 //! 0xB0   8     runtime           owner of the record
-//! 0xB8   8     cold              what few threads have (a name, …), or null
+//! 0xB8   8     cold              what few threads have (a name, …), or null; it begins with the thread's tag, a u64
 //! ```
 //!
 //! **Departure from the specified layout.** The 256 bytes of forced registers are not at 0x80 but
@@ -43,7 +46,9 @@
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 
-use crate::{GvtId, Priority};
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use crate::{GvtId, GvtState, Priority, WorkerId};
 
 /// Registers that a voluntary switch keeps: those that the System V ABI calls callee-saved.
 ///
@@ -93,14 +98,14 @@ pub struct ForcedRegisters {
     reserved: [u64; 11],
 }
 
-/// The head of each thread's record. See the module's table.
+/// The head of each thread's record, with all its fields. See the module's table.
 ///
 /// All fields that several OS threads may touch are atomics; the rest belong to whoever holds the
 /// thread's [`Runnable`](crate::Runnable) or runs it.
 #[derive(Debug)]
 #[repr(C, align(64))]
 #[allow(missing_docs, reason = "the module's table describes the fields")]
-pub struct Metadata {
+pub struct RecordHead {
     pub preempt_flag: AtomicU8,
     pub cancelled: AtomicU8,
     pub state: AtomicU8,
@@ -133,14 +138,14 @@ pub struct Metadata {
 // SAFETY: every field but `registers` is atomic or never written after `new`; `registers` is
 // touched only by a `ContextSwitch` on behalf of whoever holds the thread (C1, C2 of
 // `ContextSwitch::switch`).
-unsafe impl Sync for Metadata {}
+unsafe impl Sync for RecordHead {}
 // SAFETY: as above; nothing in it belongs to an OS thread.
-unsafe impl Send for Metadata {}
+unsafe impl Send for RecordHead {}
 
-impl Metadata {
+impl RecordHead {
     /// A record that names place `id` and is otherwise blank.
     pub const fn new(id: GvtId) -> Self {
-        Metadata {
+        RecordHead {
             preempt_flag: AtomicU8::new(0),
             cancelled: AtomicU8::new(0),
             state: AtomicU8::new(0),
@@ -186,36 +191,119 @@ impl Metadata {
     }
 }
 
+/// What a queue sees of a thread: a [`RecordHead`] whose fields are out of its reach.
+///
+/// ```compile_fail,E0616
+/// # use gvt_traits::{GvtId, Metadata};
+/// // Fields belong to the runtime.
+/// Metadata::new(GvtId::new(1)).0.entry_fn.store(0x4141_4141, std::sync::atomic::Ordering::Relaxed);
+/// ```
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct Metadata(RecordHead);
+
+impl Metadata {
+    /// A record that names place `id` and is otherwise blank, for tests of queues.
+    pub const fn new(id: GvtId) -> Self {
+        Metadata(RecordHead::new(id))
+    }
+
+    /// The same with a priority.
+    pub const fn with_priority(mut self, priority: Priority) -> Self {
+        self.0.priority = AtomicU8::new(priority as u8);
+        self
+    }
+
+    /// What a queue sees of `head`.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: `head.cold` is null, or points to what begins with a `u64` and is kept as long as `head` is lent.
+    #[inline]
+    pub const unsafe fn of(head: &RecordHead) -> &Self {
+        // SAFETY: `repr(transparent)`.
+        unsafe { &*core::ptr::from_ref(head).cast() }
+    }
+
+    /// All fields, for the owner of the record.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: the caller made the record, or acts for who did; C1 of [`of`](Self::of) stays true.
+    pub const unsafe fn head(&self) -> &RecordHead {
+        &self.0
+    }
+
+    /// The thread's place.
+    #[inline]
+    pub const fn id(&self) -> GvtId {
+        self.0.id()
+    }
+
+    /// How urgent it is. Does not change while it is queued.
+    #[inline]
+    pub fn priority(&self) -> Priority {
+        // Relaxed: written before the token was made, by whoever made it.
+        Priority::from_u8(self.0.priority.load(Relaxed))
+    }
+
+    /// What its spawner tagged it with (a deadline, a weight, a tenant); 0 unless it did. Does not change.
+    #[inline]
+    pub fn tag(&self) -> u64 {
+        // ORDERING: Acquire pairs with the Release by which the runtime publishes what the pointer leads to.
+        let cold = self.0.cold.load(Acquire).cast_const().cast::<u64>();
+        // SAFETY: C1 of `of`, and C1 of `Runnable::from_raw`.
+        if cold.is_null() { 0 } else { unsafe { cold.read() } }
+    }
+
+    /// Whether it has run before, and so holds a stack.
+    #[inline]
+    pub fn has_started(&self) -> bool {
+        // Relaxed: as in `priority`.
+        self.0.state.load(Relaxed) != GvtState::Created as u8
+    }
+
+    /// The worker that it would like to run on: a wish, not a condition.
+    #[inline]
+    pub fn preferred_worker(&self) -> WorkerId {
+        // Relaxed: as in `priority`.
+        match self.0.worker_id.load(Relaxed) {
+            worker if (worker as usize) < crate::MAX_WORKERS => WorkerId::new(worker as usize),
+            _ => WorkerId::NONE,
+        }
+    }
+}
+
 const _: () = {
-    assert!(offset_of!(Metadata, preempt_flag) == 0x00);
-    assert!(offset_of!(Metadata, cancelled) == 0x01);
-    assert!(offset_of!(Metadata, state) == 0x02);
-    assert!(offset_of!(Metadata, priority) == 0x03);
-    assert!(offset_of!(Metadata, gvthread_id) == 0x04);
-    assert!(offset_of!(Metadata, parent_id) == 0x08);
-    assert!(offset_of!(Metadata, worker_id) == 0x0C);
-    assert!(offset_of!(Metadata, entry_fn) == 0x10);
-    assert!(offset_of!(Metadata, entry_arg) == 0x18);
-    assert!(offset_of!(Metadata, result_ptr) == 0x20);
-    assert!(offset_of!(Metadata, join_waiters) == 0x28);
-    assert!(offset_of!(Metadata, start_time_ns) == 0x30);
-    assert!(offset_of!(Metadata, wake_time_ns) == 0x38);
-    assert!(offset_of!(Metadata, registers) == 0x40);
-    assert!(offset_of!(Metadata, suspended) == 0x80);
-    assert!(offset_of!(Metadata, wait) == 0x88);
-    assert!(offset_of!(Metadata, unique_id) == 0x90);
-    assert!(offset_of!(Metadata, blocked_since_ns) == 0x98);
-    assert!(offset_of!(Metadata, references) == 0xA0);
-    assert!(offset_of!(Metadata, slot) == 0xA4);
-    assert!(offset_of!(Metadata, wait_reason) == 0xA8);
-    assert!(offset_of!(Metadata, outcome) == 0xA9);
-    assert!(offset_of!(Metadata, flags) == 0xAA);
-    assert!(offset_of!(Metadata, affinity) == 0xAB);
-    assert!(offset_of!(Metadata, children_credit) == 0xAC);
-    assert!(offset_of!(Metadata, runtime) == 0xB0);
-    assert!(offset_of!(Metadata, cold) == 0xB8);
-    assert!(size_of::<Metadata>() == 0xC0);
-    assert!(align_of::<Metadata>() == 64);
+    assert!(offset_of!(RecordHead, preempt_flag) == 0x00);
+    assert!(offset_of!(RecordHead, cancelled) == 0x01);
+    assert!(offset_of!(RecordHead, state) == 0x02);
+    assert!(offset_of!(RecordHead, priority) == 0x03);
+    assert!(offset_of!(RecordHead, gvthread_id) == 0x04);
+    assert!(offset_of!(RecordHead, parent_id) == 0x08);
+    assert!(offset_of!(RecordHead, worker_id) == 0x0C);
+    assert!(offset_of!(RecordHead, entry_fn) == 0x10);
+    assert!(offset_of!(RecordHead, entry_arg) == 0x18);
+    assert!(offset_of!(RecordHead, result_ptr) == 0x20);
+    assert!(offset_of!(RecordHead, join_waiters) == 0x28);
+    assert!(offset_of!(RecordHead, start_time_ns) == 0x30);
+    assert!(offset_of!(RecordHead, wake_time_ns) == 0x38);
+    assert!(offset_of!(RecordHead, registers) == 0x40);
+    assert!(offset_of!(RecordHead, suspended) == 0x80);
+    assert!(offset_of!(RecordHead, wait) == 0x88);
+    assert!(offset_of!(RecordHead, unique_id) == 0x90);
+    assert!(offset_of!(RecordHead, blocked_since_ns) == 0x98);
+    assert!(offset_of!(RecordHead, references) == 0xA0);
+    assert!(offset_of!(RecordHead, slot) == 0xA4);
+    assert!(offset_of!(RecordHead, wait_reason) == 0xA8);
+    assert!(offset_of!(RecordHead, outcome) == 0xA9);
+    assert!(offset_of!(RecordHead, flags) == 0xAA);
+    assert!(offset_of!(RecordHead, affinity) == 0xAB);
+    assert!(offset_of!(RecordHead, children_credit) == 0xAC);
+    assert!(offset_of!(RecordHead, runtime) == 0xB0);
+    assert!(offset_of!(RecordHead, cold) == 0xB8);
+    assert!(size_of::<RecordHead>() == 0xC0);
+    assert!(align_of::<RecordHead>() == 64);
 
     assert!(offset_of!(Registers, rsp) == 0x00);
     assert!(offset_of!(Registers, rip) == 0x08);

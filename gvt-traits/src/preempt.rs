@@ -60,7 +60,7 @@ pub type InterruptHook = unsafe extern "C" fn(context: *mut c_void) -> Interrupt
 /// - **P8 ready**: after `enter_thread` on an OS thread, nothing that this inherited from its creator (a signal mask)
 ///   keeps interrupts from it.
 ///
-/// Also B1–B5 of the crate. Tested: P1–P3, P5–P8 (`preemptor` suite). Argued by hand: P4.
+/// Also B1–B6 of the crate. Tested: P1–P3, P5–P8 (`preemptor` suite). Argued by hand: P4.
 ///
 /// # Safety
 ///
@@ -100,6 +100,6 @@ pub unsafe trait Preemptor: Send + Sync + 'static {
     /// Interrupts `thread`; `false` if that cannot be done (it is gone, or `strength` is less than
     /// [`Strength::Anywhere`]).
     ///
-    /// Context: the monitor; one call at a time.
+    /// Context: **monitor** (B6); one call at a time.
     fn interrupt(&self, thread: OsThreadId) -> bool;
 }

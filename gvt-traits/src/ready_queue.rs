@@ -70,15 +70,18 @@ pub enum PushFence {
 ///   plan in [`Factory::build`](crate::Factory::build).
 /// - **Q6 fence**: [`PUSH_FENCE`](Self::PUSH_FENCE) is true.
 /// - **Q7 hints are hints**: `upcoming` and `len_hint` have no effect, and `expedite` none but on the order.
+///   `upcoming` returns the address of a queued token ([`Runnable::as_ptr`]); any other is ignored.
 /// - **Q8 waiting**: with no other call under way, `len_hint` is 0 if and only if nothing is queued, on any level, for
 ///   any worker. While calls are under way it may be behind by what they move, and is right again
 ///   when they have returned.
+/// - **Q9 one runtime**: what a runtime's worker pops was pushed by that runtime. Two queues that share a list break this; the
+///   process ends before the thread runs.
 ///
-/// Also B1–B5 of the crate. Tested: Q1–Q5, Q7, Q8 (`ready_queue` suite). Argued by hand: Q6, and
+/// Also B1–B6 of the crate. Tested: Q1–Q5, Q7, Q8, B6 (`ready_queue` suite); Q9 end to end. Argued by hand: Q6, and
 /// modelled in loom where it is [`PushFence::ByQueue`].
 ///
-/// The trait is safe: breaking a clause can delay or strand a thread, or abort the process, but a
-/// [`Runnable`] cannot be forged or doubled in safe code.
+/// The trait is safe: breaking a clause can delay or strand a thread, or abort the process with the clause's number. No safe code
+/// that implements it corrupts memory: a [`Runnable`] cannot be forged or doubled, and what types leave open the runtime checks.
 ///
 /// # The plausible wrong implementation
 ///
@@ -92,29 +95,43 @@ pub enum PushFence {
 ///
 /// ```
 /// use std::{collections::VecDeque, sync::Mutex};
+/// use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// use gvt_traits::*;
 ///
 /// #[derive(Default)]
-/// struct Fifo(Mutex<VecDeque<Runnable>>);
+/// struct Fifo {
+///     list: Mutex<VecDeque<Runnable>>,
+///     len: AtomicUsize,
+/// }
+///
+/// impl Fifo {
+///     fn with<R>(&self, change: impl FnOnce(&mut VecDeque<Runnable>) -> R) -> R {
+///         let mut list = self.list.lock().unwrap();
+///         let result = change(&mut list);
+///         self.len.store(list.len(), Relaxed);
+///         result
+///     }
+/// }
 ///
 /// impl ReadyQueue for Fifo {
 ///     type Local = ();
 ///     const ORDER: Order = Order::Fair;
 ///     fn local(&self, _worker: WorkerId) {}
 ///     fn inject(&self, task: Runnable) {
-///         self.0.lock().unwrap().push_back(task)
+///         self.with(|list| list.push_back(task))
 ///     }
 ///     fn push(&self, _local: &mut (), task: Runnable, _kind: PushKind) {
 ///         self.inject(task)
 ///     }
 ///     fn pop(&self, _local: &mut ()) -> Option<Runnable> {
-///         self.0.lock().unwrap().pop_front()
+///         self.with(VecDeque::pop_front)
 ///     }
 ///     fn has_work(&self, _local: &()) -> bool {
-///         !self.0.lock().unwrap().is_empty()
+///         self.with(|list| !list.is_empty())
 ///     }
 ///     fn len_hint(&self) -> usize {
-///         self.0.lock().unwrap().len()
+///         // B6: not under the lock.
+///         self.len.load(Relaxed)
 ///     }
 /// }
 /// ```
@@ -184,6 +201,6 @@ pub trait ReadyQueue: Send + Sync + 'static {
     /// has used up its slice off by force, and offers work to sleepers, only if somebody waits: a queue that
     /// says 0 while threads wait has no forced preemption, one that never says 0 disturbs lone threads.
     ///
-    /// Context: any OS thread, at any time, also while the worker that it speaks of is at work.
+    /// Context: **monitor** (B6); any OS thread, at any time, also while the worker that it speaks of is at work.
     fn len_hint(&self) -> usize;
 }

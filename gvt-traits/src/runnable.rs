@@ -3,17 +3,17 @@
 use core::fmt;
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
-use core::sync::atomic::Ordering::Relaxed;
 
-use crate::{GvtId, GvtState, Metadata, Priority, WorkerId};
+use crate::{GvtId, Metadata, Priority, WorkerId};
 
 /// Exactly one of these exists for each thread that is ready, and none for any other thread.
 ///
 /// - **R1 unique**: it cannot be copied, so a queue can hand it out once at most.
 /// - **R2 not to be dropped**: dropping one would lose its thread for ever, so `Drop` panics.
+/// - **R3 of one runtime**: it is good only with the runtime that made it, which checks each that a queue hands out (Q9).
 ///
 /// That is what lets [`ReadyQueue`](crate::ReadyQueue) be a safe trait: in safe code a queue can
-/// delay a thread or, by dropping it, panic; it can never run one twice.
+/// delay a thread, strand it (`mem::forget`, a static), or, by dropping it, panic; it can never run one twice, nor elsewhere.
 #[repr(transparent)]
 pub struct Runnable(NonNull<Metadata>);
 
@@ -27,7 +27,7 @@ impl Runnable {
     ///
     /// # Safety
     ///
-    /// - **C1**: the record outlives the token.
+    /// - **C1**: the record outlives the token; its `cold` is null or begins with a `u64` that lives as long.
     /// - **C2**: no other token for this thread exists (R1); one taken apart by
     ///   [`into_raw`](Self::into_raw) does not count.
     pub const unsafe fn from_raw(metadata: NonNull<Metadata>) -> Self {
@@ -56,24 +56,28 @@ impl Runnable {
     }
 
     /// How urgent it is. Does not change while it is queued.
+    #[inline]
     pub fn priority(&self) -> Priority {
-        // Relaxed: written before the token was made, by whoever made it.
-        Priority::from_u8(self.metadata().priority.load(Relaxed))
+        self.metadata().priority()
+    }
+
+    /// What its spawner tagged it with (`gvt::Builder::tag`): a deadline, a weight, a tenant, whatever the queue makes of it.
+    /// 0 for a thread without a tag. Does not change.
+    #[inline]
+    pub fn tag(&self) -> u64 {
+        self.metadata().tag()
     }
 
     /// Whether it has run before, and so holds a stack.
+    #[inline]
     pub fn has_started(&self) -> bool {
-        // Relaxed: as in `priority`.
-        self.metadata().state.load(Relaxed) != GvtState::Created as u8
+        self.metadata().has_started()
     }
 
     /// The worker that it would like to run on: a wish, not a condition.
+    #[inline]
     pub fn preferred_worker(&self) -> WorkerId {
-        // Relaxed: as in `priority`.
-        match self.metadata().worker_id.load(Relaxed) {
-            worker if (worker as usize) < crate::MAX_WORKERS => WorkerId::new(worker as usize),
-            _ => WorkerId::NONE,
-        }
+        self.metadata().preferred_worker()
     }
 }
 

@@ -116,7 +116,7 @@ pub struct MemoryUse {
 /// - **S9 classed**: `class_for(bytes)` is a class whose slots have at least `bytes`, and no other such class has smaller
 ///   ones; it is the default class for 0. If there is none, the error names the largest size, for which there is one.
 ///
-/// Also B1–B5 of the crate. Tested: S1, S3–S7, S9 (`slot_allocator` suite). Argued by hand: S2, S8.
+/// Also B1–B6 of the crate. Tested: S1, S3–S7, S9 (`slot_allocator` suite). Argued by hand: S2, S8.
 ///
 /// # Safety
 ///
@@ -198,8 +198,7 @@ pub unsafe trait SlotAllocator: Send + Sync + 'static {
     /// Gives back a little of what has not been needed for a while. Says when there will be something to do again
     /// (`now_ns`'s clock), or `None` if there is nothing until more slots come back.
     ///
-    /// Context: one OS thread at a time, the runtime's monitor; may make a few system calls, but waits for no lock under
-    /// which memory is allocated, and allocates none.
+    /// Context: **monitor** (B6), one call at a time; may make a few system calls, but allocates nothing.
     fn decay(&self, now_ns: u64) -> Option<u64> {
         let _ = now_ns;
         None

@@ -60,7 +60,8 @@ pub enum IdleWait {
 ///
 /// # Implementer's contract
 ///
-/// - **T1 exactly once**: each entry is given out once, by `expire` or by `cancel`, never by both.
+/// - **T1 exactly once**: each entry is given out once, by `expire` or by `cancel`, never by both; and none that was not inserted.
+///   A ticket that names no thread, or a wait that has no deadline, ends the process.
 /// - **T2 never early**: `expire(now)` gives out no entry with `deadline_ns > now`.
 /// - **T3 complete**: with no other call under way, `expire(near, now)` gives out every entry with
 ///   `deadline_ns + resolution_ns() <= now`, from all shards. Under contention it may leave a shard to the
@@ -80,7 +81,9 @@ pub enum IdleWait {
 ///   wake-up from the one that waits.
 /// - **T8 any deadline**: 0, the past, and `u64::MAX` are deadlines like others.
 ///
-/// Also B1–B5 of the crate. Tested: T1–T8 (`timer_backend` suite; of T6, that nothing wakes early while nothing was
+/// The trait is safe: breaking a clause can wake a thread early, late or never, or abort the process with the clause's number.
+///
+/// Also B1–B6 of the crate. Tested: T1–T8, B6 (`timer_backend` suite; of T6, that nothing wakes early while nothing was
 /// cancelled), the rest of T6 end to end.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a timer backend",
@@ -112,7 +115,7 @@ pub trait TimerBackend: Send + Sync + 'static {
 
     /// When something is due next (T5). Cheap: workers ask at scheduling decisions.
     ///
-    /// Context: any OS thread.
+    /// Context: **monitor** (B6); any OS thread.
     fn next_deadline_ns(&self) -> Option<u64>;
 
     /// Prepares for an idle worker's wait and says how to wait. One worker at a time waits so; the
@@ -129,7 +132,7 @@ pub trait TimerBackend: Send + Sync + 'static {
     /// The backend's own time, if it keeps one (virtual time, simulation); `None`: the runtime
     /// reads `CLOCK_MONOTONIC`.
     ///
-    /// Context: any OS thread.
+    /// Context: **monitor** (B6); any OS thread.
     fn now_ns(&self) -> Option<u64> {
         None
     }

@@ -93,6 +93,7 @@ impl Handle {
         F: FnOnce(&CancellationToken) -> T + Send + 'static,
         T: Send + 'static,
     {
+        local::demand_outside();
         let spawned = {
             // No preemption while the gate is held: its holder may be waited for by the closer.
             let _section = local::Section::new();

@@ -95,7 +95,7 @@ impl<'a> Wait<'a> {
     /// [`park`](Self::park) until `awaited` ends, a thread of the same runtime.
     pub(crate) fn park_for(self, awaited: &Record) {
         let record = self.record;
-        let worker = local::enter();
+        let worker = local::enter_from_outside();
         // SAFETY: a green thread runs on a worker.
         let worker = unsafe { &*worker };
         if !wait::is_notified(&record.meta.wait) {
@@ -112,7 +112,7 @@ impl<'a> Wait<'a> {
         if wait::is_notified(&self.record.meta.wait) {
             return;
         }
-        let worker = local::enter();
+        let worker = local::enter_from_outside();
         // SAFETY: a green thread runs on a worker.
         let worker = unsafe { &*worker };
         // SAFETY: this is the running thread, inside the runtime, with its wait armed.
@@ -143,12 +143,14 @@ impl<'a> Wait<'a> {
         let worker = unsafe { &*local::worker() }.index;
         let ticket = WakeTicket { sequence: self.number, id: record.meta.id() };
         let entry = TimerEntry { deadline_ns, ticket, affinity: WorkerId::new(worker), kind };
-        record.meta.wake_time_ns.store(deadline_ns, Relaxed);
+        // 0 is for none.
+        // ORDERING O1: Release, here and below, pairs with the Acquire in `fire_timers`.
+        record.meta.wake_time_ns.store(deadline_ns.max(1), Release);
         // SAFETY: the table belongs to this core's type.
         let handle = unsafe { (core.vtable.insert_timer)(core, entry) };
         drop(section);
         self.park_shielded();
-        record.meta.wake_time_ns.store(0, Relaxed);
+        record.meta.wake_time_ns.store(0, Release);
         // Sleeps end by their timer, which is then out already; only an early end costs a cancel.
         if kind != TimerType::Sleep || record.has_flag(UNWIND) {
             let _section = local::Section::new();

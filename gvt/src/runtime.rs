@@ -279,6 +279,7 @@ where
         F: FnOnce() -> R + Send,
         R: Send,
     {
+        crate::sched::local::demand_outside();
         // Whether or not it has a worker at this moment.
         if park::current().is_some() {
             return Err(SchedError::NestedBlockOn);

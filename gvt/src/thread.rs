@@ -350,7 +350,7 @@ where
     T: Send,
 {
     give_way();
-    let worker = local::enter();
+    let worker = local::enter_from_outside();
     // SAFETY: a carried worker is alive.
     let Some(worker) = (unsafe { worker.as_ref() }) else {
         local::leave();
@@ -545,7 +545,7 @@ where
 #[inline]
 pub fn yield_now() {
     // SAFETY: a carried worker is alive.
-    let green = match unsafe { local::enter().as_ref() } {
+    let green = match unsafe { local::enter_from_outside().as_ref() } {
         Some(worker) => {
             // SAFETY: a green thread that runs on `worker`, inside the runtime.
             unsafe { (worker.vtable.yield_now)(worker) };

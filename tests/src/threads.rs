@@ -44,13 +44,13 @@ impl Threads {
     /// Sets thread `index`'s priority.
     pub fn set_priority(&self, index: usize, priority: Priority) {
         // SAFETY: records are never freed.
-        unsafe { self.records[index].as_ref() }.priority.store(priority as u8, Relaxed);
+        unsafe { self.records[index].as_ref().head() }.priority.store(priority as u8, Relaxed);
     }
 
     /// Thread `index`'s priority.
     pub fn priority(&self, index: usize) -> Priority {
         // SAFETY: records are never freed.
-        Priority::from_u8(unsafe { self.records[index].as_ref() }.priority.load(Relaxed))
+        unsafe { self.records[index].as_ref() }.priority()
     }
 
     /// Where thread `index`'s record lies.

@@ -1,7 +1,8 @@
 //! A ready queue of one's own: first in, first out, whatever made a thread ready.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use gvt_traits::{Factory, Order, Plan, PushKind, ReadyQueue, Runnable, SchedError, WorkerId};
 
@@ -11,7 +12,11 @@ pub struct FifoQueue;
 
 /// What it builds: one list behind one lock.
 #[derive(Debug, Default)]
-pub struct Fifo(Mutex<VecDeque<Runnable>>);
+pub struct Fifo {
+    list: Mutex<VecDeque<Runnable>>,
+    /// How long the list is. Relaxed: a gauge, written under the lock.
+    len: AtomicUsize,
+}
 
 impl Factory for FifoQueue {
     type Output = Fifo;
@@ -28,8 +33,11 @@ impl Factory for FifoQueue {
 
 impl Fifo {
     /// B1: preemption is off, so a short lock is fine.
-    fn list(&self) -> MutexGuard<'_, VecDeque<Runnable>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn with<R>(&self, change: impl FnOnce(&mut VecDeque<Runnable>) -> R) -> R {
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut list);
+        self.len.store(list.len(), Relaxed);
+        result
     }
 }
 
@@ -43,7 +51,7 @@ impl ReadyQueue for Fifo {
 
     /// From outside all workers.
     fn inject(&self, task: Runnable) {
-        self.list().push_back(task);
+        self.with(|list| list.push_back(task));
     }
 
     /// From a worker. Q4: a woken thread is not put first, so nobody is passed over.
@@ -53,16 +61,17 @@ impl ReadyQueue for Fifo {
 
     /// Q2: never waits.
     fn pop(&self, _local: &mut ()) -> Option<Runnable> {
-        self.list().pop_front()
+        self.with(VecDeque::pop_front)
     }
 
     /// Q3: never `false` while something is queued. Asked before a worker sleeps.
     fn has_work(&self, _local: &()) -> bool {
-        !self.list().is_empty()
+        self.with(|list| !list.is_empty())
     }
 
-    /// Q8: 0 only while nobody waits; the monitor asks before it interrupts anybody.
+    /// Q8: 0 only while nobody waits; the monitor asks before it interrupts anybody. B6: so it must not wait for the lock, under
+    /// which the list may grow.
     fn len_hint(&self) -> usize {
-        self.list().len()
+        self.len.load(Relaxed)
     }
 }

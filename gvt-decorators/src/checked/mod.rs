@@ -15,7 +15,7 @@ mod slots;
 mod timer;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use gvt_traits::{Factory, Plan, SchedError};
 
@@ -117,6 +117,15 @@ impl Drop for Call<'_> {
 
 fn lock<L>(ledger: &Mutex<L>) -> MutexGuard<'_, L> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The ledger unless somebody has it, who may be taken off in the middle: for what the monitor calls (B6).
+fn look<L>(ledger: &Mutex<L>) -> Option<MutexGuard<'_, L>> {
+    match ledger.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// Panics with a clause's number unless `holds`.

@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 
 use gvt_traits::{GvtId, Metadata, Order, Priority, PushFence, PushKind, ReadyQueue, Runnable, WorkerId};
 
-use super::{Call, CheckedLocal, CheckedPart, broken, demand, lock};
+use super::{Call, CheckedLocal, CheckedPart, broken, demand, lock, look};
 
 /// Pops that may pass over a thread under a fair or ageing queue: this many, and [`PASSES_EACH`] for each thread
 /// that was queued beside it.
@@ -174,7 +174,10 @@ impl<Q: ReadyQueue> ReadyQueue for CheckedPart<Q> {
     fn len_hint(&self) -> usize {
         let call = self.calls.begin();
         let hint = self.part.len_hint();
-        let queued = lock(&self.queue).len();
+        // B6: it may be the monitor that asks.
+        let Some(ledger) = look(&self.queue) else { return hint };
+        let queued = ledger.len();
+        drop(ledger);
         demand((hint > 0) == (queued > 0) || !call.is_alone(), "Q8", || {
             format!("`len_hint` was {hint} while {queued} threads were queued")
         });

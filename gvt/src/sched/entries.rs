@@ -3,29 +3,39 @@
 use gvt_traits::{MemoryError, Slot, SlotAllocator, StackClass, TimerBackend, TimerEntry, TimerHandle};
 
 use super::core::{Core, CoreBase, Parts};
+use super::schedule::NoUnwind;
 
 /// # Safety
 ///
 /// C1 of `Core::of`.
 pub(super) unsafe fn insert_timer<P: Parts>(base: &CoreBase, entry: TimerEntry) -> TimerHandle {
+    let no_unwind = NoUnwind;
     // SAFETY: C1.
-    unsafe { Core::<P>::of(base) }.timer.insert(entry)
+    let handle = unsafe { Core::<P>::of(base) }.timer.insert(entry);
+    std::mem::forget(no_unwind);
+    handle
 }
 
 /// # Safety
 ///
 /// C1 of `Core::of`.
 pub(super) unsafe fn cancel_timer<P: Parts>(base: &CoreBase, handle: TimerHandle) -> Option<TimerEntry> {
+    let no_unwind = NoUnwind;
     // SAFETY: C1.
-    unsafe { Core::<P>::of(base) }.timer.cancel(handle)
+    let entry = unsafe { Core::<P>::of(base) }.timer.cancel(handle);
+    std::mem::forget(no_unwind);
+    entry
 }
 
 /// # Safety
 ///
 /// C1 of `Core::of`.
 pub(super) unsafe fn now_ns<P: Parts>(base: &CoreBase) -> u64 {
+    let no_unwind = NoUnwind;
     // SAFETY: C1.
-    unsafe { Core::<P>::of(base) }.now_ns()
+    let now = unsafe { Core::<P>::of(base) }.now_ns();
+    std::mem::forget(no_unwind);
+    now
 }
 
 /// # Safety
@@ -64,6 +74,8 @@ pub(super) unsafe fn stack_bounds<P: Parts>(base: &CoreBase, slot: u32) -> (usiz
 ///
 /// **C1**: `base` came from `Box::into_raw` of a `Core<P>` that nobody refers to any more.
 pub(super) unsafe fn destroy<P: Parts>(base: *const CoreBase) {
+    let no_unwind = NoUnwind;
     // SAFETY: C1.
     drop(unsafe { Box::from_raw(base.cast_mut().cast::<Core<P>>()) });
+    std::mem::forget(no_unwind);
 }

@@ -218,7 +218,7 @@ pub(crate) fn blocking<T>(f: impl FnOnce() -> T) -> T {
         }
     }
     // SAFETY: a carried worker is alive.
-    let released = match unsafe { local::enter().as_ref() } {
+    let released = match unsafe { local::enter_from_outside().as_ref() } {
         // SAFETY: a green thread that runs on `worker`, inside the runtime; `Back` ends it.
         Some(worker) => {
             let record = worker.current();
@@ -403,12 +403,21 @@ pub(crate) fn welcome_back(core: &CoreBase) {
     }
 }
 
+/// Looks that find a thread running whose worker was taken, before it is interrupted.
+const RUNNING_LOOKS: u32 = 2;
+
+/// Whether it keeps a thread whose `Runnable` is out, or that is being interrupted to wait for its turn.
+pub(crate) fn is_or_will_be_queued(os_thread: &OsThread) -> bool {
+    // Relaxed: what was noted before the monitor's own interrupt, or by who was interrupted.
+    os_thread.queued.load(Relaxed)
+        || (os_thread.taken.load(Relaxed) && os_thread.running_looks.load(Relaxed) >= RUNNING_LOOKS)
+}
+
 /// Of the threads whose worker was taken, those that run all the same, among the `some` that are looked at this time. They are to
 /// be interrupted, so that they wait for their turn.
 ///
 /// Context: the monitor. Looking costs some microseconds each.
 pub(crate) fn back_from_kernel(core: &CoreBase, from: &mut usize, some: usize) -> impl Iterator<Item = i32> {
-    const RUNNING_LOOKS: u32 = 2;
     let is_taken = |os_thread: &&OsThread| os_thread.taken.load(Relaxed) && !os_thread.queued.load(Relaxed);
     let count = core.pool.each().filter(is_taken).count();
     let skip = if count == 0 { 0 } else { *from % count };

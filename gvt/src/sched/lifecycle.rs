@@ -314,6 +314,6 @@ pub(crate) unsafe fn stop<P: Parts>(core: *const Core<P>, helpers: Vec<std::thre
     let outstanding = base.table.close(&base.lifecycle.orphans);
     if outstanding == 0 {
         // SAFETY: C1; nobody refers to anything in it.
-        drop(unsafe { Box::from_raw(core.cast_mut()) });
+        unsafe { super::entries::destroy::<P>(core.cast()) };
     }
 }

@@ -17,10 +17,10 @@ use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use super::core::WorkerBase;
-use super::held;
 use super::os_thread::OsThread;
 use super::record::Record;
 use super::schedule::ROUNDS;
+use super::{contract, held};
 
 thread_local! {
     // Constant and without a destructor: no lazy initialisation, usable in a signal handler.
@@ -49,6 +49,36 @@ pub(crate) fn enter() -> *const WorkerBase {
     };
     let worker = os_thread.enter();
     if worker.is_null() { held::rejoin(os_thread) } else { worker }
+}
+
+/// [`enter`] by code that must come from outside: it may leave the stack, or use the worker's parts. Ends the process if
+/// it is called by what the runtime has called, a part (B2).
+#[inline(never)]
+pub(crate) fn enter_from_outside() -> *const WorkerBase {
+    // SAFETY: as in `enter`.
+    let Some(os_thread) = (unsafe { OS_THREAD.get().as_ref() }) else {
+        return ptr::null();
+    };
+    if os_thread.depth() != 0 {
+        demand_outside();
+    }
+    let worker = os_thread.enter();
+    if worker.is_null() { held::rejoin(os_thread) } else { worker }
+}
+
+/// Ends the process if the caller is inside the runtime, on a worker: what it is about to do is for outside (B2).
+#[cold]
+pub(crate) fn demand_outside() {
+    if depth() != 0 && !worker().is_null() {
+        contract::called_back();
+    }
+}
+
+/// How deep inside the runtime this OS thread is; 0 for one that is no runtime's.
+#[inline(never)]
+pub(crate) fn depth() -> u32 {
+    // SAFETY: as in `enter`.
+    unsafe { OS_THREAD.get().as_ref() }.map_or(0, OsThread::depth)
 }
 
 /// Leaves the runtime.

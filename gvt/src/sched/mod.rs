@@ -34,6 +34,8 @@ pub(crate) mod wait;
 #[cfg(not(loom))]
 pub(crate) mod carry;
 #[cfg(not(loom))]
+pub(crate) mod contract;
+#[cfg(not(loom))]
 pub(crate) mod core;
 #[cfg(not(loom))]
 pub(crate) mod counters;

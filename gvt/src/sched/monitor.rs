@@ -269,7 +269,7 @@ impl<P: Parts> Monitor<'_, P> {
         if let Some(deadline) = deadline.filter(|&deadline| deadline > clock) {
             self.look_again(now.saturating_add(deadline - clock));
         }
-        let queued = core.queue.len_hint() > 0 || base.returning.has_any();
+        let queued = self.somebody_waits();
         let sleepers = base.idle.sleepers();
         let mut stuck = false;
         let busy = (0..base.worker_count).filter(|index| sleepers & (1 << index) == 0);
@@ -301,6 +301,16 @@ impl<P: Parts> Monitor<'_, P> {
                 super::schedule::wake_one(base, Class::Low);
             }
         }
+    }
+
+    /// Whether a thread is queued. Who was taken off is, or is about to be; and may hold the lock that a queue waits for in
+    /// `len_hint` against B6, its own or the allocator's. So the queue is asked only when there is nobody of that kind.
+    fn somebody_waits(&self) -> bool {
+        let base = &self.core.base;
+        base.returning.has_any()
+            || self.seen[..base.worker_count].iter().any(|seen| seen.forced_ns != 0)
+            || base.pool.each().any(held::is_or_will_be_queued)
+            || self.core.queue.len_hint() > 0
     }
 
     /// M5: like any other OS thread, since that takes longer than a look.

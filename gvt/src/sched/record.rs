@@ -1,6 +1,6 @@
 //! A green thread's record: metadata, and room for its closure and then its result.
 //!
-//! **Layout.** 256 bytes: the 192 of [`Metadata`], then 64 in which a small closure lies until the thread is
+//! **Layout.** 256 bytes: the 192 of [`RecordHead`], then 64 in which a small closure lies until the thread is
 //! first run, and a small result from its end until it is joined. Larger ones are boxed. So the common
 //! spawn allocates nothing.
 //!
@@ -22,7 +22,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering::*;
 use std::sync::{Arc, OnceLock};
 
-use gvt_traits::{GvtId, GvtState, Metadata, Registers, Runnable, StackClass};
+use gvt_traits::{GvtId, GvtState, Metadata, RecordHead, Registers, Runnable, StackClass};
 
 use super::core::CoreBase;
 use super::names::{self, Reading};
@@ -100,7 +100,7 @@ pub(crate) enum Outcome {
 
 #[repr(C, align(64))]
 pub(crate) struct Record {
-    pub(crate) meta: Metadata,
+    pub(crate) meta: RecordHead,
     storage: UnsafeCell<MaybeUninit<[u64; INLINE_BYTES / 8]>>,
 }
 
@@ -112,7 +112,10 @@ unsafe impl Sync for Record {}
 
 /// What few threads have.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Cold {
+    /// First, where queues look for it (C1 of `Metadata::of`).
+    pub(crate) tag: u64,
     /// Shared, so that it is copied without allocating (`names`).
     pub(crate) name: Option<Arc<str>>,
     /// The parent of its token, if that is not its spawner's.
@@ -147,7 +150,7 @@ pub(crate) const fn fits_inline<T>() -> bool {
 
 impl Record {
     pub(crate) const fn new(id: GvtId) -> Self {
-        Record { meta: Metadata::new(id), storage: UnsafeCell::new(MaybeUninit::uninit()) }
+        Record { meta: RecordHead::new(id), storage: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 
     pub(crate) fn registers(&self) -> *mut Registers {
@@ -160,8 +163,14 @@ impl Record {
     ///
     /// **C1**: the thread has just become ready and no other token of it exists.
     pub(crate) unsafe fn runnable(&self) -> Runnable {
-        // SAFETY: C1 of `from_raw`: the table outlives its tokens. C2: this function's C1.
-        unsafe { Runnable::from_raw(NonNull::from(&self.meta)) }
+        // SAFETY: C1 of `from_raw`: the table outlives its tokens, and `Cold` begins with the tag. C2: this function's C1.
+        unsafe { Runnable::from_raw(NonNull::from(&self.meta).cast()) }
+    }
+
+    /// What a queue sees of it.
+    pub(crate) fn shown(&self) -> &Metadata {
+        // SAFETY: C1 of `of`: `Cold` begins with the tag; whoever has the record keeps it.
+        unsafe { Metadata::of(&self.meta) }
     }
 
     #[inline]

@@ -240,7 +240,7 @@ pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record>
         // SAFETY: C1.
         unsafe { schedule::found(worker) };
     }
-    let next = task.into_raw().cast::<Record>().as_ptr().cast_const();
+    let next = schedule::own(base, task);
     // SAFETY: records outlive their tokens.
     let record = unsafe { &*next };
     let place = record.meta.suspended.load(Relaxed);

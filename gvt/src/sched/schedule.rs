@@ -24,7 +24,7 @@
 //! **Limits.** A panic in a backend aborts (B3): at these points the leaving thread cannot be put
 //! back.
 
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{
@@ -35,8 +35,9 @@ use gvt_traits::{
 use super::core::{After, Core, CoreBase, Departed, Parts, Vtable, Worker, WorkerBase};
 use super::idle::Class;
 use super::record::Record;
+use super::table::RecordTable;
 use super::wait::{self, Committed};
-use super::{entries, held, local, resident, root};
+use super::{contract, entries, held, local, resident, root};
 
 /// Rounds (timers, debts) are made at every this-many-th decision. Safepoints count as so many decisions, so
 /// that they do not disturb the rhythm.
@@ -108,14 +109,26 @@ pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record>
     let local = unsafe { worker.queue() };
     let task = queue.pop(local);
     if activity.is_multiple_of(GROUP) {
-        look_ahead::<P>(queue, local);
+        look_ahead::<P>(&base.core().table, queue, local);
     }
-    let task = task?;
+    let record = own(base, task?);
     if base.searching.get() {
         // SAFETY: C1.
         unsafe { found(worker) };
     }
-    Some(task.into_raw().cast().as_ptr())
+    Some(record)
+}
+
+/// The record of a thread that a queue handed out, which must be of the worker's runtime (Q9).
+#[inline(always)]
+pub(crate) fn own(base: &WorkerBase, task: Runnable) -> *const Record {
+    let record: *const Record = task.into_raw().cast().as_ptr();
+    // SAFETY: records outlive their tokens, those of other runtimes too.
+    // Relaxed: written once, before the record was first handed out.
+    if unsafe { (*record).meta.runtime.load(Relaxed) } != base.core.cast_mut().cast() {
+        contract::foreign_token();
+    }
+    record
 }
 
 /// Prefetches the stacks of the next [`GROUP`] threads, and the records of those behind them.
@@ -125,24 +138,26 @@ pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record>
 /// together go on together: prefetching one thread a decision, four ahead, left 57 % of the time of 20,000 sleepers in
 /// that one instruction.
 #[inline(always)]
-fn look_ahead<P: Parts>(queue: &P::Queue, local: &<P::Queue as ReadyQueue>::Local) {
+fn look_ahead<P: Parts>(table: &RecordTable, queue: &P::Queue, local: &<P::Queue as ReadyQueue>::Local) {
     const AHEAD: usize = GROUP as usize;
     for distance in 1..=AHEAD {
-        let Some(record) = queue.upcoming(local, distance) else { return };
-        // SAFETY: records are mapped as long as the core; a stale one costs a useless prefetch.
-        unsafe { P::Context::prefetch(record.cast::<Record>().as_ref().registers()) };
+        let Some(address) = queue.upcoming(local, distance) else { return };
+        // Q7: the queue is safe code, and may say anything.
+        let Some(record) = table.lies_within(address) else { return };
+        // SAFETY: records are mapped as long as the core; a stale or blank one costs a useless prefetch.
+        unsafe { P::Context::prefetch(record.as_ref().registers()) };
     }
     for distance in AHEAD + 1..=2 * AHEAD {
         let Some(record) = queue.upcoming(local, distance) else { return };
-        prefetch_record(record.cast());
+        prefetch_record(record.as_ptr().cast());
     }
 }
 
 #[inline]
-fn prefetch_record(record: NonNull<Record>) {
+fn prefetch_record(record: *const Record) {
     use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    let place = record.as_ptr().cast::<i8>();
-    // SAFETY: a prefetch never faults.
+    let place = record.cast::<i8>();
+    // SAFETY: a prefetch never faults, whatever the address.
     unsafe {
         _mm_prefetch::<_MM_HINT_T0>(place);
         _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(64));
@@ -215,10 +230,18 @@ pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
     }
     let me = WorkerId::new(worker.base.index);
     // A record that has not been touched for long takes a cache miss or two, so a few are fetched at a time.
-    let mut behind = [None::<WakeTicket>; 8];
+    let mut behind = [None::<(&Record, WakeTicket)>; 8];
     let mut place = 0;
-    let wake = |ticket: WakeTicket| {
-        let record = core.base.table.get(ticket.id);
+    let wake = |(record, ticket): (&Record, WakeTicket)| {
+        if !wait::is_pending(&record.meta.wait, ticket.sequence) {
+            return;
+        }
+        // ORDERING O1: Acquire pairs with the Release in `Wait::park_until`: while this wait is the present one the
+        // deadline is its own; and should a later one's be seen here, then so is that wait's number below.
+        if record.meta.wake_time_ns.load(Acquire) == 0 && wait::is_pending(&record.meta.wait, ticket.sequence)
+        {
+            contract::broken("T1", format_args!("a timer gave out {ticket:?}, a wait that has no deadline"));
+        }
         if wait::wake(&record.meta.wait, ticket.sequence) == wait::Woken::Queue {
             // SAFETY: this call ended the wait of a parked thread, so no token of it exists.
             let task = unsafe { record.runnable() };
@@ -228,8 +251,11 @@ pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
         }
     };
     let fired = core.timer.expire(me, now, &mut |entry: TimerEntry| {
-        prefetch_record(NonNull::from(core.base.table.get(entry.ticket.id)));
-        behind[place].replace(entry.ticket).into_iter().for_each(wake);
+        let Some(record) = core.base.table.find(entry.ticket.id) else {
+            contract::broken("T1", format_args!("a timer gave out {:?}, where no thread is", entry.ticket));
+        };
+        prefetch_record(record);
+        behind[place].replace((record, entry.ticket)).into_iter().for_each(wake);
         place = (place + 1) % behind.len();
     });
     behind[place..].iter().chain(&behind[..place]).copied().flatten().for_each(wake);
@@ -537,7 +563,7 @@ unsafe fn park_for<P: Parts>(base: &WorkerBase, awaited: &Record) {
     // SAFETY: C1.
     let worker = unsafe { Worker::<P>::of(base) };
     // SAFETY: C1.
-    worker.core().queue.expedite(unsafe { worker.queue() }, &awaited.meta);
+    worker.core().queue.expedite(unsafe { worker.queue() }, awaited.shown());
     std::mem::forget(no_unwind);
     // SAFETY: C1.
     unsafe { park::<P>(base) };
@@ -547,9 +573,12 @@ unsafe fn park_for<P: Parts>(base: &WorkerBase, awaited: &Record) {
 ///
 /// C1 of `Core::of`.
 unsafe fn push<P: Parts>(base: &CoreBase, task: Runnable, kind: PushKind) {
+    let no_unwind = NoUnwind;
+    // Two sections are the caller's and this one. One more: the scheduler's own push when a thread ends, or else a part or a
+    // destructor that the scheduler called wakes somebody. This worker's end of the queue may be lent out then (B2).
     // SAFETY: a carried worker is alive.
     match unsafe { local::enter().as_ref() } {
-        Some(worker) if ptr::eq(worker.core, base) => {
+        Some(worker) if ptr::eq(worker.core, base) && (kind == PushKind::Joined || local::depth() <= 2) => {
             // SAFETY: carried by this OS thread, inside the runtime.
             unsafe { push_here(Worker::<P>::of(worker), task, kind) };
         }
@@ -557,15 +586,18 @@ unsafe fn push<P: Parts>(base: &CoreBase, task: Runnable, kind: PushKind) {
         _ => unsafe { inject::<P>(base, task) },
     }
     local::leave();
+    std::mem::forget(no_unwind);
 }
 
 /// # Safety
 ///
 /// C1 of `Core::of`.
 unsafe fn inject<P: Parts>(base: &CoreBase, task: Runnable) {
+    let no_unwind = NoUnwind;
     let class = class_of(base, &task);
     // SAFETY: C1.
     unsafe { Core::<P>::of(base) }.queue.inject(task);
+    std::mem::forget(no_unwind);
     if P::Queue::PUSH_FENCE == PushFence::ByRuntime {
         base.idle.push_fence();
     }
@@ -576,14 +608,18 @@ unsafe fn inject<P: Parts>(base: &CoreBase, task: Runnable) {
 ///
 /// **C1**: this OS thread carries `base` and is inside the runtime.
 unsafe fn push_spawned<P: Parts>(base: &WorkerBase, task: Runnable) {
+    let no_unwind = NoUnwind;
     // SAFETY: C1.
     unsafe { push_here(Worker::<P>::of(base), task, PushKind::Spawn) };
+    std::mem::forget(no_unwind);
 }
 
 /// # Safety
 ///
 /// C1 of [`push_spawned`].
 unsafe fn push_woken<P: Parts>(base: &WorkerBase, task: Runnable) {
+    let no_unwind = NoUnwind;
     // SAFETY: C1.
     unsafe { push_here(Worker::<P>::of(base), task, PushKind::Wake) };
+    std::mem::forget(no_unwind);
 }

@@ -13,7 +13,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*};
 
-use gvt_traits::{GvtId, MemoryError, SchedError};
+use gvt_traits::{GvtId, MemoryError, Metadata, SchedError};
 
 use super::core::CoreBase;
 use super::inner::InnerLock;
@@ -105,6 +105,24 @@ impl RecordTable {
         debug_assert!((id.index() as usize) < self.capacity);
         // SAFETY: within the array; ids are given out only for initialised records.
         unsafe { self.base.add(id.index() as usize).as_ref() }
+    }
+
+    /// The record at `id`, if there is one: for ids that others made.
+    #[inline]
+    pub(crate) fn find(&self, id: GvtId) -> Option<&Record> {
+        // ORDERING O1: Acquire pairs with the Release in `grow`: records below the mark are initialised.
+        (id.index() < self.high_water.load(Acquire)).then(|| self.get(id))
+    }
+
+    /// The record at an address that somebody else says is one's, if it lies within the table. It may be blank, or belong
+    /// to anybody: good for prefetching only.
+    #[inline(always)]
+    pub(crate) fn lies_within(&self, address: NonNull<Metadata>) -> Option<NonNull<Record>> {
+        const SHIFT: u32 = size_of::<Record>().trailing_zeros();
+        // One comparison for both: what is not a multiple of a record's size becomes a large number.
+        let place = address.addr().get().wrapping_sub(self.base.addr().get()).rotate_right(SHIFT);
+        // SAFETY: within the mapping, and aligned.
+        (place < self.capacity).then(|| unsafe { self.base.add(place) })
     }
 
     /// Records that were ever used.

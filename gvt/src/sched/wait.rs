@@ -66,7 +66,8 @@ pub(crate) fn prepare(word: &AtomicU64) -> u64 {
     // Relaxed: only the owner moves the number, and wakers learn it through the lock or the
     // compare-exchange that publishes the ticket.
     let number = (word.load(Relaxed) >> 2) + 1;
-    word.store(number << 2 | ARMED, Relaxed);
+    // ORDERING O3: Release pairs with the Acquire in `is_pending`: who sees the number sees that the last wait's deadline is over.
+    word.store(number << 2 | ARMED, Release);
     number
 }
 
@@ -121,6 +122,14 @@ pub(crate) fn wake(word: &AtomicU64, number: u64) -> Woken {
 pub(crate) fn number(word: &AtomicU64) -> u64 {
     // Relaxed: a hint; `wake` checks it.
     word.load(Relaxed) >> 2
+}
+
+/// Whether wait `number` is the present one and nobody has ended it.
+#[inline]
+pub(crate) fn is_pending(word: &AtomicU64, number: u64) -> bool {
+    // ORDERING O3: Acquire pairs with the Release in `prepare`.
+    let seen = word.load(Acquire);
+    seen >> 2 == number && seen & STAGE != NOTIFIED
 }
 
 /// Whether the thread is parked (committed) in its present wait.

@@ -24,7 +24,7 @@ pub(crate) struct Inside {
 impl Inside {
     #[inline]
     pub(crate) fn enter() -> Self {
-        Inside { worker: local::enter() }
+        Inside { worker: local::enter_from_outside() }
     }
 
     /// Who the caller is. Good only inside this section.

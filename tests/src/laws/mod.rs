@@ -2,6 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 pub mod context_switch;
+mod midway;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub mod preemptor;
 pub mod ready_queue;

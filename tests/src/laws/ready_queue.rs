@@ -1,4 +1,4 @@
-//! The laws of [`ReadyQueue`](gvt_traits::ReadyQueue): Q1–Q5, Q7, Q8, and F1, F2, B4 as far as queues can break
+//! The laws of [`ReadyQueue`](gvt_traits::ReadyQueue): Q1–Q5, Q7, Q8, and F1, F2, B4, B6 as far as queues can break
 //! them.
 //!
 //! Each law takes a factory and builds as many queues as it likes, for plans of its own. Most laws notice a
@@ -14,7 +14,7 @@ mod order;
 mod rig;
 mod sequential;
 
-pub use concurrent::{q1_under_theft, q3_never_falsely_false, q5_under_theft};
+pub use concurrent::{b6_len_hint_waits_for_nobody, q1_under_theft, q3_never_falsely_false, q5_under_theft};
 pub use model::agrees_with_model;
 pub use order::{
     q4_arrival_within_level, q4_beside_a_family, q4_beside_sleepers, q4_beside_spawners, q4_critical_next,
@@ -41,7 +41,7 @@ macro_rules! ready_queue_suite {
             use super::*;
 
             $crate::ready_queue_suite!(@laws $factory;
-                f1_builds, b4_workers_move,
+                f1_builds, b4_workers_move, b6_len_hint_waits_for_nobody,
                 q1_exactly_once, q1_floods, q1_under_theft,
                 q2_empty_pop,
                 q3_found_by_all, q3_has_work_exact, q3_never_falsely_false,

@@ -1,4 +1,4 @@
-//! The laws of [`TimerBackend`]: T1–T8.
+//! The laws of [`TimerBackend`]: T1–T8, and B6.
 //!
 //! Each law takes a factory, so that it starts with a fresh backend of the size it needs. Time is
 //! an argument of `expire`, so all but the laws about descriptors run in virtual time. A law checks
@@ -13,7 +13,7 @@ mod descriptor;
 mod model;
 mod sequential;
 
-pub use contention::{t1_under_contention, t5_insert_is_seen};
+pub use contention::{b6_looks_wait_for_nobody, t1_under_contention, t5_insert_is_seen};
 pub use descriptor::t7_descriptor;
 pub use model::matches_model;
 pub use sequential::{
@@ -113,6 +113,7 @@ macro_rules! timer_backend_suite {
             use super::*;
 
             $crate::timer_backend_suite!(@laws $factory;
+                b6_looks_wait_for_nobody,
                 t1_exactly_once, t1_under_contention, t2_never_early, t3_complete, t4_cancel, t4_frees,
                 t5_next_deadline, t5_insert_is_seen, t6_quiet, t7_descriptor, t8_any_deadline,
                 matches_model);

@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::mem::{forget, take};
+use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -85,6 +87,8 @@ pub enum Defect {
     HintForgetsOutside,
     /// `len_hint` does not count Low threads (Q8).
     HintForgetsLow,
+    /// `len_hint` takes the lock under which threads are queued (B6).
+    HintWaits,
     /// All queues of one factory share their threads (F1).
     SharesBetweenBuilds,
     /// Plans with several workers are refused (F1).
@@ -154,7 +158,13 @@ impl<P: Promise> Factory for Faulty<P> {
         }
         let lists =
             if self.defect == Defect::SharesBetweenBuilds { self.shared.clone() } else { Arc::default() };
-        Ok(FaultyQueue { defect: self.defect, plan: plan.clone(), lists, promise: PhantomData })
+        Ok(FaultyQueue {
+            defect: self.defect,
+            plan: plan.clone(),
+            lists,
+            hint: AtomicUsize::new(0),
+            promise: PhantomData,
+        })
     }
 }
 
@@ -190,7 +200,35 @@ pub struct FaultyQueue<P> {
     defect: Defect,
     plan: Plan,
     lists: Arc<Mutex<Lists>>,
+    /// What `len_hint` says (B6). Relaxed: a gauge, written under the lock.
+    hint: AtomicUsize,
     promise: PhantomData<P>,
+}
+
+/// The lists, locked; the hint is brought up to date before they are let go.
+struct Locked<'a, P: Promise> {
+    queue: &'a FaultyQueue<P>,
+    lists: MutexGuard<'a, Lists>,
+}
+
+impl<P: Promise> Deref for Locked<'_, P> {
+    type Target = Lists;
+
+    fn deref(&self) -> &Lists {
+        &self.lists
+    }
+}
+
+impl<P: Promise> DerefMut for Locked<'_, P> {
+    fn deref_mut(&mut self) -> &mut Lists {
+        &mut self.lists
+    }
+}
+
+impl<P: Promise> Drop for Locked<'_, P> {
+    fn drop(&mut self) {
+        self.queue.hint.store(self.queue.count(&self.lists), Relaxed);
+    }
 }
 
 thread_local! {
@@ -202,8 +240,23 @@ thread_local! {
 type Preference = (bool, fn(&Entry, usize) -> bool);
 
 impl<P: Promise> FaultyQueue<P> {
-    fn lists(&self) -> MutexGuard<'_, Lists> {
-        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lists(&self) -> Locked<'_, P> {
+        Locked { queue: self, lists: self.lists.lock().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    /// What a hint counts.
+    fn count(&self, lists: &Lists) -> usize {
+        let counts = |entry: &&Entry| match self.defect {
+            Defect::HintsNothing => false,
+            Defect::HintForgetsOutside => entry.from.is_some(),
+            _ => entry.task.priority() != Priority::Low,
+        };
+        match self.defect {
+            Defect::HintsNothing | Defect::HintForgetsOutside | Defect::HintForgetsLow => {
+                lists.entries().filter(counts).count()
+            }
+            _ => lists.levels.iter().map(VecDeque::len).sum(),
+        }
     }
 
     fn may_run(&self, worker: usize, task: &Runnable) -> bool {
@@ -355,7 +408,7 @@ impl<P: Promise> ReadyQueue for FaultyQueue<P> {
         let lists = match self.defect {
             Defect::HasWorkAlways => return true,
             Defect::HasWorkBlinks => match self.lists.try_lock() {
-                Ok(lists) => lists,
+                Ok(lists) => Locked { queue: self, lists },
                 Err(_) => return false,
             },
             Defect::InThreadLocal if HERE.with_borrow(|here| !here.is_empty()) => return true,
@@ -397,13 +450,12 @@ impl<P: Promise> ReadyQueue for FaultyQueue<P> {
     }
 
     fn len_hint(&self) -> usize {
-        let lists = self.lists();
-        let counts = |entry: &&Entry| match self.defect {
-            Defect::HintsNothing => false,
-            Defect::HintForgetsOutside => entry.from.is_some(),
-            Defect::HintForgetsLow => entry.task.priority() != Priority::Low,
-            _ => true,
-        };
-        lists.entries().filter(counts).count() + usize::from(self.defect == Defect::HintsAlways)
+        match self.defect {
+            Defect::HintWaits => self.count(&self.lists()),
+            Defect::HintsAlways => self.hint.load(Relaxed) + 1,
+            // A list of two queues has one count.
+            Defect::SharesBetweenBuilds => self.count(&self.lists()),
+            _ => self.hint.load(Relaxed),
+        }
     }
 }

@@ -4,7 +4,9 @@
 //! clause, and a reference to compare others with.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
 use gvt_traits::{
@@ -39,6 +41,8 @@ pub enum Defect {
     CancelsInName,
     /// The next deadline is worked out in `expire`, and an insert does not change it (T5).
     NextForgetsInsert,
+    /// The next deadline is read under the lock under which entries are inserted (B6).
+    NextWaits,
     /// The next deadline never moves on from one that was cancelled (T5).
     NextIsStuck,
     /// Asks to be woken a while before each deadline, to prepare (T6).
@@ -89,7 +93,13 @@ impl Factory for Faulty {
 
     fn build(&self, _plan: &Plan) -> Result<FaultyBackend, SchedError> {
         let descriptor = self.descriptor.then(Alarm::new).transpose()?;
-        Ok(FaultyBackend { defect: self.defect, descriptor, timers: Mutex::default() })
+        Ok(FaultyBackend {
+            defect: self.defect,
+            descriptor,
+            timers: Mutex::default(),
+            next_ns: AtomicU64::new(0),
+            has_next: AtomicBool::new(false),
+        })
     }
 }
 
@@ -133,11 +143,53 @@ pub struct FaultyBackend {
     defect: Defect,
     descriptor: Option<Alarm>,
     timers: Mutex<Timers>,
+    /// What `next_deadline_ns` says, if anything (B6). Relaxed: gauges, written under the lock.
+    next_ns: AtomicU64,
+    has_next: AtomicBool,
+}
+
+/// The timers, locked; what is said of them is brought up to date before they are let go.
+struct Locked<'a> {
+    backend: &'a FaultyBackend,
+    timers: MutexGuard<'a, Timers>,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Timers;
+
+    fn deref(&self) -> &Timers {
+        &self.timers
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Timers {
+        &mut self.timers
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let next = self.backend.next(&self.timers);
+        if let Some(next) = next {
+            self.backend.next_ns.store(next, Relaxed);
+        }
+        self.backend.has_next.store(next.is_some(), Relaxed);
+    }
 }
 
 impl FaultyBackend {
-    fn lock(&self) -> MutexGuard<'_, Timers> {
-        self.timers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn lock(&self) -> Locked<'_> {
+        let timers = self.timers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Locked { backend: self, timers }
+    }
+
+    fn next(&self, timers: &Timers) -> Option<u64> {
+        match self.defect {
+            Defect::NextForgetsInsert | Defect::NextIsStuck => timers.kept_next,
+            Defect::WakesToPrepare => timers.earliest().map(|next| next - next % 1024),
+            _ => timers.earliest(),
+        }
     }
 
     fn ring_at(&self, next: Option<u64>) {
@@ -249,12 +301,10 @@ impl TimerBackend for FaultyBackend {
     }
 
     fn next_deadline_ns(&self) -> Option<u64> {
-        let timers = self.lock();
-        match self.defect {
-            Defect::NextForgetsInsert | Defect::NextIsStuck => timers.kept_next,
-            Defect::WakesToPrepare => timers.earliest().map(|next| next - next % 1024),
-            _ => timers.earliest(),
+        if self.defect == Defect::NextWaits {
+            return self.next(&self.lock());
         }
+        self.has_next.load(Relaxed).then(|| self.next_ns.load(Relaxed))
     }
 
     fn idle_wait(&self) -> IdleWait {

@@ -362,7 +362,7 @@ impl ReadyQueue for Fifo {
         !self.0.lock().unwrap().is_empty()
     }
     fn len_hint(&self) -> usize {
-        self.0.lock().unwrap().len()
+        self.0.try_lock().map_or(1, |list| list.len())
     }
 }
 

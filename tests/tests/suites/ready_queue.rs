@@ -45,7 +45,7 @@ laws! {
     q4_two_wakers q4_yielders q4_outside_beside_yielders q4_own_beside_flood q4_beside_spawners
     q4_beside_a_family q4_beside_sleepers q4_stuck_worker q4_urgent_first q4_arrival_within_level q4_critical_next q4_levels_below
     q5_low_workers q5_low_threads_elsewhere q5_under_theft
-    q7_hints q8_len_hint
+    q7_hints q8_len_hint b6_len_hint_waits_for_nobody
     agrees_with_model
 }
 
@@ -176,4 +176,9 @@ fn building_can_fail() {
 #[test]
 fn b4_can_fail() {
     rejected("B4", laws::b4_workers_move(&fair(Defect::InThreadLocal)));
+}
+
+#[test]
+fn b6_can_fail() {
+    rejected("B6", laws::b6_len_hint_waits_for_nobody(&fair(Defect::HintWaits)));
 }

@@ -30,6 +30,17 @@ fn kept(verdict: Verdict) {
 }
 
 #[apply(every_timer)]
+fn b6_looks_wait_for_nobody(factory: impl Factory<Output: TimerBackend>) {
+    kept(laws::b6_looks_wait_for_nobody(&factory));
+}
+
+#[test]
+fn b6_can_fail() {
+    let verdict = laws::b6_looks_wait_for_nobody(&Faulty::new(Defect::NextWaits));
+    assert_eq!(verdict.unwrap_err().clause, "B6");
+}
+
+#[apply(every_timer)]
 fn t1_exactly_once(factory: impl Factory<Output: TimerBackend>) {
     kept(laws::t1_exactly_once(&factory));
 }

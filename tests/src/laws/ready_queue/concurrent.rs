@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
-use gvt_traits::{Factory, Plan, Priority, ReadyQueue, Runnable, SchedError, WorkerId};
+use gvt_traits::{Factory, Plan, Priority, PushKind, ReadyQueue, Runnable, SchedError, WorkerId};
 
-use super::rig::{Dice, demand, from_panic, guarded};
+use super::rig::{Dice, Rig, demand, from_panic, guarded};
+use crate::laws::midway::looks_wait_for_nobody;
 use crate::threads::{Threads, put_away};
 use crate::{Verdict, Violation};
 
@@ -299,4 +300,28 @@ pub fn q3_never_falsely_false<F: Factory<Output: ReadyQueue>>(factory: &F) -> Ve
         Ok(())
     };
     guarded(body)
+}
+
+/// B6: the monitor asks `len_hint` while a worker stands still in the middle of a push or a pop, and is not held up.
+pub fn b6_len_hint_waits_for_nobody<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
+    guarded(|| {
+        let mut rig = Rig::normal(factory, 2, 64)?;
+        let Rig { queue, locals, threads, .. } = &mut rig;
+        let (queue, threads): (&F::Output, &Threads) = (queue, threads);
+        let local = &mut *locals[0];
+        let work = || {
+            for index in 0..64 {
+                // SAFETY: all that were pushed are popped below.
+                let task = unsafe { threads.runnable(index) };
+                if index % 2 == 0 { queue.inject(task) } else { queue.push(local, task, PushKind::Spawn) }
+            }
+            while let Some(task) = queue.pop(local) {
+                put_away(task);
+            }
+        };
+        looks_wait_for_nobody("len_hint", work, || {
+            queue.len_hint();
+        })?;
+        rig.finish()
+    })
 }

@@ -6,6 +6,8 @@ use std::thread;
 
 use gvt_traits::{Factory, TimerBackend, TimerHandle};
 
+use crate::laws::midway::looks_wait_for_nobody;
+
 use super::{WORKERS, build, entry, must_be_out, scramble, worker};
 use crate::{Verdict, Violation};
 
@@ -148,4 +150,25 @@ pub fn t5_insert_is_seen<F: Factory<Output: TimerBackend>>(factory: &F) -> Verdi
         None => Ok(()),
         Some(violation) => Err(violation),
     }
+}
+
+/// **B6**: the monitor asks for the next deadline while a worker stands still in the middle of an insert or an expiry, and is not
+/// held up.
+pub fn b6_looks_wait_for_nobody<F: Factory<Output: TimerBackend>>(factory: &F) -> Verdict {
+    let backend = &build(factory, WORKERS);
+    let mut key = 0;
+    let work = || {
+        for _ in 0..64 {
+            key += 1;
+            let handle = backend.insert(entry(key, key));
+            if key % 4 == 0 {
+                backend.cancel(handle);
+            }
+        }
+        backend.expire(worker(0), key, &mut |_| ());
+    };
+    looks_wait_for_nobody("next_deadline_ns", work, || {
+        backend.next_deadline_ns();
+        backend.now_ns();
+    })
 }
