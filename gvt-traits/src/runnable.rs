@@ -63,6 +63,51 @@ impl Runnable {
 
     /// What its spawner tagged it with (`gvt::Builder::tag`): a deadline, a weight, a tenant, whatever the queue makes of it.
     /// 0 for a thread without a tag. Does not change.
+    ///
+    /// Earliest deadline first, with the deadline in the tag and those without one last:
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use std::sync::Mutex;
+    /// use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    /// use gvt_traits::*;
+    ///
+    /// #[derive(Default)]
+    /// struct Deadlines {
+    ///     /// By deadline, then by arrival.
+    ///     ready: Mutex<(u64, BTreeMap<(u64, u64), Runnable>)>,
+    ///     len: AtomicUsize,
+    /// }
+    ///
+    /// impl ReadyQueue for Deadlines {
+    ///     type Local = ();
+    ///     /// Who has no deadline may starve.
+    ///     const ORDER: Order = Order::StrictPriority;
+    ///     fn local(&self, _: WorkerId) {}
+    ///     fn inject(&self, task: Runnable) {
+    ///         let (arrivals, ready) = &mut *self.ready.lock().unwrap();
+    ///         *arrivals += 1;
+    ///         // 0 becomes the latest of all.
+    ///         ready.insert((task.tag().wrapping_sub(1), *arrivals), task);
+    ///         self.len.store(ready.len(), Relaxed);
+    ///     }
+    ///     fn push(&self, _: &mut (), task: Runnable, _: PushKind) {
+    ///         self.inject(task)
+    ///     }
+    ///     fn pop(&self, _: &mut ()) -> Option<Runnable> {
+    ///         let (_, ready) = &mut *self.ready.lock().unwrap();
+    ///         let first = ready.pop_first();
+    ///         self.len.store(ready.len(), Relaxed);
+    ///         first.map(|(_, task)| task)
+    ///     }
+    ///     fn has_work(&self, _: &()) -> bool {
+    ///         !self.ready.lock().unwrap().1.is_empty()
+    ///     }
+    ///     fn len_hint(&self) -> usize {
+    ///         self.len.load(Relaxed)
+    ///     }
+    /// }
+    /// ```
     #[inline]
     pub fn tag(&self) -> u64 {
         self.metadata().tag()

@@ -90,8 +90,8 @@ mod api {
     #[doc(hidden)]
     pub use crate::spawning::__safepoint;
     pub use crate::spawning::{
-        Builder, Migration, ThreadId, blocking, current_id, current_name, current_priority, current_token,
-        current_worker, is_in_gvthread, spawn, spawn_with_priority, try_spawn, yield_now,
+        Builder, Migration, ThreadId, blocking, current_id, current_name, current_priority, current_tag,
+        current_token, current_worker, is_in_gvthread, spawn, spawn_with_priority, try_spawn, yield_now,
     };
     pub use crate::sync::{SchedMutex, SchedMutexGuard};
     pub use crate::task_set::{TaskError, TaskSet};

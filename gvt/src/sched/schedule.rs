@@ -443,10 +443,12 @@ pub(crate) unsafe fn depart<P: Parts>(
 /// **C1**: just arrived by a switch, on an OS thread that carries a worker of type `Worker<P>`.
 #[inline]
 pub(crate) unsafe fn arrive<P: Parts>() {
+    let no_unwind = NoUnwind;
     // SAFETY: C1.
     let worker = unsafe { Worker::<P>::of(&*local::worker()) };
     // SAFETY: C1.
     unsafe { run_after(worker) };
+    std::mem::forget(no_unwind);
 }
 
 /// # Safety

@@ -68,9 +68,9 @@ pub(super) fn looks_wait_for_nobody(
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let signal = signal();
     let (asked, answered) = (AtomicU32::new(0), AtomicU32::new(0));
-    let (done, pthread) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (done, pthread, turns) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
-        let (asked, answered, done, pthread) = (&asked, &answered, &done, &pthread);
+        let (asked, answered, done, pthread, turns) = (&asked, &answered, &done, &pthread, &turns);
         scope.spawn(move || {
             while !done.load(SeqCst) {
                 let question = asked.load(SeqCst);
@@ -87,6 +87,7 @@ pub(super) fn looks_wait_for_nobody(
             pthread.store(unsafe { libc::pthread_self() }, SeqCst);
             while !done.load(SeqCst) {
                 work();
+                turns.fetch_add(1, SeqCst);
             }
         });
         while pthread.load(SeqCst) == 0 {
@@ -96,6 +97,11 @@ pub(super) fn looks_wait_for_nobody(
         // From a stop to its end nothing is allocated here or by the one that looks: the one that stands still may hold the
         // allocator's lock.
         for stop in 1..=STOPS {
+            // It goes on first: else it would be stopped where it stands.
+            let turn = turns.load(SeqCst);
+            while turns.load(SeqCst) == turn && !worker.is_finished() {
+                pause();
+            }
             GATE.store(STOP, SeqCst);
             // SAFETY: the OS thread has not been joined.
             unsafe { libc::pthread_kill(pthread.load(SeqCst) as libc::pthread_t, signal) };

@@ -10,3 +10,4 @@ mod preemption;
 mod priorities;
 mod residents;
 mod sleepers;
+mod tags;
