@@ -206,10 +206,11 @@ pub(crate) fn close(core: &CoreBase, unwind: bool, limit: Option<Duration>) -> C
 /// about to come back by itself: from a short sleep, or from where it keeps its OS thread.
 fn unwind_waiters(core: &CoreBase, patience: bool) {
     let now = core.now_ns();
-    let soon = now + SOON_NS;
+    let soon = now.saturating_add(SOON_NS);
     let comes_back = |record: &Record| {
         let due = record.meta.wake_time_ns.load(Relaxed);
-        let away = !record.keeper().is_null() && now < record.meta.blocked_since_ns.load(Relaxed) + SOON_NS;
+        let away = !record.keeper().is_null()
+            && now < record.meta.blocked_since_ns.load(Relaxed).saturating_add(SOON_NS);
         is_alive(record) && (away || (due != 0 && due <= soon))
     };
     if patience && core.table.used().any(comes_back) {
