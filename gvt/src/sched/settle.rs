@@ -63,7 +63,7 @@ impl Settlers {
     /// Z3's end.
     fn wake_all(&self) {
         let mut wakes = Wakes::new();
-        let mut list = self.list.lock();
+        let mut list = self.list.lock_within();
         let here = list.here();
         while let Some(waiter) = list.take() {
             self.waiting.fetch_sub(1, SeqCst);

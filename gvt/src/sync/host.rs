@@ -27,6 +27,11 @@ impl Inside {
         Inside { worker: local::enter_from_outside() }
     }
 
+    /// A section within a section.
+    pub(crate) fn deeper() -> Self {
+        Inside { worker: local::enter() }
+    }
+
     /// Who the caller is. Good only inside this section.
     #[inline]
     pub(crate) fn here(&self) -> Here {

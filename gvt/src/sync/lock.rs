@@ -55,7 +55,17 @@ impl<T> Lock<T> {
 
     #[inline]
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
-        let inside = Inside::enter();
+        self.lock_in(Inside::enter())
+    }
+
+    /// [`lock`](Self::lock) by the scheduler itself, inside the runtime already; never by what a part may have called.
+    #[cfg(not(loom))]
+    pub(crate) fn lock_within(&self) -> LockGuard<'_, T> {
+        self.lock_in(Inside::deeper())
+    }
+
+    #[inline]
+    fn lock_in(&self, inside: Inside) -> LockGuard<'_, T> {
         // ORDERING O1: Acquire pairs with the Release in `unlock`: the last holder's writes are seen.
         if self.word.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
             self.lock_slow();
