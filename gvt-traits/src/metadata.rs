@@ -252,8 +252,11 @@ impl Metadata {
     pub fn tag(&self) -> u64 {
         // ORDERING: Acquire pairs with the Release by which the runtime publishes what the pointer leads to.
         let cold = self.0.cold.load(Acquire).cast_const().cast::<u64>();
+        if cold.is_null() {
+            return 0;
+        }
         // SAFETY: C1 of `of`, and C1 of `Runnable::from_raw`.
-        if cold.is_null() { 0 } else { unsafe { cold.read() } }
+        unsafe { cold.read() }
     }
 
     /// Whether it has run before, and so holds a stack.

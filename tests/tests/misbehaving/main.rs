@@ -51,7 +51,9 @@ fn setting(name: &str) -> Option<u64> {
 fn child(from: u64, to: u64, at: &AtomicU64) -> ! {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map_or(String::new(), ToString::to_string);
-        eprintln!("{place}: {}", info.payload_as_str().unwrap_or("a panic"));
+        let payload = info.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        eprintln!("{place}: {}", text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("a panic"));
     }));
     for seed in from..to {
         at.store(seed, SeqCst);
@@ -131,8 +133,13 @@ fn fork(from: u64, to: u64, at: &AtomicU64) -> (i32, String) {
         }
     }
     let mut status = 0;
-    // SAFETY: our own child.
-    while unsafe { libc::waitpid(child_id, &mut status, 0) } != child_id {}
+    loop {
+        // SAFETY: our own child.
+        let ended = unsafe { libc::waitpid(child_id, &mut status, 0) };
+        if ended == child_id {
+            break;
+        }
+    }
     (status, String::from_utf8_lossy(&words).into_owned())
 }
 

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
-use std::num::NonZero;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -143,9 +142,7 @@ impl Script {
                 let _ = runtime.map(|runtime| runtime.try_block_on(|| 1));
             }
             10 => gvt::safepoint!(),
-            _ => drop(gvt::scope(|scope| {
-                scope.spawn(|_| ());
-            })),
+            _ => gvt::scope(|scope| drop(scope.spawn(|_| ()))),
         }
     }
 }
@@ -268,7 +265,7 @@ impl ReadyQueue for Queue {
         let blank = Metadata::new(GvtId::new(dice.below(10) as u32));
         match dice.below(5) {
             0 => Some(NonNull::dangling()),
-            1 => NonZero::new(dice.any() as usize).map(NonNull::without_provenance),
+            1 => NonNull::new(std::ptr::without_provenance_mut(dice.any() as usize)),
             2 => Some(NonNull::from(&blank)),
             // Near a record of the table's, or in its middle.
             3 => own.map(|own| own.map_addr(|addr| addr.saturating_add(dice.below(1 << 16) as usize))),

@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use gvt::{Builder, Runtime, Sigurg};
 use gvt_traits::{Factory, Order, Plan, PushKind, ReadyQueue, Runnable, SchedError, WorkerId};
 
+/// By deadline, then by arrival.
+type ByDeadline = BTreeMap<(u64, u64), Runnable>;
+
 /// The earliest deadline first; the tag is the deadline, and who has none comes last.
 #[derive(Default)]
 struct Deadlines {
-    /// By deadline, then by arrival.
-    ready: Mutex<(u64, BTreeMap<(u64, u64), Runnable>)>,
+    /// With the number of arrivals.
+    ready: Mutex<(u64, ByDeadline)>,
     len: AtomicUsize,
 }
 
