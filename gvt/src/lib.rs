@@ -41,6 +41,8 @@ mod scope;
 mod spawning;
 pub mod sync;
 #[cfg(not(loom))]
+mod tag;
+#[cfg(not(loom))]
 mod task_set;
 #[cfg(not(loom))]
 mod time;
@@ -90,10 +92,11 @@ mod api {
     #[doc(hidden)]
     pub use crate::spawning::__safepoint;
     pub use crate::spawning::{
-        Builder, Migration, ThreadId, blocking, current_id, current_name, current_priority, current_tag,
-        current_token, current_worker, is_in_gvthread, spawn, spawn_with_priority, try_spawn, yield_now,
+        Builder, Migration, ThreadId, blocking, current_id, current_name, current_priority, current_token,
+        current_worker, is_in_gvthread, spawn, spawn_with_priority, try_spawn, yield_now,
     };
     pub use crate::sync::{SchedMutex, SchedMutexGuard};
+    pub use crate::tag::current_tag;
     pub use crate::task_set::{TaskError, TaskSet};
     pub use crate::time::{coarse_now_ns, now, now_ns, sleep, sleep_ms, sleep_until, sleep_us};
     pub use crate::timeout::{TimedOut, timeout, timeout_at};

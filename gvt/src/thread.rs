@@ -64,7 +64,7 @@ pub enum Migration {
 /// What to spawn a thread with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
-    tag: u64,
+    pub(crate) tag: u64,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) priority: Priority,
     pub(crate) affinity: Option<usize>,
@@ -165,7 +165,7 @@ where
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Builder {
-    options: Options,
+    pub(crate) options: Options,
 }
 
 impl Builder {
@@ -186,13 +186,6 @@ impl Builder {
     /// Sets how urgent it is.
     pub fn priority(mut self, priority: Priority) -> Self {
         self.options.priority = priority;
-        self
-    }
-
-    /// Tags it with a number for the ready queue, which may order by it: a deadline, a weight, a tenant (see
-    /// [`Runnable::tag`](gvt_traits::Runnable::tag)). The queues that come with gvt ignore it. 0 is for none. Costs an allocation.
-    pub fn tag(mut self, tag: u64) -> Self {
-        self.options.tag = tag;
         self
     }
 
@@ -602,13 +595,6 @@ pub fn current_name() -> Option<String> {
 /// Context: anywhere.
 pub fn current_priority() -> Option<Priority> {
     park::current().map(|record| Priority::from_u8(record.meta.priority.load(Relaxed)))
-}
-
-/// The running green thread's [tag](Builder::tag), 0 if it has none; `None` outside a runtime.
-///
-/// Context: anywhere.
-pub fn current_tag() -> Option<u64> {
-    park::current().map(|record| record.shown().tag())
 }
 
 /// The running green thread's token; `None` outside a runtime.
