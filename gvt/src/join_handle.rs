@@ -24,7 +24,7 @@ use crate::channel::selected::{Token, Wish};
 use crate::future::Parker;
 use crate::park::{self, Wait};
 use crate::sched::join::{self, Foreign, Waiter};
-use crate::sched::record::{Record, Step};
+use crate::sched::record::{Record, SCOPED, Step};
 use crate::scope::ScopedJoinHandle;
 use crate::sync::give_way;
 use crate::sync::list::Node;
@@ -141,7 +141,10 @@ impl<T> JoinHandle<T> {
             return;
         }
         match park::current() {
-            Some(me) if ptr::eq(me.core(), self.record().core()) => wait_green(self.record(), me),
+            // A wait that may be cancelled is known by its number, as a foreign one is: its waker may come late.
+            Some(me) if ptr::eq(me.core(), self.record().core()) && !me.has_flag(SCOPED) => {
+                wait_green(self.record(), me);
+            }
             Some(me) => wait_foreign(word, me),
             None => wait_os(word),
         }
@@ -414,6 +417,9 @@ fn wait_foreign(word: &AtomicU64, me: &Record) {
         }
         let _registered = Registered(word, waiter, foreign);
         wait.park();
+        if !join::has_ended(word) {
+            token::unwind_if_cancelled(me);
+        }
     }
 }
 

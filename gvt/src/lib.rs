@@ -100,7 +100,7 @@ mod api {
     pub use crate::task_set::{TaskError, TaskSet};
     pub use crate::time::{coarse_now_ns, now, now_ns, sleep, sleep_ms, sleep_until, sleep_us};
     pub use crate::timeout::{TimedOut, timeout, timeout_at};
-    pub use crate::token::{CancelReason, CancellationToken, Cancelled};
+    pub use crate::token::{CancelReason, CancellationToken, Cancelled, cancellable};
     pub use crate::unpark::{park, park_timeout};
 
     #[doc(no_inline)]

@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering::*;
 use gvt_traits::{PushKind, TimerEntry, TimerType, WaitReason, WakeTicket, WorkerId};
 
 use crate::sched::core::{CoreBase, WorkerBase};
-use crate::sched::record::{Record, UNWIND};
+use crate::sched::record::{Record, SCOPED, UNWIND};
 use crate::sched::wait::Woken;
 use crate::sched::{join, local, wait};
+use crate::token;
 
 /// What unwinds a thread at shutdown. Not a panic: no hook runs and nothing is printed.
 pub(crate) struct ShutdownUnwind;
@@ -88,6 +89,9 @@ impl<'a> Wait<'a> {
     /// whoever published the waker must take it back in a destructor.
     pub(crate) fn park(self) {
         let record = self.record;
+        if record.has_flag(SCOPED) {
+            return self.park_scoped(None);
+        }
         self.park_shielded();
         unwind_if_asked(record);
     }
@@ -125,6 +129,10 @@ impl<'a> Wait<'a> {
     #[inline]
     pub(crate) fn park_from(self, worker: &WorkerBase) {
         let record = self.record;
+        if record.has_flag(SCOPED) {
+            local::leave();
+            return self.park_scoped(None);
+        }
         if !wait::is_notified(&record.meta.wait) {
             // SAFETY: this is the running thread, inside the runtime, with its wait armed.
             unsafe { (worker.vtable.park)(worker) };
@@ -136,6 +144,32 @@ impl<'a> Wait<'a> {
 
     /// [`park`](Self::park), at the longest until `deadline_ns` of the runtime's clock.
     pub(crate) fn park_until(self, deadline_ns: u64, kind: TimerType) {
+        if self.record.has_flag(SCOPED) {
+            return self.park_scoped(Some(deadline_ns));
+        }
+        self.park_with_timer(deadline_ns, kind);
+    }
+
+    /// [`park`](Self::park) of a thread whose waits end with tokens: comes back without having been woken if one is cancelled.
+    /// Whoever waits then looks whether the wait has come true, and if not, calls `token::unwind_if_cancelled`.
+    #[cold]
+    fn park_scoped(self, deadline_ns: Option<u64>) {
+        let record = self.record;
+        // U3, U4 of `token::run`.
+        if token::is_pending(record) {
+            record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
+            return;
+        }
+        match deadline_ns.into_iter().chain(token::earliest_deadline_ns(record)).min() {
+            Some(deadline_ns) => self.park_with_timer(deadline_ns, TimerType::Deadline),
+            None => {
+                self.park_shielded();
+                unwind_if_asked(record);
+            }
+        }
+    }
+
+    fn park_with_timer(self, deadline_ns: u64, kind: TimerType) {
         let record = self.record;
         let core = record.core();
         let section = local::Section::new();

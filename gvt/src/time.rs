@@ -16,7 +16,9 @@ use gvt_traits::{TimerType, WaitReason};
 use crate::os;
 use crate::park::{self, Wait};
 use crate::sched::local::Section;
+use crate::sched::record::SCOPED;
 use crate::sync::give_way;
+use crate::token;
 
 /// The time that timers go by, in nanoseconds: `CLOCK_MONOTONIC`, or the timer backend's own clock
 /// when called on a green thread of a runtime that has one.
@@ -86,10 +88,11 @@ fn sleep_until_ns(deadline_ns: u64) {
     loop {
         Wait::new(record, WaitReason::Sleep).park_until(deadline_ns, TimerType::Sleep);
         // A sleep ends by its timer, and that is never early (T2); what else may end it is a shutdown
-        // that this thread has caught.
-        if !core.lifecycle.is_closing() || core.now_ns() >= deadline_ns {
+        // that this thread has caught, or a token.
+        if !(core.lifecycle.is_closing() || record.has_flag(SCOPED)) || core.now_ns() >= deadline_ns {
             return;
         }
+        token::unwind_if_cancelled(record);
     }
 }
 

@@ -27,6 +27,7 @@
 //! token of the one before, recurses once a level.
 
 mod reason;
+mod run;
 mod watch;
 
 use std::fmt;
@@ -38,6 +39,8 @@ use std::time::{Duration, Instant};
 use gvt_traits::{GvtId, GvtState};
 
 pub use self::reason::CancelReason;
+pub use self::run::cancellable;
+pub(crate) use self::run::{Scopes, earliest_deadline_ns, is_pending, unwind_if_cancelled};
 pub use self::watch::Cancelled;
 
 use self::reason::Code;

@@ -6,10 +6,12 @@
 //! **Hazard.** Somebody may be on the way up meanwhile, on any OS thread: with the thread's own token, which its closure may lend out,
 //! or with that of a descendant. What it then reads may be another thread's.
 //!
-//! **Protocol.** A runtime counts its changes. Who passes over: **L1** changes the link, **L2** counts, **L3** lets the record go. Who
+//! **Protocol.** A runtime counts its changes. Who passes over: **L0** copies what the descendant must say in its ancestor's place, and counts; **L1**
+//! changes the link, **L2** counts, **L3** lets the record go. Who
 //! looks: **L4** reads the count, **L5** looks along, using nothing but atomics of records, which stay mapped, **L6** fence, **L7** reads the
 //! count again: if it is another one, what was seen means nothing, and it looks again. What L5 has read of a record's next owner
-//! was written, with Release, after L3, so L7 sees L2. Who reads at L4 what L2 has written sees L1.
+//! was written, with Release, after L3, so L7 sees L2; if it has read the new link, L7 sees L0. Who reads at L4 what L0 or L2 has
+//! written sees the copy, or the new link.
 //!
 //! A looker that has had to look again too often counts itself, and while there are such nobody begins to pass over. Those
 //! who have begun finish, so it comes to its end. What is not passed over then is when the next descendant ends.
@@ -17,7 +19,7 @@
 //! **Rejected.** To keep lookers out while links are changed, or to count those that look: a read-modify-write a look. To pass over only
 //! where nobody can be looking: a thread cannot know to whom its token is lent.
 //!
-//! **Evidence.** loom `links::*`; mutants `PassUncounted` (no L2), `LookOnce` (no L7) fail.
+//! **Evidence.** loom `links::*`; mutants `PassUncounted` (no L2), `CopyUncounted` (no L0), `LookOnce` (no L7) fail.
 
 use super::sync::{AtomicU32, AtomicU64, Mutant, Ordering::*, fence, mutant};
 
@@ -72,8 +74,12 @@ impl Changes {
         self.stuck.load(Relaxed) == 0
     }
 
-    /// L1 and L2. The caller does L3.
+    /// L0 to L2. The caller has copied, and does L3.
     pub(crate) fn pass(&self, relink: impl FnOnce()) {
+        if !mutant(Mutant::CopyUncounted) {
+            // ORDERING O1: Release pairs with the Acquire in `steadily`; O2: the new link stays behind it: it is stored with Release.
+            self.count.fetch_add(1, AcqRel);
+        }
         relink();
         if !mutant(Mutant::PassUncounted) {
             // ORDERING O1: Release pairs with the Acquire in `steadily`; O2: what the caller does next stays behind it: Acquire.
@@ -133,9 +139,41 @@ mod models {
         });
     }
 
+    /// The same where the parent itself is cancelled, and nobody is above it.
+    fn a_look_beside_a_copy() {
+        loom::model(|| {
+            let changes = Arc::new(Changes::new());
+            let nodes = Arc::new([node(0, 1), node(1, NONE)]);
+            let looker = {
+                let (changes, nodes) = (changes.clone(), nodes.clone());
+                loom::thread::spawn(move || {
+                    changes.steadily(|| {
+                        if nodes[0].cancelled.load(Acquire) != 0 {
+                            return true;
+                        }
+                        let parent = nodes[0].parent.load(Acquire);
+                        parent != NONE && nodes[parent as usize].cancelled.load(Acquire) != 0
+                    })
+                })
+            };
+            if changes.may_pass() {
+                nodes[0].cancelled.store(1, Release);
+                changes.pass(|| nodes[0].parent.store(NONE, Release));
+                nodes[1].cancelled.store(0, Release);
+            }
+            assert!(looker.join().unwrap(), "a cancelled token said that it is not");
+        });
+    }
+
     #[test]
     fn links_are_seen_as_they_are() {
         check(a_look_beside_a_change);
+        check(a_look_beside_a_copy);
+    }
+
+    #[test]
+    fn mutant_copy_uncounted() {
+        check_mutant(Mutant::CopyUncounted, a_look_beside_a_copy);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use gvt_traits::{GvtId, GvtState, Metadata, RecordHead, Registers, Runnable, Sta
 use super::core::CoreBase;
 use super::names::{self, Reading};
 use crate::locals::Locals;
-use crate::token::CancellationToken;
+use crate::token::{CancellationToken, Scopes};
 
 /// Bytes of closure or result that fit without a box.
 pub(crate) const INLINE_BYTES: usize = 64;
@@ -39,6 +39,8 @@ const BUSY: u8 = 2;
 
 /// `Metadata::flags`: the runtime shuts down and the thread is to unwind from its wait.
 pub(crate) const UNWIND: u8 = 1;
+/// `Metadata::flags`: its waits end with tokens; see `token::run`.
+pub(crate) const SCOPED: u8 = 2;
 /// `Metadata::flags`: goes on only on the OS thread that it began on.
 pub(crate) const PINNED: u8 = 4;
 /// `Metadata::flags`: its author allows it to be taken off by a stack switch.
@@ -126,6 +128,8 @@ pub(crate) struct Cold {
     pub(crate) locals: Locals,
     /// What `unpark` leaves for `park`.
     pub(crate) parking: crate::unpark::Token,
+    /// What its waits end with.
+    pub(crate) scopes: Scopes,
 }
 
 /// What the entry function is asked to do.
@@ -251,10 +255,10 @@ impl Record {
         StackChoice::from_flags(self.meta.flags.load(Relaxed))
     }
 
-    /// Whether a shutdown has asked the thread to unwind from its wait.
+    /// Whether others than its waker may end the thread's wait: a shutdown, or a cancellation.
     #[inline]
-    pub(crate) fn is_asked_to_unwind(&self) -> bool {
-        self.has_flag(UNWIND)
+    pub(crate) fn may_be_unwound(&self) -> bool {
+        self.has_flag(UNWIND | SCOPED)
     }
 
     pub(crate) fn outcome(&self) -> Outcome {

@@ -90,6 +90,8 @@ pub(crate) enum Mutant {
     JoinAnyWait = 22,
     /// `request`: N2 the other way round.
     LookFirst = 23,
+    /// `links`: no L0.
+    CopyUncounted = 40,
 }
 
 #[cfg(not(loom))]

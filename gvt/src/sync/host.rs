@@ -4,7 +4,6 @@
 //! threads (`models::host`).
 
 use std::hint::spin_loop;
-use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
@@ -14,7 +13,8 @@ use crate::os::{futex_wait_until, futex_wake};
 use crate::park::{Wait, WaitWaker};
 use crate::sched::core::WorkerBase;
 use crate::sched::local;
-use crate::sched::record::Record;
+use crate::sched::record::{Record, SCOPED};
+use crate::token;
 
 /// A section of the runtime, left when dropped; knows the worker there.
 pub(crate) struct Inside {
@@ -88,6 +88,11 @@ impl<'a> Green<'a> {
         GreenWaker(self.wait.waker())
     }
 
+    /// Whether its waits are to end, since a token was cancelled (`token::run`).
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.record.has_flag(SCOPED) && token::is_pending(self.record)
+    }
+
     /// Leaves the section and the stack until woken, at the longest until the deadline. Unwinds at shutdown.
     #[inline]
     pub(crate) fn park(self, inside: Inside, deadline_ns: Option<u64>) -> Parked<'a> {
@@ -103,7 +108,7 @@ impl<'a> Green<'a> {
                 self.wait.park_until(deadline, gvt_traits::TimerType::Deadline);
             }
         }
-        Parked { surely: deadline_ns.is_none() && !record.is_asked_to_unwind(), thread: PhantomData }
+        Parked { surely: deadline_ns.is_none() && !record.may_be_unwound(), thread: record }
     }
 }
 
@@ -111,7 +116,14 @@ impl<'a> Green<'a> {
 pub(crate) struct Parked<'a> {
     /// Nothing but a waker can have woken it.
     pub(crate) surely: bool,
-    thread: PhantomData<&'a Record>,
+    thread: &'a Record,
+}
+
+impl Parked<'_> {
+    /// Unwinds if the thread's waits are to end, since a token was cancelled. Without a lock.
+    pub(crate) fn unwind_if_cancelled(&self) {
+        token::unwind_if_cancelled(self.thread);
+    }
 }
 
 /// Wakes a green thread from one wait.

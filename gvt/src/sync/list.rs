@@ -550,6 +550,12 @@ fn wait_green<'a, C, S, V>(
             return verdict;
         }
         green = guard.here().green(manner.reason).expect("a green thread stays one");
+        if green.is_cancelled() {
+            // What comes before `place` has the lock is passed on.
+            drop(guard);
+            parked.unwind_if_cancelled();
+            guard = lock.lock();
+        }
     }
 }
 

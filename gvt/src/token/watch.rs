@@ -162,6 +162,15 @@ impl Cancelled {
         Cancelled { receiver: receiver.ending(registration.clone()), registration, alarm: None }
     }
 
+    /// Has `waker` called at the cancellation, unless that was before.
+    pub(super) fn tell(&self, waker: &std::task::Waker) {
+        let waker = user::Waker::from_ref(waker);
+        let mut state = self.registration.watch.state.lock();
+        if state.sender.is_some() {
+            state.waker = Some(waker);
+        }
+    }
+
     /// Waits for the cancellation.
     ///
     /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it is that of

@@ -2,6 +2,7 @@
 //!
 //! Tests of one program run side by side. What counts bytes counts its own thread's.
 
+mod cancellable;
 mod cancellation;
 mod channel;
 mod futures;

@@ -28,12 +28,16 @@ impl<'a> Several<'a> {
     /// Waits until one of the nodes is taken, at the longest until the deadline; the operation, or `None` after
     /// having given up.
     ///
-    /// Context: a green thread or an OS thread. Unwinds at shutdown; the nodes are the caller's to take back.
+    /// Context: a green thread or an OS thread. Unwinds at shutdown and when it is cancelled; the nodes are the caller's to take back.
     pub(crate) fn park(self, deadline_ns: Option<u64>) -> Option<u32> {
         match self.green {
             Some(green) => {
-                green.park(Inside::enter(), deadline_ns);
-                self.claim.give_up()
+                let parked = green.park(Inside::enter(), deadline_ns);
+                let claimed = self.claim.give_up();
+                if claimed.is_none() {
+                    parked.unwind_if_cancelled();
+                }
+                claimed
             }
             None => {
                 self.flag.wait(deadline_ns);

@@ -39,8 +39,16 @@ pub(crate) struct Parked {
     pub(crate) surely: bool,
 }
 
+impl Parked {
+    pub(crate) fn unwind_if_cancelled(&self) {}
+}
+
 impl Green<'_> {
     pub(crate) fn waker(&self) -> GreenWaker {
+        match self.0 {}
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
         match self.0 {}
     }
 
