@@ -40,7 +40,7 @@ use gvt_traits::{GvtId, GvtState};
 
 pub use self::reason::CancelReason;
 pub use self::run::cancellable;
-pub(crate) use self::run::{Scopes, earliest_deadline_ns, is_pending, unwind_if_cancelled};
+pub(crate) use self::run::{Scopes, earliest_deadline_ns, is_pending, unwind_cancelled, unwind_if_cancelled};
 pub use self::watch::Cancelled;
 
 use self::reason::Code;

@@ -88,11 +88,6 @@ impl<'a> Green<'a> {
         GreenWaker(self.wait.waker())
     }
 
-    /// Whether its waits are to end, since a token was cancelled (`token::run`).
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.record.has_flag(SCOPED) && token::is_pending(self.record)
-    }
-
     /// Leaves the section and the stack until woken, at the longest until the deadline. Unwinds at shutdown.
     #[inline]
     pub(crate) fn park(self, inside: Inside, deadline_ns: Option<u64>) -> Parked<'a> {
@@ -120,9 +115,14 @@ pub(crate) struct Parked<'a> {
 }
 
 impl Parked<'_> {
-    /// Unwinds if the thread's waits are to end, since a token was cancelled. Without a lock.
-    pub(crate) fn unwind_if_cancelled(&self) {
-        token::unwind_if_cancelled(self.thread);
+    /// Unwinds, without the guard, if the thread's waits are to end since a token was cancelled (`token::run`).
+    #[inline]
+    pub(crate) fn unless_cancelled<G>(&self, guard: G) -> G {
+        if self.thread.has_flag(SCOPED) && token::is_pending(self.thread) {
+            drop(guard);
+            token::unwind_cancelled();
+        }
+        guard
     }
 }
 

@@ -549,13 +549,8 @@ fn wait_green<'a, C, S, V>(
             mem::forget(place);
             return verdict;
         }
+        guard = parked.unless_cancelled(guard);
         green = guard.here().green(manner.reason).expect("a green thread stays one");
-        if green.is_cancelled() {
-            // What comes before `place` has the lock is passed on.
-            drop(guard);
-            parked.unwind_if_cancelled();
-            guard = lock.lock();
-        }
     }
 }
 

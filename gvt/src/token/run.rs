@@ -82,8 +82,13 @@ pub(crate) fn earliest_deadline_ns(record: &Record) -> Option<u64> {
 #[inline]
 pub(crate) fn unwind_if_cancelled(record: &Record) {
     if record.has_flag(SCOPED) && is_pending(record) {
-        resume_unwind(Box::new(CancelUnwind));
+        unwind_cancelled();
     }
+}
+
+#[cold]
+pub(crate) fn unwind_cancelled() -> ! {
+    resume_unwind(Box::new(CancelUnwind))
 }
 
 /// Whom a token's cancellation is told.

@@ -34,27 +34,27 @@ fn waits() -> Vec<(&'static str, Wait)> {
     std::mem::forget(empty);
     let (shared_too, selecting, polling) = (shared.clone(), from_empty.clone(), from_empty.clone());
     vec![
-        ("recv", Box::new(move || drop(from_empty.recv()))),
-        ("never", Box::new(|| drop(never::<u32>().recv_timeout(HOUR)))),
+        ("recv", Box::new(move || ignore(from_empty.recv()))),
+        ("never", Box::new(|| ignore(never::<u32>().recv_timeout(HOUR)))),
         ("send", Box::new(move || sender.send(1).unwrap())),
         ("send to nobody", Box::new(move || meeting.send(1).unwrap())),
         ("sleep", Box::new(|| gvt::sleep(HOUR))),
-        ("tick", Box::new(|| drop(tick(HOUR).recv()))),
-        ("interval", Box::new(|| drop(gvt::interval_at(gvt::now() + HOUR, HOUR).tick()))),
-        ("lock", Box::new(move || drop(held.lock()))),
-        ("SchedMutex", Box::new(move || drop(locked.lock()))),
-        ("read", Box::new(move || drop(shared.read()))),
-        ("write", Box::new(move || drop(shared_too.write()))),
-        ("condvar", Box::new(|| drop(Condvar::new().wait(Mutex::new(()).lock().unwrap())))),
-        ("semaphore", Box::new(|| drop(Semaphore::new(0).acquire()))),
-        ("acquire_timeout", Box::new(|| drop(Semaphore::new(0).acquire_timeout(1, HOUR)))),
-        ("barrier", Box::new(|| drop(Barrier::new(2).wait()))),
+        ("tick", Box::new(|| ignore(tick(HOUR).recv()))),
+        ("interval", Box::new(|| ignore(gvt::interval_at(gvt::now() + HOUR, HOUR).tick()))),
+        ("lock", Box::new(move || ignore(held.lock()))),
+        ("SchedMutex", Box::new(move || ignore(locked.lock()))),
+        ("read", Box::new(move || ignore(shared.read()))),
+        ("write", Box::new(move || ignore(shared_too.write()))),
+        ("condvar", Box::new(|| ignore(Condvar::new().wait(Mutex::new(()).lock().unwrap())))),
+        ("semaphore", Box::new(|| ignore(Semaphore::new(0).acquire()))),
+        ("acquire_timeout", Box::new(|| ignore(Semaphore::new(0).acquire_timeout(1, HOUR)))),
+        ("barrier", Box::new(|| ignore(Barrier::new(2).wait()))),
         ("wait group", Box::new(move || group.wait())),
-        ("oneshot", Box::new(move || drop(once.recv_timeout(HOUR)))),
-        ("watch", Box::new(move || drop(watching.changed()))),
-        ("broadcast", Box::new(move || drop(listener.recv()))),
-        ("join", Box::new(|| drop(spawn(|token| token.cancelled().wait()).join()))),
-        ("join_timeout", Box::new(|| drop(spawn(|token| token.cancelled().wait()).join_timeout(HOUR)))),
+        ("oneshot", Box::new(move || ignore(once.recv_timeout(HOUR)))),
+        ("watch", Box::new(move || ignore(watching.changed()))),
+        ("broadcast", Box::new(move || ignore(listener.recv()))),
+        ("join", Box::new(|| ignore(spawn(|token| token.cancelled().wait()).join()))),
+        ("join_timeout", Box::new(|| ignore(spawn(|token| token.cancelled().wait()).join_timeout(HOUR)))),
         (
             "select!",
             Box::new(move || {
@@ -64,11 +64,14 @@ fn waits() -> Vec<(&'static str, Wait)> {
                 }
             }),
         ),
-        ("a future", Box::new(move || drop(future::block_on(polling.recv_async())))),
+        ("a future", Box::new(move || ignore(future::block_on(polling.recv_async())))),
         ("a sleeping future", Box::new(|| future::block_on(future::sleep(HOUR)))),
         ("another token", Box::new(|| CancellationToken::new().cancelled().wait())),
     ]
 }
+
+/// Whatever it is.
+fn ignore<T>(_: T) {}
 
 /// Whether its destructor ran.
 struct Tell(Arc<AtomicBool>);
@@ -303,7 +306,7 @@ fn a_late_cancellation_ends_nothing_else(#[values(1, 3)] workers: usize) {
 fn a_shutdown_is_a_cancellation() {
     let _watchdog = Watchdog::new();
     let runtime = Runtime::builder().workers(2).build().unwrap();
-    let thread = runtime.handle().spawn(|_| cancellable(|| drop(never::<u32>().recv())));
+    let thread = runtime.handle().spawn(|_| cancellable(|| ignore(never::<u32>().recv())));
     runtime.block_on(settle);
     runtime.shutdown();
     assert_eq!(thread.join().unwrap(), Err(CancelReason::ShutDown));

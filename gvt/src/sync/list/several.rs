@@ -35,7 +35,7 @@ impl<'a> Several<'a> {
                 let parked = green.park(Inside::enter(), deadline_ns);
                 let claimed = self.claim.give_up();
                 if claimed.is_none() {
-                    parked.unwind_if_cancelled();
+                    parked.unless_cancelled(());
                 }
                 claimed
             }

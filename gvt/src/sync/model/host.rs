@@ -40,15 +40,13 @@ pub(crate) struct Parked {
 }
 
 impl Parked {
-    pub(crate) fn unwind_if_cancelled(&self) {}
+    pub(crate) fn unless_cancelled<G>(&self, guard: G) -> G {
+        guard
+    }
 }
 
 impl Green<'_> {
     pub(crate) fn waker(&self) -> GreenWaker {
-        match self.0 {}
-    }
-
-    pub(crate) fn is_cancelled(&self) -> bool {
         match self.0 {}
     }
 
