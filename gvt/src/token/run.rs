@@ -18,7 +18,7 @@
 //! **Rejected.** Variants of every call that take a token: layers between do not pass it on. `select!` has an arm for tokens where one wait
 //! is to be cancelled, on any thread.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering::*, fence};
@@ -31,7 +31,7 @@ use crate::park;
 use crate::sched::record::{Record, SCOPED};
 use crate::sched::{join, wait};
 use crate::sync::{Lock, deadline_ns};
-use crate::thread;
+use crate::user;
 
 /// What unwinds a thread whose wait was cancelled. Not a panic: no hook runs and nothing is printed.
 struct CancelUnwind;
@@ -183,7 +183,7 @@ impl CancellationToken {
         scopes.0.store(ptr::from_ref(&scope).cast_mut(), Relaxed);
         record.meta.flags.fetch_or(SCOPED, Relaxed);
         cancelled.tell(&Waker::from(entered.caller.clone()));
-        let outcome = catch_unwind(AssertUnwindSafe(f));
+        let outcome = user::catch(f);
         drop(entered);
         drop(cancelled);
         match outcome {
@@ -221,7 +221,7 @@ impl CancellationToken {
 ///
 /// As there.
 pub fn cancellable<T>(f: impl FnOnce() -> T) -> Result<T, CancelReason> {
-    match thread::current_token() {
+    match crate::current_token() {
         Some(token) => token.run_until_cancelled(f),
         None => Ok(f()),
     }
