@@ -349,7 +349,8 @@ impl<P: Parts> Monitor<'_, P> {
             }
         }
         let periods = self.periods;
-        if seen.is_found_busy(carrier, &periods) {
+        // In virtual time the order of threads does not depend on how long they compute.
+        if !self.core.base.is_virtual && seen.is_found_busy(carrier, &periods) {
             // The thread may have left meanwhile; then another goes behind once.
             let current = GvtId::new(row.current_gvthread.load(Relaxed));
             if current.is_some() {

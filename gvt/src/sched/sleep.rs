@@ -64,6 +64,10 @@ pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
 
     base.coarse_ns.store(core.now_ns(), Relaxed);
     row.is_parked.store(0, Relaxed);
+    if core.base.is_virtual {
+        // How often it has looked for work before is chance, and rounds are due by this count.
+        row.activity_counter.store(0, Relaxed);
+    }
     if core.base.idle.retract(base.index) == Retracted::Chosen {
         base.searching.set(true);
     }

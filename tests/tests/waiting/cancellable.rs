@@ -53,8 +53,8 @@ fn waits() -> Vec<(&'static str, Wait)> {
         ("oneshot", Box::new(move || ignore(once.recv_timeout(HOUR)))),
         ("watch", Box::new(move || ignore(watching.changed()))),
         ("broadcast", Box::new(move || ignore(listener.recv()))),
-        ("join", Box::new(|| ignore(spawn(|token| token.cancelled().wait()).join()))),
-        ("join_timeout", Box::new(|| ignore(spawn(|token| token.cancelled().wait()).join_timeout(HOUR)))),
+        ("join", Box::new(|| ignore(endless().join()))),
+        ("join_timeout", Box::new(|| ignore(endless().join_timeout(HOUR)))),
         (
             "select!",
             Box::new(move || {
@@ -68,6 +68,12 @@ fn waits() -> Vec<(&'static str, Wait)> {
         ("a sleeping future", Box::new(|| future::block_on(future::sleep(HOUR)))),
         ("another token", Box::new(|| CancellationToken::new().cancelled().wait())),
     ]
+}
+
+/// A thread that ends with its runtime, and not with its spawner's token.
+fn endless() -> gvt::JoinHandle<()> {
+    let builder = gvt::Builder::new().token(&CancellationToken::new());
+    builder.spawn(|_| ignore(never::<()>().recv())).unwrap()
 }
 
 /// Whatever it is.
