@@ -136,7 +136,9 @@ pub(crate) fn safepoint() -> bool {
     let asked = match unsafe { os_thread.enter().as_ref() } {
         Some(worker) => {
             worker.count_activity(ROUNDS);
-            worker.current().is_asked()
+            // A part that the scheduler's loop has called has a worker and no thread.
+            // SAFETY: the running thread's record stays mapped.
+            unsafe { worker.current.get().as_ref() }.is_some_and(Record::is_asked)
         }
         // Without a worker: to yield is to get one.
         None => true,
