@@ -72,7 +72,12 @@ impl<T> JoinHandle<T> {
         JoinHandle { record: NonNull::from(record), result: PhantomData }
     }
 
-    fn record(&self) -> &Record {
+    /// The record; `from_record` makes the handle again.
+    pub(crate) fn into_record(self) -> NonNull<Record> {
+        ManuallyDrop::new(self).record
+    }
+
+    pub(crate) fn record(&self) -> &Record {
         // SAFETY: kept by the reference that the handle shares with the thread.
         unsafe { self.record.as_ref() }
     }
@@ -150,6 +155,22 @@ impl<T> JoinHandle<T> {
         }
     }
 
+    /// Waits for the end of a thread of `me`'s runtime without being unwound, as a part of the wait for `reason`.
+    pub(crate) fn wait_shielded(&self, me: &Record, reason: WaitReason) {
+        let word = &self.record().meta.join_waiters;
+        while !join::has_ended(word) {
+            let wait = Wait::new(me, reason);
+            let waiter = Waiter::green(me);
+            if !join::register(word, waiter) {
+                return;
+            }
+            wait.park_shielded_for(self.record());
+            if !join::unregister(word, waiter) {
+                return;
+            }
+        }
+    }
+
     /// Whether the thread has ended, so that [`join`](Self::join) returns at once.
     ///
     /// Context: anywhere.
@@ -197,12 +218,13 @@ impl<T> JoinHandle<T> {
 /// # });
 /// ```
 ///
-/// All handles are taken before the first is joined, so a lazy iterator spawns all its threads first. A thread that
-/// panicked keeps nobody from waiting for the others.
+/// All handles are taken before the first is joined, so a lazy iterator spawns all its threads first. The newest is waited for
+/// first: trees of threads are walked depth first. A thread that panicked keeps nobody from waiting for the others.
 ///
 /// Context: as [`JoinHandle::join`].
 pub fn join_all<T>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> Vec<Result<T, Box<dyn Any + Send>>> {
     let handles: Vec<_> = handles.into_iter().collect();
+    handles.iter().rev().for_each(JoinHandle::wait);
     handles.into_iter().map(JoinHandle::join).collect()
 }
 

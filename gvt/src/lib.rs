@@ -51,6 +51,8 @@ mod timeout;
 #[cfg(not(loom))]
 mod token;
 #[cfg(not(loom))]
+mod unjoined;
+#[cfg(not(loom))]
 mod unpark;
 
 /// The names of [`std::thread`], for green threads: code moves here by a change of its `use` lines, but for two things. A spawned closure

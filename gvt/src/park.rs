@@ -99,6 +99,13 @@ impl<'a> Wait<'a> {
     /// [`park`](Self::park) until `awaited` ends, a thread of the same runtime.
     pub(crate) fn park_for(self, awaited: &Record) {
         let record = self.record;
+        self.park_shielded_for(awaited);
+        unwind_if_asked(record);
+    }
+
+    /// [`park_shielded`](Self::park_shielded) for the sake of `awaited`, a thread of the same runtime.
+    pub(crate) fn park_shielded_for(self, awaited: &Record) {
+        let record = self.record;
         let worker = local::enter_from_outside();
         // SAFETY: a green thread runs on a worker.
         let worker = unsafe { &*worker };
@@ -108,7 +115,6 @@ impl<'a> Wait<'a> {
         }
         local::leave();
         record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
-        unwind_if_asked(record);
     }
 
     /// The same without unwinding: may return although nobody has ended the wait for its sake.

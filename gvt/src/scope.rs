@@ -11,6 +11,9 @@
 //! returns only when `done` says ENDED, and that wait is not unwound. **V4** A thread of the owner's runtime keeps that while it
 //! wakes the owner; anybody else (a scope may be carried into another runtime) takes a reference to the owner's record
 //! before V1, and with it keeps the owner's core beyond the owner's end.
+//!
+//! Before it waits for the count, the scope's end waits for its unjoined threads one by one, so that trees of threads are walked
+//! depth first: see `unjoined`.
 
 use std::any::Any;
 use std::marker::PhantomData;
@@ -24,9 +27,11 @@ use gvt_traits::{SchedError, WaitReason};
 use crate::join_handle::JoinHandle;
 use crate::park::{self, ShutdownUnwind, Wait};
 use crate::sched::join::{self, Ended, Prepared, Waiter};
+use crate::sched::local;
 use crate::sched::record::Record;
 use crate::thread::{self, Options, ThreadId};
 use crate::token::CancellationToken;
+use crate::unjoined::Unjoined;
 use crate::{locals, user};
 
 /// A scope to spawn borrowing threads in; see [`scope`].
@@ -64,6 +69,7 @@ struct Data {
     running: AtomicUsize,
     panicked: AtomicBool,
     done: AtomicU64,
+    unjoined: Unjoined,
 }
 
 // What is in it is never half done.
@@ -75,6 +81,17 @@ unsafe impl Send for Data {}
 unsafe impl Sync for Data {}
 
 impl Data {
+    /// Waits for the threads that nobody has joined and that are known still, the newest first, as explicit joins would.
+    fn walk_depth_first(&self, me: &Record) {
+        while let Some(handle) = self.unjoined.take_newest() {
+            // Relaxed: a hint. At 1 all threads have counted down, and only `me` is left.
+            if self.running.load(Relaxed) > 1 {
+                // V3.
+                handle.wait_shielded(me, WaitReason::Scope);
+            }
+        }
+    }
+
     /// V1, V2 and V4.
     fn finish(&self) {
         // SAFETY: this caller is still counted, so the owner is in its scope.
@@ -126,11 +143,13 @@ where
             running: AtomicUsize::new(1),
             panicked: AtomicBool::new(false),
             done: AtomicU64::new(0),
+            unjoined: Unjoined::default(),
         }),
         scope: PhantomData,
         env: PhantomData,
     };
     let result = user::catch(|| f(&scope));
+    scope.data.walk_depth_first(me);
     scope.data.finish();
     while !join::has_ended(&scope.data.done) {
         let wait = Wait::new(me, WaitReason::Scope);
@@ -246,7 +265,7 @@ impl<'scope> Scope<'scope, '_> {
         // SAFETY: C1 of `spawn_here`: `scope` returns only after the thread has counted down (V1, V3), and
         // by then the closure is consumed. The result that `spawn_here` knows of is `()`.
         let handle = unsafe { thread::spawn_here(options, run) }?;
-        Ok(ScopedJoinHandle { handle, packet, scope: PhantomData })
+        Ok(ScopedJoinHandle { handle: Some(handle), packet, scope: PhantomData })
     }
 }
 
@@ -297,7 +316,13 @@ where
         let result = user::catch(|| f(token));
         // Before the scope can see the end, as before a join; and again what the result's destructor has made.
         locals::end_of_running();
-        *packet.result.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(result);
+        let kept = {
+            // N2 of `unjoined`.
+            let _section = local::Section::new();
+            *packet.result.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(result);
+            park::current().and_then(|me| counted.0.unjoined.leave(me))
+        };
+        drop(kept);
         drop(packet);
         locals::end_of_running();
         drop(counted);
@@ -306,7 +331,8 @@ where
 
 /// Owns the right to a scoped thread's result.
 pub struct ScopedJoinHandle<'scope, T> {
-    handle: JoinHandle<()>,
+    /// There until it is joined or dropped.
+    handle: Option<JoinHandle<()>>,
     packet: Arc<Packet<T>>,
     scope: PhantomData<&'scope ()>,
 }
@@ -315,8 +341,8 @@ impl<T> ScopedJoinHandle<'_, T> {
     /// Waits for the thread's end and returns its result, or its panic's payload.
     ///
     /// Context: as [`JoinHandle::join`].
-    pub fn join(self) -> Result<T, Box<dyn Any + Send>> {
-        let ended = self.handle.join();
+    pub fn join(mut self) -> Result<T, Box<dyn Any + Send>> {
+        let ended = self.handle.take().expect("not yet joined").join();
         let result = self.packet.result.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         match result {
             Some(Err(payload)) if payload.is::<ShutdownUnwind>() => Err(Box::new(SchedError::ShutDown)),
@@ -328,27 +354,47 @@ impl<T> ScopedJoinHandle<'_, T> {
 
     /// The thread, as it names itself.
     pub fn thread(&self) -> crate::Thread {
-        self.handle.thread()
+        self.as_handle().thread()
     }
 
     /// Whose end is the thread's.
     pub(crate) fn as_handle(&self) -> &JoinHandle<()> {
-        &self.handle
+        self.handle.as_ref().expect("not yet joined")
     }
 
     /// Whether the thread has ended.
     pub fn is_finished(&self) -> bool {
-        self.handle.is_finished()
+        self.as_handle().is_finished()
     }
 
     /// The thread's id.
     pub fn id(&self) -> ThreadId {
-        self.handle.id()
+        self.as_handle().id()
     }
 
     /// The thread's token.
     pub fn token(&self) -> CancellationToken {
-        self.handle.token()
+        self.as_handle().token()
+    }
+}
+
+/// Leaves the thread to the scope's end.
+impl<T> Drop for ScopedJoinHandle<'_, T> {
+    fn drop(&mut self) {
+        let Some(handle) = self.handle.take() else { return };
+        let data = &self.packet.scope;
+        // Only the owner waits for them, and only for threads of its own runtime.
+        let Some(me) = park::current().filter(|me| ptr::eq(*me, data.owner.as_ptr())) else { return };
+        if !ptr::eq(me.core(), handle.record().core()) {
+            return;
+        }
+        let given_up = {
+            // N2 of `unjoined`.
+            let _section = local::Section::new();
+            let result = self.packet.result.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if result.is_none() { data.unjoined.put(handle) } else { Some(handle) }
+        };
+        drop(given_up);
     }
 }
 

@@ -285,7 +285,8 @@ impl<T, E> Drop for TaskSet<T, E> {
             return;
         }
         self.token.cancel();
-        for handle in self.handles.drain(..).flatten() {
+        // The newest first, so that trees of threads are walked depth first.
+        for handle in self.handles.drain(..).flatten().rev() {
             let _ = handle.join();
         }
     }

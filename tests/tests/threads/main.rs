@@ -19,4 +19,5 @@ mod spawn_join;
 mod spec_program;
 mod stack_sizes;
 mod task_set;
+mod trees;
 mod user_code;

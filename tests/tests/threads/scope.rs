@@ -266,3 +266,22 @@ fn outside_a_runtime_a_scope_is_refused() {
     let sentence = payload.downcast_ref::<String>().unwrap();
     assert!(sentence.contains("cannot open a scope outside a runtime"), "{sentence}");
 }
+
+/// A scope knows its unjoined threads only while they run.
+#[rstest]
+fn ended_threads_leave_their_places(#[values(1, 2)] workers: usize) {
+    let _watchdog = Watchdog::new();
+    let config = SchedulerConfig::default().num_workers(workers).max_gvthreads(8);
+    Runtime::new(config).block_on(|| {
+        let ran = AtomicUsize::new(0);
+        scope(|s| {
+            for _ in 0..1_000 {
+                // Refused while all places are taken.
+                while s.try_spawn(|_| ran.fetch_add(1, SeqCst)).map(drop).is_err() {
+                    yield_now();
+                }
+            }
+        });
+        assert_eq!(ran.into_inner(), 1_000);
+    });
+}
