@@ -3,6 +3,7 @@
 use gvt_traits::{Factory, IdleWait, Plan, SchedError, TimerBackend, TimerEntry, TimerHandle, WorkerId};
 
 use crate::alarm::KernelAlarm;
+use crate::sorted::Sorted;
 use crate::watch::Watch;
 
 /// Configures a [`TimerFdBackend`] around the backend that `B` configures.
@@ -27,11 +28,22 @@ use crate::watch::Watch;
 ///
 /// let timers = TimerFd::over(Mine).build(&Plan::new(1, 1000))?;
 /// assert!(matches!(timers.idle_wait(), IdleWait::Readable(_)));
+/// // With the crate's own order of deadlines.
+/// let timers = TimerFd::default().build(&Plan::new(1, 1000))?;
+/// assert!(matches!(timers.idle_wait(), IdleWait::Readable(_)));
 /// # Ok::<(), SchedError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TimerFd<B> {
+pub struct TimerFd<B = Sorted> {
     order: B,
+}
+
+impl TimerFd {
+    /// A timerfd over [`Sorted`]. `TimerFd::<Other>::default()` is one over `Other::default()`.
+    // Inherent, not only the trait's, since a default type parameter decides no inference: `TimerFd::default()` alone would name no type.
+    pub const fn default() -> Self {
+        TimerFd { order: Sorted }
+    }
 }
 
 impl<B> TimerFd<B> {

@@ -5,7 +5,7 @@ use gvt_conformance::laws::timer_backend as laws;
 use gvt_conformance::wrong::timer_backend::{Defect, Faulty};
 use gvt_conformance::{Verdict, Violation};
 use gvt_timer_heap::HeapTimer;
-use gvt_timer_timerfd::TimerFd;
+use gvt_timer_timerfd::{Sorted, TimerFd};
 use gvt_timer_wheel::Wheel;
 use gvt_traits::{Factory, TimerBackend};
 use rstest::rstest;
@@ -19,6 +19,8 @@ use rstest_reuse::{apply, template};
 #[case::wheel(Wheel::default())]
 #[case::exact_wheel(Wheel::default().tick_ns(1))]
 #[case::coarse_wheel(Wheel::default().tick_ns(1 << 20))]
+#[case::sorted(Sorted)]
+#[case::timerfd(TimerFd::default())]
 #[case::timerfd_over_wheel(TimerFd::<Wheel>::default())]
 #[case::timerfd_over_heap(TimerFd::over(HeapTimer))]
 fn every_timer(#[case] factory: impl Factory<Output: TimerBackend>) {}

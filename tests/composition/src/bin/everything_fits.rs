@@ -9,5 +9,6 @@ fn main() -> Result<(), gvt::SchedError> {
     gvt::Runtime::builder().queue(PriorityQueue::default()).timer(Wheel::default()).build()?;
     let queue = Checked(Recorded(PriorityQueue::default(), Log::default()));
     gvt::Runtime::builder().queue(queue).timer(TimerFd::<Wheel>::default()).build()?;
+    gvt::Runtime::builder().timer(TimerFd::default()).build()?;
     Ok(())
 }
