@@ -131,13 +131,15 @@ impl<'a> Wait<'a> {
         self.record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
     }
 
-    /// [`park`](Self::park) by a caller that is inside the runtime already, on `worker`; this leaves it.
+    /// [`park`](Self::park) by a caller that is inside the runtime already, on `worker`; this leaves it. Whether surely a waker
+    /// has ended the wait.
     #[inline]
-    pub(crate) fn park_from(self, worker: &WorkerBase) {
+    pub(crate) fn park_from(self, worker: &WorkerBase) -> bool {
         let record = self.record;
         if record.has_flag(SCOPED) {
             local::leave();
-            return self.park_scoped(None);
+            self.park_scoped(None);
+            return false;
         }
         if !wait::is_notified(&record.meta.wait) {
             // SAFETY: this is the running thread, inside the runtime, with its wait armed.
@@ -145,7 +147,7 @@ impl<'a> Wait<'a> {
         }
         local::leave();
         record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
-        unwind_if_asked(record);
+        !unwind_if_asked(record)
     }
 
     /// [`park`](Self::park), at the longest until `deadline_ns` of the runtime's clock.
@@ -201,11 +203,14 @@ impl<'a> Wait<'a> {
     }
 }
 
+/// Whether a shutdown asks for it; comes back then if the thread unwinds already.
 #[inline]
-fn unwind_if_asked(record: &Record) {
-    if record.has_flag(UNWIND) {
+fn unwind_if_asked(record: &Record) -> bool {
+    let is_asked = record.has_flag(UNWIND);
+    if is_asked {
         unwind(record);
     }
+    is_asked
 }
 
 #[cold]

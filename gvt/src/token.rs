@@ -522,21 +522,16 @@ pub(crate) fn release(record: NonNull<Record>, count: u32) {
 
 /// Lets go of a thread that has ended, from wherever the caller is, who had its handle.
 pub(crate) fn release_own(record: NonNull<Record>) {
-    let freed = entered(|worker| {
-        // SAFETY: C1: it has ended, and the caller had its handle.
-        let count = unsafe { root::own_references(record.as_ref()) };
-        // SAFETY: the references are the caller's.
-        unsafe { root::release_one(record.as_ref(), count, worker) }
-    });
+    // SAFETY: it has ended, and the caller had its handle.
+    let freed = entered(|worker| unsafe { root::release_own(record.as_ref(), worker) });
     clear_away(freed);
 }
 
 /// Calls `f` inside the runtime, with what this OS thread carries.
 #[inline]
 fn entered(f: impl FnOnce(Option<&WorkerBase>) -> Option<Freed>) -> Option<Freed> {
-    let _section = local::Section::new();
-    // SAFETY: a worker that is carried is alive.
-    f(unsafe { local::worker().as_ref() })
+    let section = local::Section::new();
+    f(section.worker())
 }
 
 /// Drops what freed records have left, outside the runtime: it may be users' code.

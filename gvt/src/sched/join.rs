@@ -157,7 +157,7 @@ mod waiters {
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
-    use gvt_traits::{GvtId, PushKind};
+    use gvt_traits::{GvtId, PushKind, Runnable};
 
     use crate::sched::core::CoreBase;
     use crate::sched::record::Record;
@@ -220,6 +220,12 @@ mod waiters {
             self.0 & TAG == TASK
         }
 
+        /// Whether it is a green thread of the same runtime (J5).
+        #[inline]
+        pub(crate) fn is_green(self) -> bool {
+            self.0 & TAG == GREEN
+        }
+
         /// Frees a waiter that was not woken, if it is one that owns something.
         ///
         /// # Safety
@@ -269,12 +275,24 @@ mod waiters {
         }
     }
 
-    /// J5: ends the wait that a green waiter's word names, unless it is over.
-    fn wake_named(waiter: Waiter, core: &CoreBase) {
+    /// J5: ends the wait that a green waiter's word names, unless it is over; the waiter, if the caller is to queue it.
+    ///
+    /// Context: inside the runtime, until the waiter is queued; `waiter` [is green](Waiter::is_green), of `core`.
+    #[inline]
+    pub(crate) fn end_named(waiter: Waiter, core: &CoreBase) -> Option<Runnable> {
         let record = core.table.get(GvtId::new(waiter.place()));
         // At least the number that the word names: the exchange that took the word orders W1 of `wait` before this.
-        if let Some(number) = waiter.number(wait::number(&record.meta.wait)) {
-            wake_wait(record, number, PushKind::Joined);
+        let number = waiter.number(wait::number(&record.meta.wait))?;
+        // SAFETY: this call ended the wait of a parked thread: no token of it exists.
+        (wait::wake(&record.meta.wait, number) == Woken::Queue).then(|| unsafe { record.runnable() })
+    }
+
+    /// [`end_named`], from anywhere.
+    fn wake_named(waiter: Waiter, core: &CoreBase) {
+        // As in `wake_wait`.
+        let _section = crate::sched::local::Section::new();
+        if let Some(task) = end_named(waiter, core) {
+            core.push(task, PushKind::Joined);
         }
     }
 
@@ -297,7 +315,7 @@ mod waiters {
 }
 
 #[cfg(not(loom))]
-pub(crate) use waiters::{Foreign, wake, wake_wait};
+pub(crate) use waiters::{Foreign, end_named, wake, wake_wait};
 
 #[cfg(all(test, loom))]
 mod models {

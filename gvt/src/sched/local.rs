@@ -231,13 +231,19 @@ fn is_asked() -> bool {
 
 /// A runtime section, left when dropped. Must not be held by code that may unwind out of a
 /// scheduling function; the functions that switch call `enter` and `leave` themselves.
-pub(crate) struct Section(());
+pub(crate) struct Section(*const WorkerBase);
 
 impl Section {
     #[inline]
     pub(crate) fn new() -> Self {
-        enter();
-        Section(())
+        Section(enter())
+    }
+
+    /// The worker that this OS thread carries.
+    #[inline]
+    pub(crate) fn worker(&self) -> Option<&WorkerBase> {
+        // SAFETY: inside the section, which switches nowhere, a carried worker is kept, and alive.
+        unsafe { self.0.as_ref() }
     }
 }
 

@@ -255,12 +255,6 @@ impl Record {
         StackChoice::from_flags(self.meta.flags.load(Relaxed))
     }
 
-    /// Whether others than its waker may end the thread's wait: a shutdown, or a cancellation.
-    #[inline]
-    pub(crate) fn may_be_unwound(&self) -> bool {
-        self.has_flag(UNWIND | SCOPED)
-    }
-
     pub(crate) fn outcome(&self) -> Outcome {
         // Relaxed: ordered by `join_waiters`.
         match self.meta.outcome.load(Relaxed) & !STAYS {

@@ -47,20 +47,18 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
     let slot = record.meta.slot.load(Relaxed);
     let choice = record.stack_choice();
     let mut prepared = Prepared::No;
-    loop {
+    let base = loop {
         if join::is_detached(&record.meta.join_waiters) {
             // Its destructor is user code, so this is done outside the runtime.
             // SAFETY: the outcome is stored, and the handle is gone, so nobody else can reach it.
             unsafe { entry(record)(record, Step::DropResult) };
             locals::end_of(record);
-            local::enter();
-            // SAFETY: a green thread runs on a worker.
-            let worker = unsafe { &*local::worker() };
+            let base = enter_again();
             // SAFETY: the references are the thread's, since it has no handle.
-            unsafe { let_go(record, GvtState::Finished, prepared, worker) };
-            break;
+            unsafe { let_go(record, GvtState::Finished, prepared, base) };
+            break base;
         }
-        local::enter();
+        let mut base = enter_again();
         record.set_state(GvtState::Finished);
         match join::end(&record.meta.join_waiters, prepared) {
             Ended::Unprepared => {
@@ -84,25 +82,28 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
                 // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
                 unsafe { join::wake(waiter, record.core()) };
                 locals::end_of(record);
-                local::enter();
+                base = enter_again();
                 record.set_state(GvtState::Finished);
             }
-            // SAFETY: as above. The thread is counted as alive, so the core is there.
-            Ended::Wake(waiter) => unsafe { join::wake(waiter, (*local::worker()).core()) },
+            Ended::Wake(waiter) if waiter.is_green() => {
+                if let Some(task) = join::end_named(waiter, base.core()) {
+                    // SAFETY: this OS thread carries the worker, inside the runtime.
+                    unsafe { schedule::push_joined::<P>(base, task) };
+                }
+            }
+            // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
+            Ended::Wake(waiter) => unsafe { join::wake(waiter, base.core()) },
         }
         if prepared == Prepared::Yes {
-            // SAFETY: a green thread runs on a worker.
-            let worker = unsafe { &*local::worker() };
             let count = credit(record) + 1;
             pass_over(record, count);
             // SAFETY: they are the thread's own.
-            unsafe { release(record, count, worker) };
+            unsafe { release(record, count, base) };
         }
-        break;
-    }
-    // Anew: the thread may have moved.
-    // SAFETY: a green thread runs on a worker.
-    let worker = unsafe { Worker::<P>::of(&*local::worker()) };
+        break base;
+    };
+    // SAFETY: C1.
+    let worker = unsafe { Worker::<P>::of(base) };
     let no_unwind = schedule::NoUnwind;
     worker.base.count_ended();
     worker.base.core().discharge(choice);
@@ -128,6 +129,12 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
     // SAFETY: C2 of `switch`: fresh from `pick`, or this OS thread's loop. The stack is released by
     // whoever arrives.
     unsafe { P::Context::leave(registers) }
+}
+
+/// Enters the runtime at a thread's end; the worker, which stays the same until the next switch. The thread may have moved.
+fn enter_again<'a>() -> &'a WorkerBase {
+    // SAFETY: a green thread runs on a worker.
+    unsafe { &*local::enter() }
 }
 
 fn entry(record: &Record) -> EntryFn {
@@ -169,19 +176,36 @@ fn credit(record: &Record) -> u32 {
     record.meta.children_credit.load(Relaxed)
 }
 
-/// The handle's share of an ended thread's references: all that go with the last of the two, unless the thread stays.
+/// Lets go of the handle's share of an ended thread's references: all that go with the last of the two, unless the thread
+/// stays. `None`: others refer to the record.
 ///
 /// # Safety
 ///
-/// **C1**: the thread has ended, and the caller has its handle.
+/// **C1**: the thread has ended, and the caller has its handle. C2 of [`release_one`].
 #[inline]
-pub(crate) unsafe fn own_references(record: &Record) -> u32 {
-    if record.stays() {
-        return 1;
+pub(crate) unsafe fn release_own(record: &Record, worker: Option<&WorkerBase>) -> Option<Freed> {
+    let count = if record.stays() { 1 } else { credit(record) + 1 };
+    // ORDERING O1: as in `is_last`.
+    if record.meta.references.load(Acquire) != count {
+        // SAFETY: C1, C2.
+        return unsafe { release_own_shared(record, count, worker) };
     }
-    let count = credit(record) + 1;
-    pass_over(record, count);
-    count
+    // SAFETY: C1: the last references.
+    Some(unsafe { free_one(record, worker) })
+}
+
+/// [`release_own`] while others refer to the record.
+///
+/// # Safety
+///
+/// C1 and C2 of [`release_own`].
+#[cold]
+unsafe fn release_own_shared(record: &Record, count: u32, worker: Option<&WorkerBase>) -> Option<Freed> {
+    if !record.stays() {
+        token::pass_over_ancestors(record);
+    }
+    // SAFETY: C1: the references are the caller's. C2.
+    unsafe { release_one(record, count, worker) }
 }
 
 /// Somebody who keeps a record looks along its link for long yet: passes over its ancestors, while its last `count` references of
@@ -316,6 +340,7 @@ pub(crate) unsafe fn release_one(record: &Record, count: u32, worker: Option<&Wo
 /// # Safety
 ///
 /// C1 of [`free`]; C2 of [`release_one`].
+#[inline(always)]
 unsafe fn free_one(record: &Record, worker: Option<&WorkerBase>) -> Freed {
     // SAFETY: the core is there: the record is outstanding.
     let core: &CoreBase = unsafe { &*ptr::from_ref(record.core()) };

@@ -107,11 +107,10 @@ pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record>
     let queue = &worker.core().queue;
     // SAFETY: C1.
     let local = unsafe { worker.queue() };
-    let task = queue.pop(local);
+    let record = own(base, queue.pop(local)?);
     if activity.is_multiple_of(GROUP) {
         look_ahead::<P>(&base.core().table, queue, local);
     }
-    let record = own(base, task?);
     if base.searching.get() {
         // SAFETY: C1.
         unsafe { found(worker) };
@@ -140,14 +139,15 @@ pub(crate) fn own(base: &WorkerBase, task: Runnable) -> *const Record {
 #[inline(always)]
 fn look_ahead<P: Parts>(table: &RecordTable, queue: &P::Queue, local: &<P::Queue as ReadyQueue>::Local) {
     const AHEAD: usize = GROUP as usize;
-    for distance in 1..=AHEAD {
+    // Half-open ranges: an inclusive one keeps a flag.
+    for distance in 1..AHEAD + 1 {
         let Some(address) = queue.upcoming(local, distance) else { return };
         // Q7: the queue is safe code, and may say anything.
         let Some(record) = table.lies_within(address) else { return };
         // SAFETY: records are mapped as long as the core; a stale or blank one costs a useless prefetch.
         unsafe { P::Context::prefetch(record.as_ref().registers()) };
     }
-    for distance in AHEAD + 1..=2 * AHEAD {
+    for distance in AHEAD + 1..2 * AHEAD + 1 {
         let Some(record) = queue.upcoming(local, distance) else { return };
         prefetch_record(record.as_ptr().cast());
     }
@@ -441,7 +441,7 @@ pub(crate) unsafe fn depart<P: Parts>(
 /// # Safety
 ///
 /// **C1**: just arrived by a switch, on an OS thread that carries a worker of type `Worker<P>`.
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn arrive<P: Parts>() {
     let no_unwind = NoUnwind;
     // SAFETY: C1.
@@ -613,6 +613,19 @@ unsafe fn push_spawned<P: Parts>(base: &WorkerBase, task: Runnable) {
     let no_unwind = NoUnwind;
     // SAFETY: C1.
     unsafe { push_here(Worker::<P>::of(base), task, PushKind::Spawn) };
+    std::mem::forget(no_unwind);
+}
+
+/// Queues the joiner of a thread that ends on this worker.
+///
+/// # Safety
+///
+/// C1 of [`push_spawned`].
+#[inline(always)]
+pub(crate) unsafe fn push_joined<P: Parts>(base: &WorkerBase, task: Runnable) {
+    let no_unwind = NoUnwind;
+    // SAFETY: C1.
+    unsafe { push_here(Worker::<P>::of(base), task, PushKind::Joined) };
     std::mem::forget(no_unwind);
 }
 

@@ -121,8 +121,8 @@ impl RecordTable {
         const SHIFT: u32 = size_of::<Record>().trailing_zeros();
         // One comparison for both: what is not a multiple of a record's size becomes a large number.
         let place = address.addr().get().wrapping_sub(self.base.addr().get()).rotate_right(SHIFT);
-        // SAFETY: within the mapping, and aligned.
-        (place < self.capacity).then(|| unsafe { self.base.add(place) })
+        // Within the mapping, and aligned.
+        (place < self.capacity).then(|| self.base.with_addr(address.addr()))
     }
 
     /// Records that were ever used.

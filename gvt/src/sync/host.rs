@@ -13,7 +13,7 @@ use crate::os::{futex_wait_until, futex_wake};
 use crate::park::{Wait, WaitWaker};
 use crate::sched::core::WorkerBase;
 use crate::sched::local;
-use crate::sched::record::{Record, SCOPED};
+use crate::sched::record::SCOPED;
 use crate::token;
 
 /// A section of the runtime, left when dropped; knows the worker there.
@@ -72,13 +72,12 @@ impl Here {
     pub(crate) fn green<'a>(self, reason: WaitReason) -> Option<Green<'a>> {
         // SAFETY: the running thread's record stays mapped, and the caller, being that thread, keeps it.
         let record = unsafe { self.worker()?.current.get().as_ref() }?;
-        Some(Green { record, wait: Wait::new(record, reason) })
+        Some(Green { wait: Wait::new(record, reason) })
     }
 }
 
 /// A green thread that is about to wait.
 pub(crate) struct Green<'a> {
-    record: &'a Record,
     wait: Wait<'a>,
 }
 
@@ -90,35 +89,33 @@ impl<'a> Green<'a> {
 
     /// Leaves the section and the stack until woken, at the longest until the deadline. Unwinds at shutdown.
     #[inline]
-    pub(crate) fn park(self, inside: Inside, deadline_ns: Option<u64>) -> Parked<'a> {
-        let record = self.record;
-        match deadline_ns {
+    pub(crate) fn park(self, inside: Inside, deadline_ns: Option<u64>) -> Parked {
+        let surely = match deadline_ns {
             None => {
                 let worker = inside.here().worker().expect("a green thread runs on a worker");
                 std::mem::forget(inside);
-                self.wait.park_from(worker);
+                self.wait.park_from(worker)
             }
             Some(deadline) => {
                 drop(inside);
                 self.wait.park_until(deadline, gvt_traits::TimerType::Deadline);
+                false
             }
-        }
-        Parked { surely: deadline_ns.is_none() && !record.may_be_unwound(), thread: record }
+        };
+        Parked { surely }
     }
 }
 
 /// How a green thread came back.
-pub(crate) struct Parked<'a> {
+pub(crate) struct Parked {
     /// Nothing but a waker can have woken it.
     pub(crate) surely: bool,
-    thread: &'a Record,
 }
 
-impl Parked<'_> {
+impl Parked {
     /// Unwinds, without the guard, if the thread's waits are to end since a token was cancelled (`token::run`).
-    #[inline]
     pub(crate) fn unless_cancelled<G>(&self, guard: G) -> G {
-        if self.thread.has_flag(SCOPED) && token::is_pending(self.thread) {
+        if crate::park::current().is_some_and(|thread| thread.has_flag(SCOPED) && token::is_pending(thread)) {
             drop(guard);
             token::unwind_cancelled();
         }

@@ -60,9 +60,6 @@ pub enum Verdict {
     TimedOut,
 }
 
-const VERDICTS: [Verdict; 5] =
-    [Verdict::Waiting, Verdict::Served, Verdict::Closed, Verdict::Again, Verdict::TimedOut];
-
 /// In `Node::list`: in none.
 const NOWHERE: u8 = u8::MAX;
 /// In the number of a list: its waiters have been promised something and stay beyond their deadline.
@@ -81,7 +78,7 @@ pub struct Node {
     slot: *mut (),
     operation: u32,
     list: u8,
-    /// Which of [`VERDICTS`].
+    /// A [`Verdict`].
     verdict: AtomicU8,
     /// N2's mark; written before the verdict.
     foreign: bool,
@@ -135,7 +132,9 @@ impl Node {
     #[inline]
     pub(crate) fn verdict(&self) -> Verdict {
         // ORDERING O2: Acquire pairs with the Release in `Waiter::end`: all of N1 is seen.
-        VERDICTS[usize::from(self.verdict.load(Acquire))]
+        let verdict = self.verdict.load(Acquire);
+        // SAFETY: what is stored there is a `Verdict`.
+        unsafe { mem::transmute::<u8, Verdict>(verdict) }
     }
 }
 
