@@ -1,7 +1,7 @@
 //! `mpsc`: std's channels with one receiver, for green threads.
 //!
 //! The interface is that of [`std::sync::mpsc`], and so are the errors: code moves here by a change of its `use` lines. The channels are
-//! those of [`channel`](crate::channel), which can do more.
+//! those of [`channel`](mod@crate::channel), which can do more.
 //!
 //! ```
 //! # gvt::Runtime::new(Default::default()).block_on(|| {
