@@ -35,7 +35,8 @@ pub trait Policy: sealed::Sealed + Send + Sync + 'static {
     const ORDER: Order;
 }
 
-/// Waiting lifts a thread: each level gets on within a bounded number of pops.
+/// Waiting lifts a thread: the first in line at a level is passed over by at most 93 pops of its worker,
+/// 3 × (2 × [`LIFT`] − 1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Ageing;
 

@@ -40,7 +40,7 @@ pub struct TimerFd<B = Sorted> {
 
 impl TimerFd {
     /// A timerfd over [`Sorted`]. `TimerFd::<Other>::default()` is one over `Other::default()`.
-    // Inherent, not only the trait's, since a default type parameter decides no inference: `TimerFd::default()` alone would name no type.
+    // Inherent, not only the trait's: a default type parameter decides no inference.
     pub const fn default() -> Self {
         TimerFd { order: Sorted }
     }

@@ -32,7 +32,10 @@ pub enum Order {
     Fair,
     /// The most urgent level first; within a level arrival. Lower levels may starve.
     StrictPriority,
-    /// The most urgent level first, but waiting lifts a thread: none waits for ever.
+    /// The most urgent level first, but waiting lifts a thread: the first in line at a level is passed over by a bounded
+    /// number of pops of its worker, whatever is pushed at more urgent levels. The queue states the bound (that of
+    /// `gvt-queue-priority` is 93). The suite allows more than any sensible one: 20,000 pops a worker, and 500 a
+    /// thread that waits.
     AgeingPriority,
 }
 
@@ -63,8 +66,9 @@ pub enum PushFence {
 /// - **Q3 complete**: with no other call under way, `pop` returns `None` only if nothing is queued
 ///   that this worker may run, wherever it was pushed; then and only then `has_work` is `false`.
 ///   A push whose effect happens before a `has_work` or `pop` is seen by it.
-/// - **Q4 order**: as [`ORDER`](Self::ORDER) says. Under [`Order::Fair`] a queued thread is passed
-///   over by a bounded number of pops, whatever else is pushed, woken threads included.
+/// - **Q4 order**: as [`ORDER`](Self::ORDER) says. Under [`Order::Fair`] a queued thread, and under
+///   [`Order::AgeingPriority`] the first in line at each level, is passed over by a bounded number of pops, whatever else is
+///   pushed, woken threads included.
 /// - **Q5 low-priority workers**: a worker that the plan reserves for Low threads never gets
 ///   another, and `has_work` tells it of Low threads only. A queue that cannot do that refuses such a
 ///   plan in [`Factory::build`](crate::Factory::build).

@@ -271,6 +271,67 @@ unsafe impl Preemptor for FlawedPreemptor {
     }
 }
 
+/// A method of [`Preemptor`] that a wrapper may forget to pass on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// [`Preemptor::attach`]
+    Attach,
+    /// [`Preemptor::enter_thread`]
+    EnterThread,
+    /// [`Preemptor::detach`]
+    Detach,
+}
+
+/// Builds wrappers of what `F` builds that forget a call, or, as they should, none.
+#[derive(Debug, Clone, Copy)]
+pub struct Forgetful<F>(pub F, pub Option<Call>);
+
+/// A preemptor that does not pass on all calls to the one that it wraps.
+#[derive(Debug)]
+pub struct ForgetfulPreemptor<P> {
+    wrapped: P,
+    forgets: Option<Call>,
+}
+
+impl<F: Factory<Output: Preemptor>> Factory for Forgetful<F> {
+    type Output = ForgetfulPreemptor<F::Output>;
+
+    fn build(&self, plan: &Plan) -> Result<Self::Output, SchedError> {
+        Ok(ForgetfulPreemptor { wrapped: self.0.build(plan)?, forgets: self.1 })
+    }
+}
+
+// SAFETY: P1–P8 are the wrapped preemptor's if all is passed on. What is not is forgotten on purpose, for the law that must notice.
+unsafe impl<P: Preemptor> Preemptor for ForgetfulPreemptor<P> {
+    fn strength(&self) -> Strength {
+        self.wrapped.strength()
+    }
+
+    unsafe fn attach(&self, hook: InterruptHook) -> Result<(), WorkerError> {
+        if self.forgets == Some(Call::Attach) {
+            return Ok(());
+        }
+        // SAFETY: the caller's C1.
+        unsafe { self.wrapped.attach(hook) }
+    }
+
+    fn enter_thread(&self) {
+        if self.forgets != Some(Call::EnterThread) {
+            self.wrapped.enter_thread();
+        }
+    }
+
+    fn detach(&self) {
+        if self.forgets != Some(Call::Detach) {
+            self.wrapped.detach();
+        }
+    }
+
+    fn interrupt(&self, thread: OsThreadId) -> bool {
+        self.wrapped.interrupt(thread)
+    }
+}
+
 /// Wipes what flawed backends leave behind, the process's SIGURG handler included.
 pub fn reset() {
     let mut installed = PREVIOUS.lock().unwrap_or_else(PoisonError::into_inner);

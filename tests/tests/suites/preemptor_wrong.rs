@@ -6,13 +6,15 @@ use std::sync::{Mutex, PoisonError};
 
 use gvt_conformance::Verdict;
 use gvt_conformance::laws::preemptor as laws;
-use gvt_conformance::wrong::preemptor::{Flaw, Flawed, reset};
+use gvt_conformance::wrong::preemptor::{Call, Flaw, Flawed, Forgetful, reset};
+use gvt_preempt_sigurg::Sigurg;
 use rstest::rstest;
 
 type Law = fn(&Flawed) -> Verdict;
 
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 fn run(law: Law, flaw: Flaw) -> Verdict {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let verdict = law(&Flawed(flaw));
     reset();
@@ -74,6 +76,33 @@ fn without_a_flaw_it_is_accepted(#[case] law: Law) {
 fn wrong_preemptors_are_rejected(#[case] law: Law, #[case] flaw: Flaw, #[case] clause: &str) {
     match run(law, flaw) {
         Ok(()) => panic!("accepted, but it breaks {clause}"),
+        Err(violation) => assert_eq!(violation.clause, clause, "{violation}"),
+    }
+}
+
+fn forgetful(law: fn(&Forgetful<Sigurg>) -> Verdict, forgets: Option<Call>) -> Verdict {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    law(&Forgetful(Sigurg, forgets))
+}
+
+fn p5_restored_by(wrapper: &Forgetful<Sigurg>) -> Verdict {
+    laws::p5_restored(wrapper, libc::SIGURG)
+}
+
+/// `Sigurg` detaches when it is dropped, which must not hide that a wrapper does not pass `detach` on.
+#[rstest]
+#[case::attach(laws::p1_strength, Call::Attach, "P1")]
+#[case::attach_and_targets(laws::p2_target, Call::Attach, "P2")]
+#[case::enter_thread(laws::p8_ready, Call::EnterThread, "P8")]
+#[case::detach(p5_restored_by, Call::Detach, "P5")]
+fn forgetful_wrappers_are_rejected(
+    #[case] law: fn(&Forgetful<Sigurg>) -> Verdict,
+    #[case] forgets: Call,
+    #[case] clause: &str,
+) {
+    assert_eq!(forgetful(law, None), Ok(()), "one that passes all on");
+    match forgetful(law, Some(forgets)) {
+        Ok(()) => panic!("accepted, though it does not pass on {forgets:?}"),
         Err(violation) => assert_eq!(violation.clause, clause, "{violation}"),
     }
 }

@@ -98,19 +98,19 @@ pub fn p5_restored<F: Factory<Output: Preemptor>>(factory: &F, signal: i32) -> V
     let stage = Stage::enter();
     for handler in [Handler::Informed, Handler::Plain, Handler::Ignore, Handler::Default] {
         let before = Disposition::install(signal, handler);
-        let first = stage.attached(factory, 0);
-        let second = stage.attached(factory, 1);
-        drop(first);
-        drop(second);
+        let mut first = stage.attached(factory, 0);
+        let mut second = stage.attached(factory, 1);
+        first.detach();
+        second.detach();
         if !before.is_current() {
             return violation(
                 "P5",
                 format!("after the last `detach` the previous handler ({handler:?}) was not in place"),
             );
         }
-        let backend = stage.attached(factory, 0);
+        let mut backend = stage.attached(factory, 0);
         let after = Disposition::install(signal, Handler::Plain);
-        drop(backend);
+        backend.detach();
         if !after.is_current() {
             return violation("P5", "`detach` took away a handler that was installed after `attach`");
         }

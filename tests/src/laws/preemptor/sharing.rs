@@ -37,16 +37,16 @@ pub fn p6_detach_in_any_order<F: Factory<Output: Preemptor>>(factory: &F) -> Ver
     weaker_ones_refuse!(stage, stage.attached(factory, 0));
     let target = stage.spinner(0);
     for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
-        let mut backends: Vec<_> = (0..3).map(|hook| Some(stage.attached(factory, hook))).collect();
+        let mut backends: Vec<_> = (0..3).map(|hook| stage.attached(factory, hook)).collect();
+        let mut remaining = vec![0, 1, 2];
         for leaving in order {
             // One interrupt is under way while its runtime goes.
-            if let Some(backend) = backends[leaving].take() {
-                backend.interrupt(target.thread);
-                drop(backend);
-                RECORDS[leaving].allowed.store(false, SeqCst);
-            }
-            for (hook, backend) in backends.iter().enumerate() {
-                let Some(backend) = backend else { continue };
+            backends[leaving].interrupt(target.thread);
+            backends[leaving].detach();
+            RECORDS[leaving].allowed.store(false, SeqCst);
+            remaining.retain(|&hook| hook != leaving);
+            for &hook in &remaining {
+                let backend = &backends[hook];
                 if let Err(Violation { what, .. }) = interrupt_once(&**backend, &target, hook) {
                     return violation("P6", format!("after another runtime's `detach`: {what}"));
                 }

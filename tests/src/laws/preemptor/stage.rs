@@ -116,7 +116,7 @@ impl Stage {
         let backend = build(factory);
         // SAFETY: C1: hooks touch only statics and make only calls that are async-signal-safe.
         unsafe { backend.attach(HOOK_FUNCTIONS[number]) }.expect("a test process may handle signals");
-        Attached(backend)
+        Attached { backend, attached: true }
     }
 
     /// An OS thread that runs `body` over and over.
@@ -150,18 +150,30 @@ impl Stage {
 }
 
 /// A backend that is detached when dropped.
-pub(super) struct Attached<P: Preemptor>(P);
+pub(super) struct Attached<P: Preemptor> {
+    backend: P,
+    attached: bool,
+}
+
+impl<P: Preemptor> Attached<P> {
+    /// Detaches, and keeps the backend: a destructor that detaches as well must not be what undoes `attach`.
+    pub(super) fn detach(&mut self) {
+        if std::mem::take(&mut self.attached) {
+            self.backend.detach();
+        }
+    }
+}
 
 impl<P: Preemptor> std::ops::Deref for Attached<P> {
     type Target = P;
     fn deref(&self) -> &P {
-        &self.0
+        &self.backend
     }
 }
 
 impl<P: Preemptor> Drop for Attached<P> {
     fn drop(&mut self) {
-        self.0.detach();
+        self.detach();
     }
 }
 
