@@ -331,7 +331,7 @@ where
         report::threads(self.base())
     }
 
-    /// [`threads`](Self::threads) as text, a line each, the first says how many there are.
+    /// [`threads`](Self::threads) as text, a line each. The first says how many there are, the last how many in which state.
     ///
     /// Context: as [`threads`](Self::threads).
     pub fn dump(&self) -> String {

@@ -14,6 +14,8 @@
 //! **Limits.** Threads that wait for each other while others go on, or sleep, are not found. What is read of a thread that moves
 //! meanwhile may not fit together.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::*};
@@ -103,7 +105,7 @@ impl fmt::Display for DeadlockReport {
     }
 }
 
-/// A list of threads, a line each, each after a line break.
+/// A list of threads, a line each, and how many are in which state; each line after a line break.
 pub(crate) fn lines(threads: &[ThreadInfo], most: usize) -> String {
     let mut text = String::new();
     for thread in threads.iter().take(most) {
@@ -112,7 +114,27 @@ pub(crate) fn lines(threads: &[ThreadInfo], most: usize) -> String {
     if threads.len() > most {
         text.push_str(&format!("\n  … and {} more", threads.len() - most));
     }
+    if threads.len() > 1 {
+        text.push_str(&format!("\n  in all: {}", counts(threads)));
+    }
     text
+}
+
+/// How many threads are in which state, or blocked on what; the most first.
+fn counts(threads: &[ThreadInfo]) -> String {
+    let mut counts = BTreeMap::new();
+    for thread in threads {
+        let what = match thread.reason {
+            Some(reason) => ("blocked on ", reason.name()),
+            None => ("", thread.state.name()),
+        };
+        *counts.entry(what).or_insert(0_usize) += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|&(_, count)| Reverse(count));
+    let counts: Vec<_> =
+        counts.iter().map(|((blocked, what), count)| format!("{count} {blocked}{what}")).collect();
+    counts.join(", ")
 }
 
 pub(crate) fn is_alive(record: &Record) -> bool {

@@ -126,6 +126,9 @@ fn threads_are_listed() {
     let dump = runtime.dump();
     assert!(dump.starts_with("gvt: 2 green threads\n  green thread"), "{dump}");
     assert!(dump.contains("'sleeper': blocked on sleep for about"), "{dump}");
+    let counts = |ways: [&str; 2]| ways.iter().any(|way| dump.ends_with(&format!("\n  in all: {way}")));
+    let (sleep, receive) = ("1 blocked on sleep", format!("1 blocked on {}", WaitReason::ChannelRecv.name()));
+    assert!(counts([&format!("{sleep}, {receive}"), &format!("{receive}, {sleep}")]), "{dump}");
     drop(sender);
     drop(thread.join());
     runtime.shutdown();
