@@ -156,7 +156,6 @@ unsafe fn resume(os_thread: &OsThread, record: &Record) {
     // SAFETY: received; a worker lives as long as its core.
     let base = unsafe { &*base };
     os_thread.queued.store(false, Relaxed);
-    os_thread.free_running.store(false, Relaxed);
     os_thread.taken.store(false, Relaxed);
     os_thread.set_keeper_of(ptr::null());
     record.set_at_large(os_thread);
@@ -179,7 +178,7 @@ unsafe fn resume(os_thread: &OsThread, record: &Record) {
 /// C1 of [`resume`].
 unsafe fn resume_with_worker(os_thread: &OsThread, record: &Record) {
     while os_thread.worker().is_null() {
-        os_thread.free_running.store(false, Relaxed);
+        os_thread.end_freedom();
         // SAFETY: C1.
         unsafe { resume(os_thread, record) };
     }
@@ -381,7 +380,7 @@ fn come_back(os_thread: &OsThread) {
         if sleepers != 0 {
             core.unpark(sleepers.trailing_zeros() as usize);
         }
-    } else if !os_thread.free_running.swap(false, Relaxed) {
+    } else if !os_thread.end_freedom() {
         return;
     }
     // SAFETY: queued, or to be queued by `welcome_back`.

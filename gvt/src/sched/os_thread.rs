@@ -26,7 +26,7 @@
 
 use std::cell::UnsafeCell;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 use gvt_traits::Registers;
 
@@ -49,8 +49,8 @@ pub(crate) struct OsThread {
     pub(crate) home: Home,
     /// The `Runnable` of the green thread that keeps this OS thread is out.
     pub(crate) queued: AtomicBool,
-    /// That green thread runs although it has no worker (`rescue`).
-    pub(crate) free_running: AtomicBool,
+    /// What it waits for, or was given, in place of a worker (`Turn`).
+    turn: AtomicU8,
     /// Its worker was taken while that thread was blocked in the kernel, and it has not come back.
     pub(crate) taken: AtomicBool,
     /// What the green thread that computes on it has had.
@@ -80,6 +80,23 @@ unsafe impl Sync for OsThread {}
 // SAFETY: as above.
 unsafe impl Send for OsThread {}
 
+/// What an OS thread without a worker waits for, or was given.
+///
+/// **Hazard.** The monitor lets a preempted thread run free while its worker is on the way to it: the giver would confine an OS
+/// thread that runs (`place`). **Protocol.** Both begin with an exchange of the same word, so one of them comes first. A giver
+/// that finds the OS thread free does not confine it, and the monitor does not free one that is being given a worker.
+///
+/// Relaxed: the exchanges alone decide; what the giver writes is ordered by H2 and H3.
+struct Turn;
+
+impl Turn {
+    const WAITS: u8 = 0;
+    /// It runs, or is to run, without a worker.
+    const FREE: u8 = 1;
+    /// A worker is on its way to it.
+    const GIVEN: u8 = 2;
+}
+
 /// What a wait at the inbox ended with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Received {
@@ -99,7 +116,7 @@ impl OsThread {
             claim: Claim::new(),
             home: Home::new(),
             queued: AtomicBool::new(false),
-            free_running: AtomicBool::new(false),
+            turn: AtomicU8::new(Turn::WAITS),
             taken: AtomicBool::new(false),
             account: Account::default(),
             running_looks: AtomicU32::new(0),
@@ -119,7 +136,7 @@ impl OsThread {
     pub(crate) fn reset(&self) {
         self.claim.reset();
         self.queued.store(false, Relaxed);
-        self.free_running.store(false, Relaxed);
+        self.turn.store(Turn::WAITS, Relaxed);
         self.gives_worker.store(false, Relaxed);
         self.is_deaf.store(false, Relaxed);
         self.thread_id.store(0, Relaxed);
@@ -193,10 +210,38 @@ impl OsThread {
         self.deliver(ptr::from_ref(worker).cast_mut());
     }
 
-    /// H2 by an OS thread that then sleeps: the receiver goes on in its place, on its processor. Async-signal-safe.
+    /// H2 by an OS thread that then sleeps: the receiver goes on in its place, on its processor; one that runs free stays where
+    /// it runs. Async-signal-safe.
     pub(crate) fn give_place(&self, worker: *const WorkerBase) {
-        self.place.take_over(self.thread_id.load(Relaxed));
+        if self.change(Turn::WAITS, Turn::GIVEN) {
+            self.place.take_over(self.thread_id.load(Relaxed));
+        }
         self.deliver(worker.cast_mut());
+    }
+
+    /// Lets its green thread run without a worker (`rescue`); `false` if it does so, or is being given a worker.
+    ///
+    /// Context: the monitor.
+    pub(crate) fn set_free(&self) -> bool {
+        let went = self.change(Turn::WAITS, Turn::FREE);
+        if went {
+            self.nudge();
+        }
+        went
+    }
+
+    /// Whether its green thread runs, or is to run, without a worker.
+    pub(crate) fn is_free(&self) -> bool {
+        self.turn.load(Relaxed) == Turn::FREE
+    }
+
+    /// Its green thread is to wait for a worker again; whether it was free. Async-signal-safe.
+    pub(crate) fn end_freedom(&self) -> bool {
+        self.change(Turn::FREE, Turn::WAITS)
+    }
+
+    fn change(&self, from: u8, to: u8) -> bool {
+        self.turn.compare_exchange(from, to, Relaxed, Relaxed).is_ok()
     }
 
     /// Lets this OS thread, the calling one, run on any processor again: it goes on for longer than to pass a worker on.
@@ -239,9 +284,10 @@ impl OsThread {
                 return Received::Quit;
             }
             if !what.is_null() {
+                self.turn.store(Turn::WAITS, Relaxed);
                 return Received::Worker(what);
             }
-            if self.free_running.load(Relaxed) {
+            if self.is_free() {
                 return Received::Free;
             }
             if !futex_wait_until(&self.deliveries, seen, deadline_ns) && self.deliveries.load(Acquire) == seen

@@ -176,7 +176,7 @@ impl Pool {
         loop {
             match os_thread.receive(deadline) {
                 // `rescue` decides without a lock: it meant a thread that has gone on since.
-                Received::Free => os_thread.free_running.store(false, Relaxed),
+                Received::Free => _ = os_thread.end_freedom(),
                 Received::Late => {
                     let mut spare = self.spare.lock();
                     match spare.iter().position(|&other| ptr::eq(other, os_thread)) {

@@ -64,7 +64,7 @@ impl Rescue {
         let in_turn = now_ns < self.turn_ends_ns;
         // To whom a worker has been passed, it shall take it.
         for os_thread in core.base.pool.each() {
-            if os_thread.free_running.load(Relaxed) && (!in_turn || os_thread.has_delivery()) {
+            if os_thread.is_free() && (!in_turn || os_thread.has_delivery()) {
                 core.preempt.interrupt(OsThreadId(os_thread.thread_id.load(Relaxed)));
             }
         }
@@ -90,9 +90,7 @@ impl Rescue {
         // The youngest first: when many are being started, what they do at their start is what the starter waits for.
         for os_thread in core.pool.each().rev().cycle().skip(self.from % count).take(count) {
             self.from += 1;
-            if may_go_on(os_thread) {
-                os_thread.free_running.store(true, Relaxed);
-                os_thread.nudge();
+            if may_go_on(os_thread) && os_thread.set_free() {
                 went += 1;
                 if went == most {
                     break;
@@ -109,7 +107,7 @@ fn may_go_on(os_thread: &OsThread) -> bool {
     let record = unsafe { os_thread.keeper_of().as_ref() };
     record.is_some_and(|record| record.meta.state.load(Relaxed) == GvtState::Preempted as u8)
         && !os_thread.has_delivery()
-        && !os_thread.free_running.load(Relaxed)
+        && !os_thread.is_free()
 }
 
 #[cfg(test)]
