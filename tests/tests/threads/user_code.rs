@@ -211,7 +211,8 @@ fn a_waker_that_never_returns_holds_up_nobody() {
     for _ in 0..100 {
         runtime.handle().spawn(|_| gvt::sleep_us(10)).join().unwrap();
     }
-    assert_eq!(runtime.live_threads(), 1);
+    // A join may return a moment before the thread is counted as ended.
+    until("the others have ended", || runtime.live_threads() == 1);
     runtime.shutdown();
 }
 
