@@ -96,12 +96,13 @@ pub(crate) fn start_os_thread<P: Parts>(
     // SAFETY: the core is freed only after its OS threads have been joined.
     let core: &'static Core<P> = unsafe { &*ptr::from_ref(core) };
     core.base.pool.start(move |os_thread| {
-        os_thread.thread_id.store(crate::os::thread_id(), Relaxed);
         crate::os::set_timer_slack();
         let _alternate = crate::overflow::AlternateStack::install();
         // Both are inherited from whoever starts this OS thread, where a pinned thread may have changed them.
         crate::os::set_signal_mask(core.base.signal_mask);
         place::begin(core.base.monitor.thread_id());
+        // From here on a giver may confine it, and notes where it may run: not before what was inherited is undone.
+        os_thread.thread_id.store(crate::os::thread_id(), Relaxed);
         core.preempt.enter_thread();
         os_thread.signal_mask.store(crate::os::signal_mask(), Relaxed);
         local::adopt(os_thread);
