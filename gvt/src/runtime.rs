@@ -501,6 +501,10 @@ unsafe fn start<A: Parts>(
         help("gvt-starter", Box::new(move || starter::run(this)))?;
     }
     help("gvt-monitor", Box::new(move || monitor::run(this, periods)))?;
+    // OS threads that are started from now on may run where the monitor may (`place::begin`), whoever starts them.
+    while this.base.monitor.thread_id() == 0 {
+        std::thread::yield_now();
+    }
     if config.debug_logging {
         eprintln!(
             "gvt: runtime of {} workers ({} for Low threads only), room for {} green threads",
