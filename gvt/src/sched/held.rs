@@ -178,7 +178,7 @@ unsafe fn resume(os_thread: &OsThread, record: &Record) {
 /// C1 of [`resume`].
 unsafe fn resume_with_worker(os_thread: &OsThread, record: &Record) {
     while os_thread.worker().is_null() {
-        os_thread.end_freedom();
+        os_thread.turn.end_freedom();
         // SAFETY: C1.
         unsafe { resume(os_thread, record) };
     }
@@ -371,6 +371,7 @@ fn come_back(os_thread: &OsThread) {
         record.set_state(GvtState::Preempted);
         let core = record.core();
         Counters::add(&core.counters.forced_preemptions);
+        os_thread.turn.begin();
         core.returning.push(record);
         // Whoever is awake looks at its next round, whoever sleeps is woken; all of it signal-safe.
         for index in 0..core.worker_count {
@@ -380,7 +381,8 @@ fn come_back(os_thread: &OsThread) {
         if sleepers != 0 {
             core.unpark(sleepers.trailing_zeros() as usize);
         }
-    } else if !os_thread.end_freedom() {
+    } else if !os_thread.turn.end_freedom() {
+        // In `blocking`, or about to enter the runtime: nobody brings a worker.
         return;
     }
     // SAFETY: queued, or to be queued by `welcome_back`.
@@ -447,6 +449,7 @@ fn preempt(os_thread: &OsThread, worker: &WorkerBase) {
     Counters::add(&worker.core().counters.forced_preemptions);
     keep(os_thread, record);
     os_thread.queued.store(true, Relaxed);
+    os_thread.turn.begin();
     os_thread.set_worker(ptr::null());
     vacate(worker, After::preempted(record));
     spare.give_place(worker);

@@ -9,13 +9,14 @@
 //! | `wait`, `join` | one wait and its wake-up; a thread's end and its joiner |
 //! | `idle`, `parker`, `sleep` | who sleeps; where; when |
 //! | `held` | threads that keep their OS thread: preempted, blocked, unwinding |
+//! | `turn`, `rescue` | preempted threads that wait for a worker, or go on without one; when they do |
 //! | `claim` | taking the worker of an OS thread that is outside the runtime |
 //! | `resident` | threads that share an OS thread and cannot go on elsewhere: pinned, taken off by a stack switch |
 //! | `arrivals` | threads brought to an OS thread that may be away, or asleep at home |
 //! | `monitor`, `urgency`, `counters` | looking after busy workers; at which priority; what was done |
 //! | `lifecycle`, `report`, `names` | beginning and end of a runtime; what its threads do; what they are called |
 //!
-//! `wait`, `join`, `idle`, `claim`, `arrivals`, `names` and `parker` are protocols on words of their own and compile with loom's
+//! `wait`, `join`, `idle`, `claim`, `arrivals`, `names`, `parker` and `turn` are protocols on words of their own and compile with loom's
 //! atomics too; under `--cfg loom` nothing else of the crate does.
 
 #[cfg(not(loom))]
@@ -29,6 +30,7 @@ pub(crate) mod names;
 pub(crate) mod parker;
 pub(crate) mod request;
 mod sync;
+pub(crate) mod turn;
 pub(crate) mod wait;
 
 #[cfg(not(loom))]

@@ -26,7 +26,7 @@
 
 use std::cell::UnsafeCell;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
 use gvt_traits::Registers;
 
@@ -36,6 +36,7 @@ use super::core::{CoreBase, WorkerBase};
 use super::place::Place;
 use super::record::Record;
 use super::resident::Home;
+use super::turn::{Receiver, Turn};
 use crate::os::{futex_wait_until, futex_wake, membarrier};
 
 /// In an inbox: end.
@@ -49,8 +50,8 @@ pub(crate) struct OsThread {
     pub(crate) home: Home,
     /// The `Runnable` of the green thread that keeps this OS thread is out.
     pub(crate) queued: AtomicBool,
-    /// What it waits for, or was given, in place of a worker (`Turn`).
-    turn: AtomicU8,
+    /// Its thread waits for a worker, or runs free without one.
+    pub(crate) turn: Turn,
     /// Its worker was taken while that thread was blocked in the kernel, and it has not come back.
     pub(crate) taken: AtomicBool,
     /// What the green thread that computes on it has had.
@@ -80,23 +81,6 @@ unsafe impl Sync for OsThread {}
 // SAFETY: as above.
 unsafe impl Send for OsThread {}
 
-/// What an OS thread without a worker waits for, or was given.
-///
-/// **Hazard.** The monitor lets a preempted thread run free while its worker is on the way to it: the giver would confine an OS
-/// thread that runs (`place`). **Protocol.** Both begin with an exchange of the same word, so one of them comes first. A giver
-/// that finds the OS thread free does not confine it, and the monitor does not free one that is being given a worker.
-///
-/// Relaxed: the exchanges alone decide; what the giver writes is ordered by H2 and H3.
-struct Turn;
-
-impl Turn {
-    const WAITS: u8 = 0;
-    /// It runs, or is to run, without a worker.
-    const FREE: u8 = 1;
-    /// A worker is on its way to it.
-    const GIVEN: u8 = 2;
-}
-
 /// What a wait at the inbox ended with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Received {
@@ -116,7 +100,7 @@ impl OsThread {
             claim: Claim::new(),
             home: Home::new(),
             queued: AtomicBool::new(false),
-            turn: AtomicU8::new(Turn::WAITS),
+            turn: Turn::new(),
             taken: AtomicBool::new(false),
             account: Account::default(),
             running_looks: AtomicU32::new(0),
@@ -136,7 +120,7 @@ impl OsThread {
     pub(crate) fn reset(&self) {
         self.claim.reset();
         self.queued.store(false, Relaxed);
-        self.turn.store(Turn::WAITS, Relaxed);
+        self.turn.end();
         self.gives_worker.store(false, Relaxed);
         self.is_deaf.store(false, Relaxed);
         self.thread_id.store(0, Relaxed);
@@ -213,35 +197,21 @@ impl OsThread {
     /// H2 by an OS thread that then sleeps: the receiver goes on in its place, on its processor; one that runs free stays where
     /// it runs. Async-signal-safe.
     pub(crate) fn give_place(&self, worker: *const WorkerBase) {
-        if self.change(Turn::WAITS, Turn::GIVEN) {
+        if self.turn.give() == Receiver::Sleeps {
             self.place.take_over(self.thread_id.load(Relaxed));
         }
         self.deliver(worker.cast_mut());
     }
 
-    /// Lets its green thread run without a worker (`rescue`); `false` if it does so, or is being given a worker.
+    /// Lets its green thread run without a worker (`rescue`); `false` if it does so, or does not wait for one.
     ///
     /// Context: the monitor.
     pub(crate) fn set_free(&self) -> bool {
-        let went = self.change(Turn::WAITS, Turn::FREE);
+        let went = self.turn.set_free();
         if went {
             self.nudge();
         }
         went
-    }
-
-    /// Whether its green thread runs, or is to run, without a worker.
-    pub(crate) fn is_free(&self) -> bool {
-        self.turn.load(Relaxed) == Turn::FREE
-    }
-
-    /// Its green thread is to wait for a worker again; whether it was free. Async-signal-safe.
-    pub(crate) fn end_freedom(&self) -> bool {
-        self.change(Turn::FREE, Turn::WAITS)
-    }
-
-    fn change(&self, from: u8, to: u8) -> bool {
-        self.turn.compare_exchange(from, to, Relaxed, Relaxed).is_ok()
     }
 
     /// Lets this OS thread, the calling one, run on any processor again: it goes on for longer than to pass a worker on.
@@ -284,10 +254,10 @@ impl OsThread {
                 return Received::Quit;
             }
             if !what.is_null() {
-                self.turn.store(Turn::WAITS, Relaxed);
+                self.turn.end();
                 return Received::Worker(what);
             }
-            if self.is_free() {
+            if self.turn.is_free() {
                 return Received::Free;
             }
             if !futex_wait_until(&self.deliveries, seen, deadline_ns) && self.deliveries.load(Acquire) == seen

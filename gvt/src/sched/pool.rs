@@ -175,8 +175,6 @@ impl Pool {
         let mut deadline = Some(monotonic_ns() + SPARE_PATIENCE.as_nanos() as u64);
         loop {
             match os_thread.receive(deadline) {
-                // `rescue` decides without a lock: it meant a thread that has gone on since.
-                Received::Free => _ = os_thread.end_freedom(),
                 Received::Late => {
                     let mut spare = self.spare.lock();
                     match spare.iter().position(|&other| ptr::eq(other, os_thread)) {

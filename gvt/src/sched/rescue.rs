@@ -64,7 +64,7 @@ impl Rescue {
         let in_turn = now_ns < self.turn_ends_ns;
         // To whom a worker has been passed, it shall take it.
         for os_thread in core.base.pool.each() {
-            if os_thread.is_free() && (!in_turn || os_thread.has_delivery()) {
+            if os_thread.turn.is_free() && (!in_turn || os_thread.has_delivery()) {
                 core.preempt.interrupt(OsThreadId(os_thread.thread_id.load(Relaxed)));
             }
         }
@@ -107,7 +107,7 @@ fn may_go_on(os_thread: &OsThread) -> bool {
     let record = unsafe { os_thread.keeper_of().as_ref() };
     record.is_some_and(|record| record.meta.state.load(Relaxed) == GvtState::Preempted as u8)
         && !os_thread.has_delivery()
-        && !os_thread.is_free()
+        && !os_thread.turn.is_free()
 }
 
 #[cfg(test)]

@@ -90,6 +90,10 @@ pub(crate) enum Mutant {
     JoinAnyWait = 22,
     /// `request`: N2 the other way round.
     LookFirst = 23,
+    /// `turn`: V3 without looking.
+    GiveBlind = 24,
+    /// `turn`: V5 leaves it waiting.
+    FreedomStays = 25,
     /// `links`: no L0.
     CopyUncounted = 40,
 }

@@ -344,7 +344,7 @@ fn stress(name: &'static str, stage: Stage) {
         let mut warm: Option<(u64, usize)> = None;
         let begin = Instant::now();
         for count in 0.. {
-            if begin.elapsed() > time {
+            if count > 0 && begin.elapsed() > time {
                 break;
             }
             let seed = if count == 0 { random.clone() } else { Random::with_seed(random.next()) };
@@ -369,8 +369,8 @@ fn stress(name: &'static str, stage: Stage) {
                         "memory grows: {rss} KiB, then {} KiB",
                         now.0
                     );
-                    // The monitor opens one for a moment now and then.
-                    assert!(becomes(|| descriptors() == files), "descriptors: {files}, then {}", now.1);
+                    // The monitor opens one for a moment now and then, also when `files` was counted.
+                    assert!(becomes(|| descriptors() <= files), "descriptors: {files}, then {}", now.1);
                 }
             }
         }

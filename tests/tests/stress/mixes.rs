@@ -415,7 +415,9 @@ fn mix(queue: impl Factory<Output: ReadyQueue>, workers: usize) {
             eprintln!("nothing has moved for {STUCK:?}; GVT_SEED={}\n{}", random.seed(), runtime.dump());
             std::process::abort();
         }
-        if Instant::now() >= end {
+        // On a loaded machine it takes longer until somebody is taken off by force.
+        let is_preempted = runtime.counters().forced_preemptions > 0 || Instant::now() >= end + STUCK;
+        if Instant::now() >= end && is_preempted {
             world.stop.store(true, Relaxed);
             all_ended = actors.iter().all(gvt::JoinHandle::is_finished);
         }
