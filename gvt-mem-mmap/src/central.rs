@@ -27,9 +27,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-use gvt_traits::{GUARD_SIZE, MemoryError};
+use gvt_traits::{GUARD_SIZE, MemoryError, StackClass};
 
-use crate::decay::Decay;
 use crate::layout::{Layout, MAX_SEGMENTS, PAGE_TABLE_SPAN};
 use crate::protect;
 use crate::sys::{Guarding, Mapping, Range};
@@ -82,6 +81,35 @@ pub(crate) struct Central {
     pub(crate) total: u32,
     segments: Vec<Mapping>,
     pub(crate) gauges: Vec<Arc<Gauge>>,
+}
+
+/// What the decaying caller keeps between calls.
+#[derive(Debug)]
+pub(crate) struct Decay {
+    /// Slots at hand: taken from `cooling`, stripped, not yet in `bare`.
+    pub(crate) slots: [u32; HANDS],
+    pub(crate) count: usize,
+    /// When the next half is due; 0: a period has to begin.
+    pub(crate) due_ns: u64,
+    /// `warm`'s level when the period began.
+    pub(crate) level: usize,
+    /// How many of those that came to `cooling` last are in order.
+    pub(crate) sorted: usize,
+}
+
+impl Decay {
+    const fn new() -> Self {
+        Decay { slots: [0; HANDS], count: 0, due_ns: 0, level: 0, sorted: 0 }
+    }
+}
+
+/// What a pool shares with the caches made by it.
+#[derive(Debug)]
+pub(crate) struct Regions {
+    /// How often `trim` was called. Relaxed: a worker that sees a new value late gives its memory back late.
+    pub(crate) epoch: AtomicU32,
+    /// By class. As many as numbers can name, so that none has to be checked; those beyond the pool's classes have no slots.
+    pub(crate) of: [Shared; StackClass::COUNT],
 }
 
 impl Shared {
@@ -277,4 +305,13 @@ impl Drop for Shared {
             }
         }
     }
+}
+
+/// Moves the last entries of `list`, as many as there are and fit, into `slots`, in their order.
+pub(crate) fn take_last<'a>(list: &mut Vec<u32>, slots: &'a mut [u32]) -> Option<&'a mut [u32]> {
+    let rest = list.len().saturating_sub(slots.len());
+    let slots = &mut slots[..list.len() - rest];
+    slots.copy_from_slice(&list[rest..]);
+    list.truncate(rest);
+    if slots.is_empty() { None } else { Some(slots) }
 }

@@ -22,36 +22,15 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::central::{Central, HANDS, Shared};
-use crate::region::take_last;
+use crate::central::{Central, Decay, Shared, take_last};
 
 /// A call that has done something asks to be called again so soon.
 const STEP_NS: u64 = 1_000_000;
 /// So few are given back all at once.
 const FEW: usize = 64;
 
-/// What the decaying caller keeps between calls.
-#[derive(Debug)]
-pub(crate) struct Decay {
-    /// Slots at hand: taken from `cooling`, stripped, not yet in `bare`.
-    slots: [u32; HANDS],
-    count: usize,
-    /// When the next half is due; 0: a period has to begin.
-    due_ns: u64,
-    /// `warm`'s level when the period began.
-    level: usize,
-    /// How many of those that came to `cooling` last are in order.
-    sorted: usize,
-}
-
 /// So many are put into order at once, some 50 µs.
 const CHUNK: usize = 2048;
-
-impl Decay {
-    pub(crate) const fn new() -> Self {
-        Decay { slots: [0; HANDS], count: 0, due_ns: 0, level: 0, sorted: 0 }
-    }
-}
 
 impl Shared {
     /// Puts away what `decay` has at hand.

@@ -6,8 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use gvt_traits::StackClass;
 
-use crate::central::{CACHE, Central, Gauge, Shared};
-use crate::pool::Regions;
+use crate::central::{CACHE, Central, Gauge, Regions, Shared};
 
 /// One worker's cache of free slots, of at most 64 of each class.
 ///

@@ -52,7 +52,7 @@ use gvt_traits::{
 };
 
 use crate::MmapSlots;
-use crate::central::{CACHE, HANDS, Shared};
+use crate::central::{CACHE, HANDS, Regions, Shared};
 use crate::layout::{INDEX_BITS, Layout};
 use crate::local::{Cache, SlotCache};
 use crate::sys::{self, BATCH, Guarding};
@@ -68,15 +68,6 @@ pub struct MmapPool {
     regions: Arc<Regions>,
     /// How many classes there are.
     classes: usize,
-}
-
-/// What a pool shares with the caches made by it.
-#[derive(Debug)]
-pub(crate) struct Regions {
-    /// How often `trim` was called. Relaxed: a worker that sees a new value late gives its memory back late.
-    pub(crate) epoch: AtomicU32,
-    /// By class. As many as numbers can name, so that none has to be checked; those beyond the pool's classes have no slots.
-    pub(crate) of: [Shared; StackClass::COUNT],
 }
 
 impl MmapPool {

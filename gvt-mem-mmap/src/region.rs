@@ -2,7 +2,7 @@
 
 use gvt_traits::{GUARD_SIZE, MemoryError};
 
-use crate::central::{CACHE, HANDS, Shared};
+use crate::central::{CACHE, HANDS, Shared, take_last};
 use crate::local::Cache;
 use crate::sys::{BATCH, Guarding, PAGE, Range, resident};
 
@@ -151,13 +151,4 @@ impl Shared {
         }
         bytes
     }
-}
-
-/// Moves the last entries of `list`, as many as there are and fit, into `slots`, in their order.
-pub(crate) fn take_last<'a>(list: &mut Vec<u32>, slots: &'a mut [u32]) -> Option<&'a mut [u32]> {
-    let rest = list.len().saturating_sub(slots.len());
-    let slots = &mut slots[..list.len() - rest];
-    slots.copy_from_slice(&list[rest..]);
-    list.truncate(rest);
-    if slots.is_empty() { None } else { Some(slots) }
 }

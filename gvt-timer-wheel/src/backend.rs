@@ -27,8 +27,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use gvt_traits::{Factory, Plan, SchedError, TimerBackend, TimerEntry, TimerHandle, WorkerId};
 
-use crate::shard::{Batch, Shard};
-use crate::wheel;
+use crate::shard::Shard;
+use crate::wheel::{self, Batch};
 
 /// Configures a [`WheelBackend`].
 ///

@@ -1,22 +1,13 @@
 //! One wheel behind a lock.
 //!
-//! **Batches.** Expired entries are taken out [`BATCH`] at a time under the lock and given to the
+//! **Batches.** Expired entries are taken out a [`Batch`](crate::wheel::Batch) at a time under the lock and given to the
 //! sink without it: waking a thread takes longer than taking it out, and inserts should not wait
 //! for a flood of wake-ups. The wheel also ends a turn when it has moved many entries.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use arrayvec::ArrayVec;
-use gvt_traits::TimerEntry;
-
 use crate::wheel::Wheel;
-
-/// Entries that are taken out in one turn of the lock: 1 KiB of stack.
-pub(crate) const BATCH: usize = 32;
-
-/// Expired entries on their way to the sink.
-pub(crate) type Batch = ArrayVec<TimerEntry, BATCH>;
 
 /// A shard. Two cache lines of its own, since adjacent ones are fetched in pairs.
 #[repr(align(128))]

@@ -39,10 +39,16 @@
 //! came while a list was being moved. A cancelled entry that was the first of its list may cost
 //! one wake-up for nothing.
 
+use arrayvec::ArrayVec;
 use gvt_traits::TimerEntry;
 
-use crate::shard::Batch;
 use crate::slab::{NIL, Slab};
+
+/// Entries that are taken out in one turn of the lock: 1 KiB of stack.
+const BATCH: usize = 32;
+
+/// Expired entries on their way to the sink.
+pub(crate) type Batch = ArrayVec<TimerEntry, BATCH>;
 
 /// Lists on a level: a digit, and the bits of a word.
 const SLOTS: usize = 64;
