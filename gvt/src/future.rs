@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use gvt_traits::WaitReason;
 
-use crate::sync::alarm::Alarm;
-use crate::sync::list::{List, Manner, wait};
 use crate::sync::{Lock, Verdict, deadline_ns, has_passed, now};
-use crate::timeout::TimedOut;
+use crate::time::timeout::TimedOut;
+use crate::wait::alarm::Alarm;
+use crate::wait::list::{List, Manner, wait};
 
 /// Runs a future on the calling thread, which parks while the future waits.
 ///

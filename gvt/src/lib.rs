@@ -2,108 +2,61 @@
 #![warn(missing_docs)]
 #![cfg_attr(loom, allow(dead_code, unused_imports, reason = "models run parts of the crate only"))]
 
-#[cfg(not(loom))]
-mod builder;
+#[macro_use]
+mod protocol;
+mod wait;
+
 pub mod channel;
+pub mod sync;
+
 #[cfg(not(loom))]
-mod config;
-#[cfg(not(loom))]
-mod current;
+mod cancel;
 #[cfg(not(loom))]
 pub mod future;
 #[cfg(not(loom))]
-mod handle;
-#[cfg(not(loom))]
-mod interval;
-#[cfg(not(loom))]
-mod join_handle;
-#[cfg(not(loom))]
-mod locals;
+mod kernel;
 #[cfg(not(loom))]
 mod macros;
 #[cfg(not(loom))]
-mod memory;
-#[cfg(not(loom))]
 mod os;
 #[cfg(not(loom))]
-mod overflow;
-#[cfg(not(loom))]
-mod panic_hook;
-#[cfg(not(loom))]
-mod park;
-#[cfg(not(loom))]
 mod runtime;
-mod sched;
 #[cfg(not(loom))]
-mod scope;
-#[cfg(not(loom))]
-#[path = "thread.rs"]
-mod spawning;
-pub mod sync;
-#[cfg(not(loom))]
-mod tag;
-#[cfg(not(loom))]
-mod task_set;
+pub mod thread;
 #[cfg(not(loom))]
 mod time;
-#[cfg(not(loom))]
-mod timeout;
-#[cfg(not(loom))]
-mod token;
-#[cfg(not(loom))]
-mod unjoined;
-#[cfg(not(loom))]
-mod unpark;
-
-/// The names of [`std::thread`], for green threads: code moves here by a change of its `use` lines, but for two things. A spawned closure
-/// takes its thread's token, `spawn(|token| …)` or `spawn(|_| …)`; and [`current`](thread::current) is `None` on OS threads outside a runtime.
-///
-/// All but [`thread::Result`] are at the crate's root, too.
-#[cfg(not(loom))]
-pub mod thread {
-    pub(crate) use crate::spawning::{Options, Refused, refused, spawn_here, spawn_on, staying};
-
-    pub use crate::current::{Thread, current};
-    pub use crate::join_handle::JoinHandle;
-    pub use crate::locals::{AccessError, LocalKey};
-    pub use crate::scope::{Scope, ScopedJoinHandle, scope};
-    pub use crate::spawning::{Builder, ThreadId, spawn, try_spawn, yield_now};
-    pub use crate::time::{sleep, sleep_until};
-    pub use crate::unpark::{park, park_timeout};
-
-    #[doc(no_inline)]
-    pub use std::thread::{Result, available_parallelism, panicking};
-}
-mod user;
 
 #[cfg(not(loom))]
 mod api {
-    pub use crate::builder::RuntimeBuilder;
+    pub use crate::cancel::token::{CancelReason, CancellationToken, Cancelled, cancellable};
     pub use crate::channel::{Receiver, Sender};
-    pub use crate::config::SchedulerConfig;
-    pub use crate::current::{Thread, current};
-    pub use crate::handle::Handle;
-    pub use crate::interval::{Interval, MissedTicks, interval, interval_at};
-    pub use crate::join_handle::{JoinFuture, JoinHandle, join_all};
-    pub use crate::locals::{AccessError, LocalKey};
-    pub use crate::memory::{Memory, StackMemory};
-    pub use crate::runtime::{Runtime, RuntimeCounters, StillRunning};
-    pub use crate::sched::report::{DeadlockReport, ThreadInfo};
-    pub use crate::sched::settle::settle;
-    pub use crate::scope::{Scope, ScopedJoinHandle, scope};
-    #[doc(hidden)]
-    pub use crate::spawning::__safepoint;
-    pub use crate::spawning::{
-        Builder, Migration, ThreadId, blocking, current_id, current_name, current_priority, current_token,
-        current_worker, is_in_gvthread, spawn, spawn_with_priority, try_spawn, yield_now,
-    };
+    pub use crate::kernel::monitor::report::{DeadlockReport, ThreadInfo};
+    pub use crate::kernel::monitor::settle::settle;
+    pub use crate::kernel::thread::id::ThreadId;
+    pub use crate::runtime::builder::RuntimeBuilder;
+    pub use crate::runtime::config::SchedulerConfig;
+    pub use crate::runtime::handle::Handle;
+    pub use crate::runtime::memory::{Memory, StackMemory};
+    pub use crate::runtime::runtime::{Runtime, RuntimeCounters, StillRunning};
     pub use crate::sync::{SchedMutex, SchedMutexGuard};
-    pub use crate::tag::current_tag;
-    pub use crate::task_set::{TaskError, TaskSet};
-    pub use crate::time::{coarse_now_ns, now, now_ns, sleep, sleep_ms, sleep_until, sleep_us};
-    pub use crate::timeout::{TimedOut, timeout, timeout_at};
-    pub use crate::token::{CancelReason, CancellationToken, Cancelled, cancellable};
-    pub use crate::unpark::{park, park_timeout};
+    pub use crate::thread::builder::{Builder, spawn_with_priority};
+    pub use crate::thread::current::{Thread, current};
+    pub use crate::thread::current::{
+        blocking, current_id, current_name, current_priority, current_token, current_worker, is_in_gvthread,
+    };
+    pub use crate::thread::join_handle::{JoinFuture, JoinHandle, join_all};
+    pub use crate::thread::local_key::{AccessError, LocalKey};
+    pub use crate::thread::scope::{Scope, ScopedJoinHandle, scope};
+    pub use crate::thread::spawn::{Migration, spawn, try_spawn};
+    pub use crate::thread::tag::current_tag;
+    pub use crate::thread::task_set::{TaskError, TaskSet};
+    pub use crate::thread::unpark::{park, park_timeout};
+    pub use crate::time::interval::{Interval, MissedTicks, interval, interval_at};
+    pub use crate::time::sleep::{coarse_now_ns, now, now_ns, sleep, sleep_ms, sleep_until, sleep_us};
+    pub use crate::time::timeout::{TimedOut, timeout, timeout_at};
+    #[doc(hidden)]
+    pub use crate::wait::yielding::__safepoint;
+    pub use crate::wait::yielding::yield_now;
 
     #[doc(no_inline)]
     pub use std::thread::{available_parallelism, panicking};

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use gvt_traits::{ContextSwitch, Factory, Preemptor, ReadyQueue, SlotAllocator, TimerBackend};
 
-use crate::builder::RuntimeBuilder;
-use crate::runtime::Runtime;
+use crate::runtime::builder::RuntimeBuilder;
+use crate::runtime::runtime::Runtime;
 
 /// Spawns a green thread that runs an expression, as Go's `go` does: [`spawn`](crate::spawn()) with less to write.
 ///

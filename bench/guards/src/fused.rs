@@ -86,7 +86,7 @@ fn write(root: &Path, fused: &Path) -> Result<usize, String> {
     fs::create_dir_all(fused).map_err(say("target/fused"))?;
     fs::write(fused.join("Cargo.toml"), workspace).map_err(say("Cargo.toml"))?;
     fs::copy(root.join("Cargo.lock"), fused.join("Cargo.lock")).map_err(say("Cargo.lock"))?;
-    let table = read(&root.join("gvt/src/sched/schedule.rs"))?;
+    let table = read(&root.join("gvt/src/kernel/sched/switch.rs"))?;
     let mut calls = 0;
     copy(&root.join("bench/guards"), &fused.join("guards"), &mut |_, text| Ok(text))?;
     copy(&root.join("gvt"), &fused.join("gvt"), &mut |path, text| fuse(path, text, &table, &mut calls))?;

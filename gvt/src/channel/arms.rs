@@ -21,8 +21,8 @@ use super::error::{RecvError, SendError};
 use super::select::{Arm, Choice, Handle, Limit, run};
 use super::selected::{Token, Wish};
 use super::{Receiver, Sender};
-use crate::sync::list::Node;
 use crate::sync::{List, Lock, Verdict};
+use crate::wait::list::Node;
 
 /// What an arm is about.
 #[repr(transparent)]

@@ -38,9 +38,9 @@ use gvt_traits::WaitReason;
 use super::arms::{On, Operation, Waited};
 use super::selected::Token;
 use super::state::room;
-use crate::sync::list::{Seat, Wakes};
+use crate::protocol::user;
 use crate::sync::{List, Lock, Manner, Verdict, deadline_ns, give_way, has_passed, now, wait};
-use crate::user;
+use crate::wait::list::{Seat, Wakes};
 
 struct Kept<T> {
     message: Arc<T>,

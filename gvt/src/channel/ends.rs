@@ -5,7 +5,8 @@
 //!
 //! **Evidence.** loom `models::*`; mutant `CountBlind` (E1 without a read-modify-write) fails.
 
-use crate::sync::shim::{AtomicBool, AtomicUsize, Mutant, Ordering::*, is_failing, mutant};
+use crate::protocol::shim::Ordering::*;
+use crate::protocol::shim::{AtomicBool, AtomicUsize, Mutant, is_failing, mutant};
 use std::ptr::NonNull;
 
 pub(super) struct Shared<C> {

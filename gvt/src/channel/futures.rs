@@ -10,10 +10,10 @@ use super::queue::{Channel, Look, Passed};
 use super::receiver::Source;
 use super::state::{PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SENDERS};
 use super::{Receiver, Sender};
-use crate::sync::alarm::Alarm;
-use crate::sync::list::Seat;
+use crate::protocol::user;
 use crate::sync::{Verdict, has_passed};
-use crate::user;
+use crate::wait::alarm::Alarm;
+use crate::wait::list::Seat;
 
 /// Receives a message; see [`Receiver::recv_async`].
 #[must_use = "a future does nothing unless it is polled"]

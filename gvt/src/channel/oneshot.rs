@@ -28,10 +28,10 @@ use gvt_traits::WaitReason;
 use super::arms::{On, Operation, Waited};
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use super::selected::Token;
-use crate::sync::list::Seat;
-use crate::sync::shim::{Mutant, is_failing, mutant};
+use crate::protocol::shim::{Mutant, is_failing, mutant};
+use crate::protocol::user;
 use crate::sync::{List, Lock, LockGuard, Manner, Verdict, deadline_ns, give_way, now, wait};
-use crate::user;
+use crate::wait::list::Seat;
 
 /// Sends the one message.
 pub struct Sender<T> {

@@ -16,8 +16,8 @@ use gvt_traits::WaitReason;
 
 use super::error::*;
 use super::state::{Met, PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SENDERS, State};
-use crate::sync::list::Wakes;
 use crate::sync::{Lock, LockGuard, Manner, Verdict, Wake, deadline_ns, has_passed, wait};
+use crate::wait::list::Wakes;
 
 #[repr(C, align(64))]
 pub(super) struct Channel<T> {

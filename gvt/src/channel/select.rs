@@ -23,9 +23,9 @@ use gvt_traits::WaitReason;
 
 use super::selected::{Token, Wish};
 use super::{Receiver, Sender};
-use crate::sync::list::{Claim, Node, Several};
-use crate::sync::shim::is_failing;
+use crate::protocol::shim::is_failing;
 use crate::sync::{OsFlag, Verdict, deadline_ns, draw, give_way, now};
+use crate::wait::list::{Claim, Node, Several};
 
 /// One end of a channel as an operation of a select.
 pub trait Handle {

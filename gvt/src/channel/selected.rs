@@ -8,9 +8,9 @@ use std::time::Instant;
 use super::error::*;
 use super::queue::Channel;
 use super::state::{Met, PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SENDERS, State};
-use crate::sync::list::{Node, Wakes};
-use crate::sync::shim::{Mutant, mutant};
+use crate::protocol::shim::{Mutant, mutant};
 use crate::sync::{Here, Verdict};
+use crate::wait::list::{Node, Wakes};
 
 /// What a chosen operation has reserved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

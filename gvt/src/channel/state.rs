@@ -29,9 +29,9 @@
 
 use std::collections::VecDeque;
 
-use crate::sync::list::{BOUND, Claim, Waiter, Wakes};
-use crate::sync::shim::{Mutant, mutant};
+use crate::protocol::shim::{Mutant, mutant};
 use crate::sync::{Here, List, Verdict, Wake};
+use crate::wait::list::{BOUND, Claim, Waiter, Wakes};
 
 pub(super) const RECEIVERS: u8 = 0;
 pub(super) const SENDERS: u8 = 1;

@@ -32,12 +32,12 @@ use gvt_traits::WaitReason;
 
 use super::arms::{On, Operation, Waited};
 use super::selected::Token;
-use crate::sync::list::{Seat, Wakes};
+use crate::protocol::user;
 use crate::sync::{
     List, Lock, LockGuard, Manner, RwLock, RwLockReadGuard, Verdict, deadline_ns, give_way, has_passed, now,
     wait,
 };
-use crate::user;
+use crate::wait::list::{Seat, Wakes};
 
 struct Shared<T> {
     value: RwLock<T>,

@@ -6,8 +6,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use gvt_traits::WaitReason;
 
 use super::give_way;
-use super::list::{List, Manner, Verdict, Wakes, wait};
-use super::lock::Lock;
+use crate::wait::list::{List, Manner, Verdict, Wakes, wait};
+use crate::wait::lock::Lock;
 
 /// Lets threads wait until so many of them have come, with the interface of [`std::sync::Barrier`]; parks the green thread,
 /// not its worker.

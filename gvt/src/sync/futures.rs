@@ -7,13 +7,13 @@ use std::pin::Pin;
 use std::sync::{Arc, LockResult};
 use std::task::{Context, Poll, ready};
 
-use super::list::Seat;
 use super::mutex::Mutex;
 use super::poison::map;
 use super::raw_mutex::{self, RawMutex};
 use super::semaphore::{self, RawSemaphore, Semaphore, SemaphorePermit};
 use super::{SchedMutex, SchedMutexGuard, Verdict};
-use crate::user;
+use crate::protocol::user;
+use crate::wait::list::Seat;
 
 /// Waits for a raw mutex.
 struct RawLock<'a> {

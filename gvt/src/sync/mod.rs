@@ -12,28 +12,12 @@
 
 // | file | mechanism |
 // |---|---|
-// | `lock` | the short lock inside every primitive |
-// | `list` | who waits, and how a waiter is taken |
-// | `host` | green threads and OS threads as waiters |
-// | `shim` | atomics, or loom's |
 // | `raw_mutex`, `raw_condvar`, `poison`, `owner` | what the primitives with std's interface are made of |
 
-#[macro_use]
-pub(crate) mod shim;
-
-#[cfg(not(loom))]
-pub(crate) mod alarm;
-#[cfg(not(loom))]
-mod host;
-pub(crate) mod list;
-#[cfg(not(loom))]
-mod lock;
 #[cfg(all(test, loom))]
 mod models;
 mod raw_condvar;
 mod raw_mutex;
-#[cfg(not(loom))]
-mod ringer;
 mod semaphore;
 mod wait_group;
 
@@ -58,16 +42,6 @@ mod rwlock;
 #[cfg(not(loom))]
 mod sched_mutex;
 
-#[cfg(loom)]
-#[path = "model/alarm.rs"]
-pub(crate) mod alarm;
-#[cfg(loom)]
-#[path = "model/host.rs"]
-mod host;
-#[cfg(loom)]
-#[path = "model/lock.rs"]
-mod lock;
-
 #[cfg(not(loom))]
 mod api {
     pub use super::barrier::{Barrier, BarrierWaitResult};
@@ -87,6 +61,6 @@ mod api {
 #[cfg(not(loom))]
 pub use api::*;
 
-pub(crate) use host::{Here, OsFlag, deadline_ns, draw, give_way, has_passed, now};
-pub(crate) use list::{List, Manner, Verdict, Wake, wait};
-pub(crate) use lock::{Lock, LockGuard};
+pub(crate) use crate::wait::host::{Here, OsFlag, deadline_ns, draw, give_way, has_passed, now};
+pub(crate) use crate::wait::list::{List, Manner, Verdict, Wake, wait};
+pub(crate) use crate::wait::lock::{Lock, LockGuard};

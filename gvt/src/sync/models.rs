@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::raw_condvar::{Notified, RawCondvar};
 use super::raw_mutex::RawMutex;
 use super::semaphore::RawSemaphore;
-use super::shim::{Mutant, check, check_mutant};
 use super::wait_group::WaitGroup;
+use crate::protocol::shim::{Mutant, check, check_mutant};
 
 fn explore(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();

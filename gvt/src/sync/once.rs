@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use gvt_traits::WaitReason;
 
-use super::list::{List, Manner, Verdict, Wakes, wait};
-use super::lock::Lock;
+use crate::wait::list::{List, Manner, Verdict, Wakes, wait};
+use crate::wait::lock::Lock;
 
 const NEW: u32 = 0;
 const POISONED: u32 = 1;

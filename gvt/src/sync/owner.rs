@@ -21,7 +21,7 @@ impl Owner {
     #[inline]
     pub(super) fn set_me(&self) {
         #[cfg(debug_assertions)]
-        self.who.store(super::host::me(), Relaxed);
+        self.who.store(crate::wait::host::me(), Relaxed);
     }
 
     /// The lock is let go of.
@@ -34,7 +34,7 @@ impl Owner {
     #[inline]
     pub(super) fn is_me(&self) -> bool {
         #[cfg(debug_assertions)]
-        return self.who.load(Relaxed) == super::host::me();
+        return self.who.load(Relaxed) == crate::wait::host::me();
         #[cfg(not(debug_assertions))]
         false
     }

@@ -14,9 +14,10 @@ use std::time::Instant;
 use gvt_traits::WaitReason;
 
 use super::deadline_ns;
-use super::list::{List, Manner, Verdict, Wakes, wait_then};
-use super::lock::Lock;
-use super::shim::{AtomicBool, Mutant, Ordering::*, mutant};
+use crate::protocol::shim::Ordering::*;
+use crate::protocol::shim::{AtomicBool, Mutant, mutant};
+use crate::wait::list::{List, Manner, Verdict, Wakes, wait_then};
+use crate::wait::lock::Lock;
 
 pub(super) struct RawCondvar {
     waiters: Lock<List<()>>,

@@ -13,7 +13,7 @@
 //!
 //! **Who runs a woken waiter.** An idle worker would; and find the mutex taken again by its waker, who runs on, and wait again: each
 //! time two moves of a cache line and a wake-up of that worker, for nothing. So a waiter that was once woken **in vain** stays with its
-//! waker's worker from then on, as the first thread woken since the last decision does anyway (`schedule::push_here`): it runs when
+//! waker's worker from then on, as the first thread woken since the last decision does anyway (`switch::push_here`): it runs when
 //! its waker waits or yields, or when the monitor offers it to others. (8 threads on one mutex, 2 workers: 11.8 → 8.9 ns a lock.)
 //!
 //! **Evidence.** loom `models::mutex_*`; mutants `UncontendedMark` (U1 with HELD) and `UnlockBlind` (U2 without a look at the
@@ -21,10 +21,12 @@
 
 use gvt_traits::WaitReason;
 
-use super::host::{self, Here};
-use super::list::{FRONT, List, Manner, Verdict, Wakes, wait};
-use super::lock::{Lock, LockGuard};
-use super::shim::{AtomicU32, Mutant, Ordering::*, mutant};
+use crate::protocol::shim::Ordering::*;
+use crate::protocol::shim::{AtomicU32, Mutant, mutant};
+use crate::wait::host;
+use crate::wait::host::Here;
+use crate::wait::list::{FRONT, List, Manner, Verdict, Wakes, wait};
+use crate::wait::lock::{Lock, LockGuard};
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;

@@ -21,12 +21,13 @@ use std::sync::{LockResult, TryLockError, TryLockResult};
 use gvt_traits::WaitReason;
 
 use super::give_way;
-use super::host::Here;
-use super::list::{List, Manner, Verdict, Wakes, wait};
-use super::lock::Lock;
 use super::owner::Owner;
 use super::poison::{Before, Poison};
-use super::shim::{AtomicU32, Ordering::*};
+use crate::protocol::shim::AtomicU32;
+use crate::protocol::shim::Ordering::*;
+use crate::wait::host::Here;
+use crate::wait::list::{List, Manner, Verdict, Wakes, wait};
+use crate::wait::lock::Lock;
 
 const WRITER: u32 = 1 << 31;
 const WAITING: u32 = 1 << 30;

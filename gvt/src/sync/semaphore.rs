@@ -17,14 +17,15 @@ use std::time::{Duration, Instant};
 use gvt_traits::WaitReason;
 
 use super::give_way;
-use super::host::Here;
-use super::list::{List, Manner, Node, Verdict, Wakes, wait};
-use super::lock::Lock;
-use super::shim::{AtomicUsize, Mutant, Ordering::*, mutant};
 use super::{deadline_ns, has_passed, now};
 use crate::channel::arms::{On, Operation};
 use crate::channel::select::Handle;
 use crate::channel::selected::{Token, Wish};
+use crate::protocol::shim::Ordering::*;
+use crate::protocol::shim::{AtomicUsize, Mutant, mutant};
+use crate::wait::host::Here;
+use crate::wait::list::{List, Manner, Node, Verdict, Wakes, wait};
+use crate::wait::lock::Lock;
 
 const WAITING: usize = 1;
 /// One permit in the word.

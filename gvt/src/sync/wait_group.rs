@@ -12,9 +12,10 @@ use std::sync::Arc;
 use gvt_traits::WaitReason;
 
 use super::give_way;
-use super::list::{List, Manner, Verdict, Wakes, wait};
-use super::lock::Lock;
-use super::shim::{AtomicUsize, Mutant, Ordering::*, mutant};
+use crate::protocol::shim::Ordering::*;
+use crate::protocol::shim::{AtomicUsize, Mutant, mutant};
+use crate::wait::list::{List, Manner, Verdict, Wakes, wait};
+use crate::wait::lock::Lock;
 
 /// Waits for other threads: each has a clone, and [`wait`](Self::wait) returns when all are dropped. With the interface of
 /// `crossbeam_utils::sync::WaitGroup`; parks the green thread, not its worker.

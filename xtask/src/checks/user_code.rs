@@ -4,7 +4,7 @@ use crate::text::without_tests;
 use crate::tree::{Finding, Tree};
 
 /// The place.
-const HOME: &str = "gvt/src/user.rs";
+const HOME: &str = "gvt/src/protocol/user.rs";
 /// What belongs there, and what to use instead.
 const REFUSED: [(&str, &str); 9] = [
     ("catch_unwind", "`user::catch` or `user::call`"),
@@ -22,7 +22,7 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     // The faults that models plant are caught by what runs them.
     let is_ours = |path: &str| path.starts_with("gvt/src/") && path != HOME && !path.ends_with("/shim.rs");
-    for file in tree.rust().filter(|file| is_ours(&file.path) && file.path != "gvt/src/sched/sync.rs") {
+    for file in tree.rust().filter(|file| is_ours(&file.path) && file.path != "gvt/src/protocol/atomics.rs") {
         for line in without_tests(&file.text) {
             for (call, instead) in REFUSED.iter().filter(|(call, _)| line.code.contains(call)) {
                 let what = format!("`{call}` calls users' code, which `user` does; take {instead}");

@@ -1,0 +1,289 @@
+//! Waiting for a cancellation.
+//!
+//! **Hazard.** A token is cancelled by a store to it or to any of its ancestors, of which the canceller knows one, and whoever
+//! waits must not look just before that store and sleep just after.
+//!
+//! **Protocol.** A [`Watch`] is one wait. **K1** It enters itself in a table under the address of its token's node and of each
+//! ancestor, and counts itself; **K2** fence; **K3** it looks. A canceller: **K4** stores the flag, **K5** fence, **K6**
+//! unless the count is zero, looks up the address of its node and lets everybody there look. The fences are totally ordered: K3 sees K4, or K6 sees
+//! K1. Whoever looks and finds its token cancelled disconnects its channel, which wakes all that wait there, and wakes its
+//! future.
+//!
+//! An address may be another node's by then (a thread passes over ancestors that have ended): looking costs nothing but time.
+//! Ancestors are only ever taken away, never added, so all of them have been entered.
+//!
+//! Deadlines among the ancestors are the waiter's own affair: it waits until the earliest at the longest, by its own clock, and then looks
+//! (`channel::receiver`, `Ending`). Only a future needs an alarm (`sync::alarm`).
+//!
+//! **Cost.** Nothing for tokens that nobody waits for but K5 and a load in `cancel`. A wait is two allocations, and an entry an
+//! ancestor: depth times a look-up.
+//!
+//! **Rejected.** Lists of waiters in the nodes: a thread's record has no room for one. A waiter woken by polling: late, and
+//! never idle.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*, fence};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::cancel::token::CancellationToken;
+use crate::channel::arms::{On, Operation};
+use crate::channel::select::Handle;
+use crate::channel::selected::{Token, Wish};
+use crate::channel::{Ending, Receiver, RecvTimeoutError, Sender, bounded};
+use crate::protocol::user;
+use crate::sync::{Lock, Verdict, has_passed};
+use crate::wait::alarm::Alarm;
+use crate::wait::list::Node;
+
+/// Waits in the process.
+static WATCHES: AtomicUsize = AtomicUsize::new(0);
+/// Their numbers.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+const SHARDS: usize = 32;
+
+/// By the address of a node, and a number for each wait there, so that to come and to go is a look-up however many wait.
+type Table = BTreeMap<(usize, u64), Arc<Watch>>;
+
+static TABLES: [Lock<Table>; SHARDS] = [const { Lock::new(BTreeMap::new()) }; SHARDS];
+
+fn table(address: usize) -> &'static Lock<Table> {
+    &TABLES[(address >> 6) % SHARDS]
+}
+
+/// K5 and K6: the node at `address` has been cancelled.
+pub(super) fn tell(address: usize) {
+    // ORDERING O1: the fence pairs with the one in `Cancelled::new`.
+    fence(SeqCst);
+    if WATCHES.load(Relaxed) != 0 {
+        tell_slow(address);
+    }
+}
+
+#[cold]
+fn tell_slow(address: usize) {
+    let table = table(address).lock();
+    let watches: Vec<_> =
+        table.range((address, 0)..=(address, u64::MAX)).map(|(_, watch)| watch.clone()).collect();
+    drop(table);
+    // Without the lock: they wake others, and the last to go lets go of its token.
+    for watch in watches {
+        watch.look();
+    }
+}
+
+struct Watch {
+    token: CancellationToken,
+    /// The earliest among the token's and its ancestors'.
+    deadline: Option<Instant>,
+    state: Lock<State>,
+}
+
+struct State {
+    /// Gone once the token is cancelled.
+    sender: Option<Sender<Infallible>>,
+    waker: Option<user::Waker>,
+}
+
+impl Watch {
+    /// Whether the token is cancelled; if so all that wait here are woken.
+    fn look(&self) -> bool {
+        if !self.token.is_cancelled() {
+            return false;
+        }
+        let mut state = self.state.lock();
+        let (sender, waker) = (state.sender.take(), state.waker.take());
+        drop(state);
+        drop(sender);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+}
+
+/// A watch that is in the table, until this is dropped.
+struct Registration {
+    watch: Arc<Watch>,
+    number: u64,
+    addresses: Vec<usize>,
+}
+
+impl Ending for Registration {
+    fn ends(&self) -> Option<Instant> {
+        self.watch.deadline
+    }
+
+    fn look(&self) {
+        self.watch.look();
+    }
+}
+
+/// A token's cancellation, to be waited for; see [`CancellationToken::cancelled`].
+///
+/// It is a [`Receiver`] that never receives anything and is disconnected by the cancellation, and it is a future.
+pub struct Cancelled {
+    receiver: Receiver<Infallible>,
+    registration: Arc<Registration>,
+    /// For a future's sake.
+    alarm: Option<Alarm>,
+}
+
+impl Cancelled {
+    pub(super) fn new(token: &CancellationToken) -> Self {
+        let (sender, receiver) = bounded(0);
+        let state = Lock::new(State { sender: Some(sender), waker: None });
+        let (mut addresses, mut deadline) = (Vec::new(), None::<Instant>);
+        token.each_ancestor(&mut |step| {
+            addresses.push(step.address());
+            deadline = deadline.into_iter().chain(step.deadline()).min();
+            true
+        });
+        let watch = Arc::new(Watch { token: token.clone(), deadline, state });
+        // K1.
+        WATCHES.fetch_add(1, Relaxed);
+        let number = NEXT.fetch_add(1, Relaxed);
+        for &address in &addresses {
+            table(address).lock().insert((address, number), watch.clone());
+        }
+        let registration = Arc::new(Registration { watch, number, addresses });
+        // K2. ORDERING O1: pairs with the fence in `tell`.
+        fence(SeqCst);
+        // K3.
+        registration.watch.look();
+        Cancelled { receiver: receiver.ending(registration.clone()), registration, alarm: None }
+    }
+
+    /// Has `waker` called at the cancellation, unless that was before.
+    pub(super) fn tell(&self, waker: &std::task::Waker) {
+        let waker = user::Waker::from_ref(waker);
+        let mut state = self.registration.watch.state.lock();
+        if state.sender.is_some() {
+            state.waker = Some(waker);
+        }
+    }
+
+    /// Waits for the cancellation.
+    ///
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it is that of
+    /// another runtime than the token's.
+    pub fn wait(&self) {
+        let _ = self.receiver.recv();
+    }
+
+    /// Waits for the cancellation, for `timeout` at the longest: a sleep that can be cancelled. Whether it was.
+    ///
+    /// Context: as [`wait`](Self::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        self.receiver.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout)
+    }
+}
+
+/// `cancelled(token) -> ()` in `select!`: registers only when it must wait.
+#[doc(hidden)]
+pub struct Cancelling<'a> {
+    token: &'a CancellationToken,
+    cancelled: OnceCell<Cancelled>,
+}
+
+impl On<CancellationToken> {
+    #[doc(hidden)]
+    pub fn cancelled(&self) -> Cancelling<'_> {
+        Cancelling { token: self.end(), cancelled: OnceCell::new() }
+    }
+}
+
+impl Handle for Cancelling<'_> {
+    fn choose(&self) -> Option<Token> {
+        self.is_ready().then_some(Token::Free)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
+    unsafe fn enlist(&self, node: *mut Node, wish: Wish) -> bool {
+        let cancelled = self.cancelled.get_or_init(|| self.token.cancelled());
+        // SAFETY: the caller's C1.
+        unsafe { cancelled.receiver.enlist(node, wish) }
+    }
+
+    unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+        let cancelled = self.cancelled.get().expect("enlisted");
+        // SAFETY: the caller's C1.
+        unsafe { cancelled.receiver.withdraw(node) }
+    }
+
+    fn served(&self) -> Token {
+        Token::Free
+    }
+
+    fn abandon(&self, _: Token) {}
+
+    fn next(&self) -> Option<Instant> {
+        self.cancelled.get()?.receiver.next()
+    }
+}
+
+impl Operation for Cancelling<'_> {
+    type Output = ();
+
+    fn complete(&self, _: Token) {}
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        for &address in &self.addresses {
+            let removed = table(address).lock().remove(&(address, self.number));
+            drop(removed);
+        }
+        WATCHES.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Deref for Cancelled {
+    type Target = Receiver<Infallible>;
+
+    fn deref(&self) -> &Receiver<Infallible> {
+        &self.receiver
+    }
+}
+
+impl Future for Cancelled {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let watch = self.registration.watch.clone();
+        let deadline = watch.deadline;
+        if deadline.is_some_and(has_passed) {
+            watch.look();
+        }
+        let waker = user::Waker::of(context);
+        let mut state = watch.state.lock();
+        if state.sender.is_none() {
+            drop(state);
+            return Poll::Ready(());
+        }
+        let old = state.waker.replace(waker);
+        drop(state);
+        drop(old);
+        if let Some(deadline) = deadline {
+            Alarm::wake_at(&mut self.alarm, deadline, context);
+        }
+        Poll::Pending
+    }
+}
+
+impl fmt::Debug for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cancelled").field("token", &self.registration.watch.token).finish_non_exhaustive()
+    }
+}

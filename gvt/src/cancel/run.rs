@@ -1,0 +1,227 @@
+//! Running code whose waits end with a token.
+//!
+//! Ordinary code waits in calls that know nothing of tokens, many layers down. A thread that runs such code under a token is unwound
+//! from its wait when the token is cancelled, as a shutdown unwinds it, up to the call that began it.
+//!
+//! **Hazard.** The cancellation comes while the thread makes up its mind to park, when its wait has just come true, or when it
+//! has left and waits for something else.
+//!
+//! **Protocol.** Thread: **U1** puts the token on its list and raises SCOPED; each wait then, **U2** armed (W1 of `wait`), **U3** fence, **U4**
+//! looks at the tokens on its list, and parks only if none is cancelled, at the longest until their earliest deadline.
+//! Canceller: the token's flag is stored, fence (K4, K5 of `cancelled`), **U5** ends whatever wait the thread is in. The fences are totally
+//! ordered: U4 sees the flag, or U5 the wait. **U6** Back from a wait, the thread first looks whether that has come true, under the lock of
+//! what it waits for; only if it has not does it look at its tokens, and unwind. So nothing that it was given is lost.
+//! **U7** U5 happens under a lock, and the end of the call takes that lock: no later wait is ended.
+//!
+//! A thread that unwinds or panics already goes on waiting, in its destructors.
+//!
+//! **Rejected.** Variants of every call that take a token: layers between do not pass it on. `select!` has an arm for tokens where one wait
+//! is to be cancelled, on any thread.
+
+use std::panic::resume_unwind;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering::*, fence};
+use std::task::{Wake, Waker};
+
+use gvt_traits::PushKind;
+
+use crate::cancel::token::{CancelReason, CancellationToken};
+use crate::kernel::thread::record::{Record, SCOPED};
+use crate::protocol::{join, user, wait};
+use crate::sync::{Lock, deadline_ns};
+use crate::wait::park;
+
+/// What unwinds a thread whose wait was cancelled. Not a panic: no hook runs and nothing is printed.
+struct CancelUnwind;
+
+/// The tokens that a thread's waits end with, innermost first. Its own thread's alone.
+#[derive(Default)]
+pub(crate) struct Scopes(AtomicPtr<Scope>);
+
+struct Scope {
+    token: *const CancellationToken,
+    deadline_ns: Option<u64>,
+    outer: *const Scope,
+}
+
+impl Scopes {
+    fn each<'a>(&'a self) -> impl Iterator<Item = &'a Scope> {
+        // Relaxed: the thread's own.
+        let mut next = self.0.load(Relaxed).cast_const();
+        std::iter::from_fn(move || {
+            // SAFETY: a scope is on its thread's stack, and taken off the list before it goes.
+            let scope = unsafe { next.as_ref::<'a>() }?;
+            next = scope.outer;
+            Some(scope)
+        })
+    }
+}
+
+/// U4: whether the running thread's waits are to end now.
+#[cold]
+pub(crate) fn is_pending(record: &Record) -> bool {
+    // ORDERING O1: U3: pairs with K5 of `cancelled`.
+    fence(SeqCst);
+    // SAFETY: the token outlives its scope.
+    !std::thread::panicking()
+        && record.cold().scopes.each().any(|scope| unsafe { &*scope.token }.is_cancelled())
+}
+
+/// When they will at the latest.
+#[cold]
+pub(crate) fn earliest_deadline_ns(record: &Record) -> Option<u64> {
+    if std::thread::panicking() {
+        return None;
+    }
+    record.cold().scopes.each().filter_map(|scope| scope.deadline_ns).min()
+}
+
+/// U6: the running thread's wait has not come true: unwinds if one of its tokens is cancelled.
+#[inline]
+pub(crate) fn unwind_if_cancelled(record: &Record) {
+    if record.has_flag(SCOPED) && is_pending(record) {
+        unwind_cancelled();
+    }
+}
+
+#[cold]
+pub(crate) fn unwind_cancelled() -> ! {
+    resume_unwind(Box::new(CancelUnwind))
+}
+
+/// Whom a token's cancellation is told.
+struct Caller {
+    /// Nobody any more once the call has ended.
+    thread: Lock<Option<CancellationToken>>,
+}
+
+impl Wake for Caller {
+    /// U5.
+    fn wake(self: Arc<Self>) {
+        let thread = self.thread.lock();
+        if let Some(record) = thread.as_ref().and_then(CancellationToken::record) {
+            join::wake_wait(record, wait::number(&record.meta.wait), PushKind::Wake);
+        }
+    }
+}
+
+/// A scope that is on its thread's list.
+struct Entered<'a> {
+    record: &'a Record,
+    outer: *const Scope,
+    caller: Arc<Caller>,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        // U7.
+        let thread = self.caller.thread.lock().take();
+        // Relaxed: the thread's own.
+        self.record.cold().scopes.0.store(self.outer.cast_mut(), Relaxed);
+        if self.outer.is_null() {
+            // Relaxed: as above; the others' bits stay.
+            self.record.meta.flags.fetch_and(!SCOPED, Relaxed);
+        }
+        drop(thread);
+    }
+}
+
+impl CancellationToken {
+    /// Runs `f` on the calling green thread, whose waits in it end when this token is cancelled: the thread is unwound from where
+    /// it waits, in whatever layer, and its destructors run on the way.
+    ///
+    /// Every wait of this crate is meant: receiving, sending, sleeping, locking, joining, acquiring, `select!`, and what is built of them.
+    /// Code that computes goes on until it waits. What a wait has brought before it was cancelled is not lost: it is returned, and the next
+    /// wait unwinds; a message in a channel stays there, and a lock or permit that was being handed over goes to the next. If `f` returns,
+    /// its value is returned, cancelled or not.
+    ///
+    /// Destructors that wait while the thread unwinds, and a [`scope`](crate::thread::scope()) for its threads, wait on. Whoever catches the unwinding on the
+    /// way is unwound again from the next wait. Calls may be nested.
+    ///
+    /// ```
+    /// # gvt::Runtime::new(Default::default()).block_on(|| {
+    /// use std::time::Duration;
+    /// use gvt::CancelReason;
+    ///
+    /// // Knows nothing of tokens.
+    /// fn sum(numbers: &gvt::Receiver<u32>) -> u32 {
+    ///     numbers.iter().take(3).sum()
+    /// }
+    ///
+    /// let (sender, numbers) = gvt::channel(4);
+    /// let token = gvt::current_token().unwrap().with_timeout(Duration::from_millis(2));
+    /// sender.send(1).unwrap();
+    /// let result = token.run_until_cancelled(|| sum(&numbers));
+    /// assert_eq!(result, Err(CancelReason::DeadlinePassed));
+    /// # });
+    /// ```
+    ///
+    /// Context: a green thread. On an OS thread outside a runtime, and in a program that is built with `panic = "abort"`, waits cannot be unwound:
+    /// there `f` runs to its end, unless the token is cancelled before. `select!` with `cancelled(token)` works there too.
+    ///
+    /// # Errors
+    ///
+    /// Why the token is cancelled, if it was before `f` began, or has ended a wait in `f`.
+    ///
+    /// # Panics
+    ///
+    /// With `f`'s payload if that panics.
+    pub fn run_until_cancelled<T>(&self, f: impl FnOnce() -> T) -> Result<T, CancelReason> {
+        self.check()?;
+        let Some(record) = park::current().filter(|_| cfg!(panic = "unwind")) else {
+            return Ok(f());
+        };
+        let cancelled = self.cancelled();
+        let caller = Arc::new(Caller { thread: Lock::new(Some(CancellationToken::of(record))) });
+        // U1.
+        let scopes = &record.cold().scopes;
+        let outer = scopes.0.load(Relaxed).cast_const();
+        let scope = Scope { token: self, deadline_ns: self.deadline().map(deadline_ns), outer };
+        let entered = Entered { record, outer, caller };
+        scopes.0.store(ptr::from_ref(&scope).cast_mut(), Relaxed);
+        record.meta.flags.fetch_or(SCOPED, Relaxed);
+        cancelled.tell(&Waker::from(entered.caller.clone()));
+        let outcome = user::catch(f);
+        drop(entered);
+        drop(cancelled);
+        match outcome {
+            Ok(value) => Ok(value),
+            Err(payload) if payload.is::<CancelUnwind>() => match self.check() {
+                Err(reason) => Err(reason),
+                // An outer call's.
+                Ok(()) => resume_unwind(payload),
+            },
+            Err(payload) => resume_unwind(payload),
+        }
+    }
+}
+
+/// Runs `f`, whose waits end when the calling thread's own token is cancelled; see
+/// [`CancellationToken::run_until_cancelled`].
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// use std::time::Duration;
+/// let thread = gvt::spawn(|_| gvt::cancellable(|| gvt::sleep(Duration::from_secs(3600))));
+/// gvt::yield_now();
+/// thread.token().cancel();
+/// assert_eq!(thread.join().unwrap(), Err(gvt::CancelReason::Requested));
+/// # });
+/// ```
+///
+/// Context: as there; outside a runtime there is no token, and `f` just runs.
+///
+/// # Errors
+///
+/// As there.
+///
+/// # Panics
+///
+/// As there.
+pub fn cancellable<T>(f: impl FnOnce() -> T) -> Result<T, CancelReason> {
+    match crate::current_token() {
+        Some(token) => token.run_until_cancelled(f),
+        None => Ok(f()),
+    }
+}

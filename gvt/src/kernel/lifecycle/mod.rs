@@ -1,0 +1,4 @@
+//! Beginning and end of a runtime.
+
+pub(crate) mod close;
+pub(crate) mod overflow;

@@ -1,0 +1,639 @@
+//! The monitor: one OS thread that looks after what busy workers do not see.
+//!
+//! A worker that runs one thread for long looks neither at timers nor at its queue. While any worker is busy the monitor
+//! looks at the worker table, at least once every `timer_interval`, and exactly when something it watches comes due:
+//!
+//! - **M1** a thread has run for a time slice, or a timer is overdue: its preempt flag is set. What counts is that its worker
+//!   made no scheduling decision; a thread that passes safepoints holds it all the same. Slices are CPU time: what the kernel kept
+//!   its OS thread off the processors does not count, but one that is found asleep in the kernel counts as running;
+//! - **M2** it still runs a grace period later and somebody waits for the worker (or the overdue timer has waited for
+//!   `wake_wait`, and the thread has had `min_run`): if its OS thread sleeps in the kernel, the
+//!   worker is taken away (`detach::take_from_blocked`); else the OS thread is interrupted, with a spare at the ready
+//!   (`detach::on_interrupt`);
+//!   A worker that stands still inside the runtime, asleep or spinning, may wait for a lock that a preempted thread holds; so may the OS
+//!   thread that is to take a worker over, if it has not come up; so may the starter, if there is no spare for long; and so may
+//!   a thread that sleeps in a futex (`lock_holders`);
+//!   what slices took too long or too short is made up for in the next (`lag`). An OS thread that goes on computing whatever the
+//!   interrupts is deaf: it loses its worker as if it slept, and hears again from its next rounds on;
+//! - **M3** a deadline has passed and nobody has fired it: a sleeping worker is woken for it, or, if all are busy, every worker
+//!   is asked for its rounds;
+//! - **M4** threads are queued and another worker sleeps, and either a worker is stuck or that has been so for [`SPREAD_LOOKS`]
+//!   looks: the sleeper is woken. A thread that was woken first is kept by its waker (`switch::push_here`), and nobody is told of
+//!   it when both then take turns by yielding. Whether any is queued is the queue's word (Q8).
+//!
+//! - **M6** a thread is seen to compute for `min_run` and longer without a break: that is noted, and when it next wakes by timer it
+//!   goes behind those that wait (`PushKind::TimerBusy`), since it is none of those that need a moment only.
+//!
+//! The monitor itself allocates nothing and waits for no lock that is held over an allocation (`pool`), so that it goes on
+//! whatever a preempted thread holds.
+//!
+//! - **M5** stacks that nobody needs lose their memory, a few at a time (`SlotAllocator::decay`). This alone goes on
+//!   while all workers sleep, until there is nothing left to give back.
+//!
+//! It also tells them the time, roughly (`coarse_ns`), so that they need not read the clock for the sake of reports.
+//!
+//! While all workers sleep the monitor sleeps too, without a time limit, unless it is to report deadlocks (`report`).
+//!
+//! **Hazard.** The monitor falls asleep while a worker becomes busy.
+//! **Protocol.** Monitor: **G1** `asleep` = 1, **G2** fence, **G3** looks at the sleepers again, sleeps only if all
+//! sleep. Worker that wakes up: **G4** leaves the set of sleepers (a `SeqCst` exchange), **G5** reads
+//! `asleep`. It is the protocol of `idle` with the roles swapped.
+//!
+//! **Ordering.** The word is accessed SeqCst throughout, in one total order with the set of sleepers and the fence of
+//! G2; all of it lies off the hot path. The gauges of the worker table are Relaxed: what is seen twice is acted upon.
+
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::*, fence};
+
+use gvt_traits::{
+    GvtId, MAX_WORKERS, OsThreadId, Preemptor, ReadyQueue, SlotAllocator, Strength, TimerBackend,
+};
+
+use crate::kernel::monitor::lock_holders::Rescue;
+use crate::kernel::monitor::report;
+use crate::kernel::monitor::report::Reported;
+use crate::kernel::monitor::rt_priority::Urgency;
+use crate::kernel::sched::detach;
+use crate::kernel::sched::switch::{NoUnwind, ROUNDS};
+use crate::kernel::thread::record::FAST;
+use crate::kernel::worker::core::{Core, Parts, WorkerBase};
+use crate::kernel::worker::counters::Counters;
+use crate::kernel::worker::os_thread::OsThread;
+use crate::kernel::worker::section;
+use crate::os::{
+    Slice, cpu_time_ns, futex_wait_until, futex_wake, is_asleep_in_futex, is_asleep_in_kernel, is_runnable,
+    monotonic_ns, set_slice, set_timer_slack, thread_id,
+};
+use crate::protocol::idle::Class;
+
+const AWAKE: u32 = 0;
+pub(crate) const ASLEEP: u32 = 1;
+const STOP: u32 = 2;
+
+/// Looks with every worker asleep before the monitor sleeps too.
+const QUIET_LOOKS: u32 = 2;
+/// What is due within this time, or a sixteenth of a slice, is done already.
+const SOON_NS: u64 = 100_000;
+/// The monitor sleeps no shorter than this.
+const MIN_PAUSE_NS: u64 = 20_000;
+
+pub(crate) struct MonitorState {
+    word: AtomicU32,
+    /// Its OS thread; 0: it has not begun. Relaxed: who finds 0 does without.
+    thread_id: AtomicI32,
+}
+
+impl MonitorState {
+    pub(crate) const fn new() -> Self {
+        MonitorState { word: AtomicU32::new(AWAKE), thread_id: AtomicI32::new(0) }
+    }
+
+    /// The monitor's OS thread; 0: it has not begun.
+    pub(crate) fn thread_id(&self) -> i32 {
+        self.thread_id.load(Relaxed)
+    }
+
+    /// Makes a monitor that sleeps until a certain time look at once. Async-signal-safe.
+    pub(crate) fn nudge(&self) {
+        futex_wake(&self.word, 1);
+    }
+
+    /// G5.
+    #[inline]
+    pub(crate) fn wake_if_asleep(&self) {
+        if self.word.load(SeqCst) == ASLEEP {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        if self.word.compare_exchange(ASLEEP, AWAKE, SeqCst, SeqCst).is_ok() {
+            futex_wake(&self.word, 1);
+        }
+    }
+
+    /// Ends the monitor.
+    pub(crate) fn stop(&self) {
+        self.word.store(STOP, SeqCst);
+        futex_wake(&self.word, 1);
+    }
+}
+
+/// The settings that the monitor works with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Periods {
+    pub(crate) time_slice_ns: u64,
+    pub(crate) grace_ns: u64,
+    pub(crate) timer_interval_ns: u64,
+    pub(crate) wake_wait_ns: u64,
+    pub(crate) min_run_ns: u64,
+    pub(crate) strength: Strength,
+    /// Whether to ask for real-time priority.
+    pub(crate) is_urgent: bool,
+}
+
+/// What the monitor remembers of a worker.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// Scheduling decisions, modulo [`ROUNDS`]: as much of them as the activity counter tells apart from
+    /// safepoints. Should a whole number of rounds pass between two looks, the worst is a needless request.
+    decisions: u32,
+    /// When that count was first seen, or brought about.
+    start_ns: u64,
+    /// When the slice is taken to have begun (`lag`).
+    since_ns: u64,
+    /// Since then the OS thread was kept off the processors for so long, as far as was asked. Slices are CPU time.
+    off_ns: u64,
+    /// Of which OS thread that was asked, and its CPU time when the slice began.
+    clock: (i32, u64),
+    /// When the thread was asked to yield; 0: it was not.
+    asked_ns: u64,
+    /// `off_ns` at that time.
+    asked_off_ns: u64,
+    /// Its slice is cut for what it had before.
+    had_too_much: bool,
+    /// It was found to compute for long (M6).
+    is_busy: bool,
+    /// When its OS thread was last interrupted; 0: not since that count was first seen.
+    forced_ns: u64,
+    /// How often that was.
+    interrupts: u32,
+    /// The OS thread's CPU time the first time.
+    forced_cpu_ns: u64,
+    /// When a look first found it held up: its OS thread asleep inside the runtime, or none; 0: the last did not.
+    held_up_ns: u64,
+    /// The CPU time of its OS thread when a look first found that computing inside the runtime; 0: the last did not.
+    inside_cpu_ns: u64,
+    /// It has been held up, or has computed inside the runtime, for so long that somebody may hold what it waits for.
+    is_stuck: bool,
+}
+
+struct Monitor<'a, P: Parts> {
+    core: &'a Core<P>,
+    periods: Periods,
+    seen: [Seen; MAX_WORKERS],
+    urgency: Urgency,
+    /// When to look again at the latest.
+    next_ns: u64,
+    /// Where among the threads whose worker was taken the next look begins.
+    taken_from: usize,
+    /// Looks in a row that found threads queued beside a sleeping worker.
+    queued_looks: u32,
+    /// When to look after unneeded memory again.
+    decay_ns: u64,
+    /// Since when there has been no spare though the starter is at work; 0: there is one.
+    starved_since_ns: u64,
+    rescue: Rescue,
+}
+
+/// How often a busy monitor asks whether stacks came back, if there were none.
+const DECAY_LOOK_NS: u64 = 1_000_000_000;
+
+/// Looks after which threads that are queued beside a sleeping worker are offered to it though nobody is stuck.
+const SPREAD_LOOKS: u32 = 3;
+
+/// The monitor's loop.
+pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
+    // It calls backends; and without it threads would wait for ever, and nobody would know why.
+    let no_unwind = NoUnwind;
+    set_timer_slack();
+    // Where it may not be more.
+    set_slice(Slice::Shortest);
+    let base = &core.base;
+    let word = &base.monitor.word;
+    base.monitor.thread_id.store(thread_id(), Relaxed);
+    let everyone = if base.worker_count == MAX_WORKERS { u64::MAX } else { (1 << base.worker_count) - 1 };
+    let mut monitor = Monitor {
+        core,
+        periods,
+        urgency: Urgency::new(periods.is_urgent),
+        seen: [Seen::default(); MAX_WORKERS],
+        next_ns: 0,
+        queued_looks: 0,
+        decay_ns: 0,
+        starved_since_ns: 0,
+        rescue: Rescue::default(),
+        taken_from: 0,
+    };
+    // What begins between two looks is seen at the second: with longer intervals slices would be longer than was asked for.
+    let interval_ns = match periods.strength {
+        Strength::Never => periods.timer_interval_ns,
+        _ => periods.timer_interval_ns.min(periods.time_slice_ns),
+    };
+    let mut quiet = 0;
+    let mut reported = Reported::default();
+    while word.load(SeqCst) != STOP {
+        let now = monotonic_ns();
+        monitor.next_ns = now + interval_ns;
+        if base.idle.sleepers() == everyone {
+            quiet += 1;
+        } else {
+            quiet = 0;
+            reported.stir();
+            monitor.urgency.look(now);
+            monitor.look(now);
+        }
+        if quiet > QUIET_LOOKS {
+            // M5; when it comes to that, the workers have slept for a while and are looked after no more.
+            let until = monitor.decay(now);
+            // G1 to G3.
+            if word.compare_exchange(AWAKE, ASLEEP, SeqCst, SeqCst).is_ok() {
+                fence(SeqCst);
+                if base.idle.sleepers() == everyone {
+                    report::sleep(core, word, until, &mut reported);
+                }
+                let _ = word.compare_exchange(ASLEEP, AWAKE, SeqCst, SeqCst);
+            }
+            // Another look or two, unless it woke for M5 only.
+            quiet = if base.idle.sleepers() == everyone { QUIET_LOOKS } else { 0 };
+        } else {
+            let until = monitor.next_ns.max(now + MIN_PAUSE_NS);
+            futex_wait_until(word, AWAKE, Some(until));
+        }
+    }
+    std::mem::forget(no_unwind);
+}
+
+impl<P: Parts> Monitor<'_, P> {
+    fn look(&mut self, now: u64) {
+        let core = self.core;
+        let base = &core.base;
+        if now >= self.decay_ns {
+            self.decay_ns = self.decay(now).unwrap_or(now + DECAY_LOOK_NS);
+        }
+        let clock = core.now_ns();
+        let deadline = core.timer.next_deadline_ns();
+        let overdue_since = deadline
+            .filter(|&deadline| deadline <= clock && !base.is_virtual)
+            .map(|deadline| now - (clock - deadline).min(now));
+        if let Some(deadline) = deadline.filter(|&deadline| deadline > clock) {
+            self.look_again(now.saturating_add(deadline - clock));
+        }
+        let queued = self.somebody_waits();
+        let sleepers = base.idle.sleepers();
+        let mut stuck = false;
+        let busy = (0..base.worker_count).filter(|index| sleepers & (1 << index) == 0);
+        for index in busy.clone() {
+            base.worker(index).coarse_ns.store(clock, Relaxed);
+            stuck |= self.look_at(index, now, overdue_since, queued);
+        }
+        let is_stuck = self.is_starved(now) || busy.into_iter().any(|index| self.seen[index].is_stuck);
+        self.rescue.look(core, is_stuck, now);
+        for thread in detach::back_from_kernel(base, &mut self.taken_from, TAKEN_LOOKS) {
+            core.preempt.interrupt(OsThreadId(thread));
+        }
+        if overdue_since.is_some() {
+            // M3.
+            if sleepers != 0 {
+                base.unpark(sleepers.trailing_zeros() as usize);
+            } else {
+                for worker in 0..base.worker_count {
+                    base.worker(worker).poke.store(true, Relaxed);
+                }
+            }
+        }
+        // M4.
+        self.queued_looks = if queued && sleepers != 0 { self.queued_looks + 1 } else { 0 };
+        if sleepers != 0 && ((stuck && queued) || self.queued_looks >= SPREAD_LOOKS) {
+            self.queued_looks = 0;
+            crate::kernel::sched::switch::wake_one(base, Class::Normal);
+            if base.idle.has_classes() {
+                crate::kernel::sched::switch::wake_one(base, Class::Low);
+            }
+        }
+    }
+
+    /// Whether a thread is queued. Who was taken off is, or is about to be; and may hold the lock that a queue waits for in
+    /// `len_hint` against B6, its own or the allocator's. So the queue is asked only when there is nobody of that kind.
+    fn somebody_waits(&self) -> bool {
+        let base = &self.core.base;
+        base.returning.has_any()
+            || self.seen[..base.worker_count].iter().any(|seen| seen.forced_ns != 0)
+            || base.pool.each().any(detach::is_or_will_be_queued)
+            || self.core.queue.len_hint() > 0
+    }
+
+    /// M5: like any other OS thread, since that takes longer than a look.
+    fn decay(&mut self, now: u64) -> Option<u64> {
+        let slots = &self.core.slots;
+        self.urgency.without(|| slots.decay(now))
+    }
+
+    fn look_again(&mut self, at_ns: u64) {
+        self.next_ns = self.next_ns.min(at_ns);
+    }
+
+    /// M1 and M2 for one worker; whether it is stuck with one thread.
+    fn look_at(&mut self, index: usize, now: u64, overdue_since: Option<u64>, queued: bool) -> bool {
+        let worker = self.core.base.worker(index);
+        let row = worker.row();
+        // Relaxed: gauges.
+        let decisions = row.activity_counter.load(Relaxed) % ROUNDS;
+        // SAFETY: an OS thread's place outlives it.
+        let carrier = unsafe { worker.carrier().as_ref() };
+        let seen = &mut self.seen[index];
+        if decisions != seen.decisions || seen.since_ns == 0 {
+            // One decision after an interrupt is the one that the interrupt brought about, at once: so slices of those that
+            // compute are as long as they should be, and not longer by the time until this look.
+            let forced = seen.forced_ns != 0 && decisions == (seen.decisions + 1) % ROUNDS;
+            let start_ns = if forced { seen.forced_ns } else { now };
+            row.start_time_ns.store(start_ns, Relaxed);
+            let advance_ns = advance(worker, &self.periods);
+            let since_ns = start_ns.saturating_add_signed(-advance_ns);
+            let had_too_much = advance_ns > 0;
+            let clock = Seen::clock_at(carrier, now - start_ns);
+            *seen = Seen { decisions, start_ns, since_ns, had_too_much, clock, ..Seen::default() };
+            if !forced {
+                self.look_again(since_ns + self.periods.time_slice_ns);
+                return false;
+            }
+        }
+        let periods = self.periods;
+        // In virtual time the order of threads does not depend on how long they compute.
+        if !self.core.base.is_virtual && seen.is_found_busy(carrier, &periods) {
+            // The thread may have left meanwhile; then another goes behind once.
+            let current = GvtId::new(row.current_gvthread.load(Relaxed));
+            if current.is_some() {
+                self.core.base.table.get(current).note_busy();
+            }
+        }
+        if periods.strength == Strength::Never {
+            return true;
+        }
+        let is_awaited = overdue_since.is_some() || queued || is_awaited(worker);
+        let may_force = periods.strength == Strength::Anywhere && is_awaited;
+        if may_force {
+            seen.look_inside(carrier, now, self.core.base.pool.is_any_coming());
+        } else {
+            seen.set_free();
+        }
+        // What is due in a moment is done at once: who wakes again so soon may have to wait (`lag`).
+        let soon = now + SOON_NS.min(periods.time_slice_ns / 16);
+        let (mut ask_at, mut force_at) = seen.dues(&periods, overdue_since, now);
+        if soon >= if seen.asked_ns == 0 { ask_at } else { force_at } {
+            seen.measure(carrier, now);
+            (ask_at, force_at) = seen.dues(&periods, overdue_since, now);
+        }
+        let blocked_at = seen.start_ns + BLOCKED_NS;
+        if may_force && now >= blocked_at && force_at > soon && carrier.is_some_and(is_blocked) {
+            self.force(index, worker, now);
+            return true;
+        }
+        if seen.asked_ns == 0 {
+            if soon < ask_at {
+                self.look_again(ask_at);
+                return true;
+            }
+            let slice_over = seen.slice_over(&periods);
+            seen.asked_ns = if seen.had_too_much { slice_over } else { now };
+            seen.asked_off_ns = seen.off_ns;
+            (_, force_at) = seen.dues(&periods, overdue_since, now);
+        }
+        // At each look: whoever was asked before may have left since, and the counter come round to the same value.
+        self.ask(worker);
+        if soon < force_at {
+            self.look_again(force_at);
+        } else if is_awaited {
+            let counters = &self.core.base.counters;
+            let overrun_ns = now.saturating_sub(self.seen[index].slice_over(&periods));
+            counters.longest_overrun_ns.fetch_max(overrun_ns, Relaxed);
+            Counters::add(&counters.grace_expired);
+            self.force(index, worker, now);
+        }
+        true
+    }
+
+    /// Whether there has been no spare for long, though the starter is at work.
+    fn is_starved(&mut self, now: u64) -> bool {
+        let base = &self.core.base;
+        if !base.starter.is_starting() || base.pool.spares() > 0 {
+            self.starved_since_ns = 0;
+            return false;
+        }
+        if self.starved_since_ns == 0 {
+            self.starved_since_ns = now;
+        }
+        now - self.starved_since_ns >= STARVED_NS
+    }
+
+    /// Whether the running thread needs no spare to be taken off.
+    fn runs_reentrant(&self, worker: &WorkerBase) -> bool {
+        let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
+        current.is_some() && self.core.base.table.get(current).has_flag(FAST)
+    }
+
+    /// M1.
+    fn ask(&self, worker: &WorkerBase) {
+        let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
+        if !current.is_some() {
+            return;
+        }
+        section::expect_looks();
+        // The thread may have left meanwhile; a flag too many costs a yield.
+        if self.core.base.table.get(current).ask() {
+            Counters::add(&self.core.base.counters.asked);
+        }
+    }
+
+    /// M2.
+    fn force(&mut self, index: usize, worker: &WorkerBase, now: u64) {
+        let core = self.core;
+        if self.periods.strength < Strength::Anywhere {
+            return;
+        }
+        // SAFETY: an OS thread's place outlives it.
+        let Some(carrier) = (unsafe { worker.carrier().as_ref() }) else {
+            return;
+        };
+        if carrier.depth() != 0 {
+            return;
+        }
+        let thread = carrier.thread_id.load(Relaxed);
+        let cpu_ns = cpu_time_ns(thread);
+        if !is_running(thread, cpu_ns) && is_asleep_in_kernel(thread) {
+            if is_asleep_in_futex(thread) {
+                self.rescue.owe_each_a_turn(&core.base);
+            }
+            if core.base.has_membarrier {
+                detach::take_from_blocked(core, worker, carrier);
+            } else if offer_spare(core, worker) {
+                carrier.gives_worker.store(true, Relaxed);
+                core.preempt.interrupt(OsThreadId(thread));
+            }
+            return;
+        }
+        let seen = &mut self.seen[index];
+        if seen.is_deaf(cpu_ns) {
+            carrier.is_deaf.store(true, Relaxed);
+            worker.poke.store(true, Relaxed);
+            detach::take_from_blocked(core, worker, carrier);
+        } else if offer_spare(core, worker) || self.runs_reentrant(worker) {
+            let seen = &mut self.seen[index];
+            let due_ns = self.periods.time_slice_ns + self.periods.grace_ns;
+            let wall_ns = now.saturating_sub(seen.start_ns);
+            let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
+            carrier.account.charge(current, cpu_ns, wall_ns, due_ns, seen.forced_ns != 0);
+            if seen.forced_ns == 0 {
+                seen.forced_cpu_ns = cpu_ns;
+            }
+            seen.forced_ns = now;
+            seen.interrupts += 1;
+            carrier.gives_worker.store(false, Relaxed);
+            core.preempt.interrupt(OsThreadId(thread));
+            self.look_again(now + self.periods.time_slice_ns);
+        }
+    }
+}
+
+/// How much earlier to begin the slice of the thread that `worker` has just begun to run.
+fn advance(worker: &WorkerBase, periods: &Periods) -> i64 {
+    let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
+    // SAFETY: an OS thread's place outlives it.
+    unsafe { worker.carrier().as_ref() }
+        .map_or(0, |carrier| carrier.account.advance(current, periods.time_slice_ns, periods.grace_ns))
+}
+
+/// Whether an OS thread, whose CPU time just was `cpu_ns`, is on a processor. Cheaper than [`is_asleep_in_kernel`], and
+/// answers most often.
+fn is_running(thread: i32, cpu_ns: u64) -> bool {
+    cpu_time_ns(thread) != cpu_ns
+}
+
+/// Whether a resident waits for the OS thread that carries `worker`.
+fn is_awaited(worker: &WorkerBase) -> bool {
+    // SAFETY: an OS thread's place outlives it.
+    unsafe { worker.carrier().as_ref() }.is_some_and(|carrier| carrier.home.has_bound())
+}
+
+/// OS threads that are looked at each time for whether they have come back from the kernel.
+const TAKEN_LOOKS: usize = 4;
+
+/// Without a spare for so long, though one is being started.
+const STARVED_NS: u64 = 10_000_000;
+
+/// A worker is held up for so long before preempted threads are let go on: most such sleeps are short.
+const HELD_UP_NS: u64 = 4_000_000;
+
+/// A worker computes inside the runtime for so long, without a scheduling decision, before preempted threads are let go on: it may
+/// spin for a lock. A long section gains nothing by that, and loses little.
+const INSIDE_NS: u64 = 8_000_000;
+
+/// A thread that sleeps in the kernel for so long loses its worker, however long slices are: it may wait for a lock that
+/// a preempted thread holds.
+const BLOCKED_NS: u64 = 20_000_000;
+
+/// So many interrupts, and so much CPU time since the first of them, show that an OS thread does not answer.
+const DEAF: (u32, u64) = (4, 2_000_000);
+
+impl Seen {
+    /// Whether its OS thread, whose CPU time just was `cpu_ns`, computes on in spite of interrupts: a green thread has blocked the signal
+    /// there, or is in another signal's handler that does.
+    fn is_deaf(&self, cpu_ns: u64) -> bool {
+        self.interrupts >= DEAF.0 && cpu_ns.saturating_sub(self.forced_cpu_ns) >= DEAF.1
+    }
+
+    /// The clock of the OS thread that carries the worker, as it was `ago_ns` ago if it has run since.
+    fn clock_at(carrier: Option<&OsThread>, ago_ns: u64) -> (i32, u64) {
+        let thread = carrier.map_or(0, |carrier| carrier.thread_id.load(Relaxed));
+        (thread, if thread == 0 { 0 } else { cpu_time_ns(thread).saturating_sub(ago_ns) })
+    }
+
+    /// Finds out for how long the kernel has kept the OS thread off the processors. One that sleeps, for all that the kernel tells,
+    /// keeps itself off.
+    fn measure(&mut self, carrier: Option<&OsThread>, now: u64) {
+        let (thread, cpu_ns) = Seen::clock_at(carrier, 0);
+        if thread != self.clock.0 {
+            // It has come to another.
+            self.clock = (thread, cpu_ns);
+        }
+        let off_ns = (now - self.start_ns).saturating_sub(cpu_ns.saturating_sub(self.clock.1));
+        if off_ns > self.off_ns + SOON_NS && thread != 0 && is_runnable(thread) {
+            self.off_ns = off_ns;
+        }
+    }
+
+    /// M6: whether it is found only now to have computed for long. By the CPU clock, since the kernel may have kept it waiting.
+    fn is_found_busy(&mut self, carrier: Option<&OsThread>, periods: &Periods) -> bool {
+        let was_busy = self.is_busy;
+        if !was_busy {
+            let (thread, cpu_ns) = Seen::clock_at(carrier, 0);
+            let long_ns = periods.min_run_ns.min(periods.time_slice_ns / 2).max(SOON_NS);
+            self.is_busy = thread == self.clock.0 && cpu_ns.saturating_sub(self.clock.1) >= long_ns;
+        }
+        self.is_busy && !was_busy
+    }
+
+    /// When the slice is over, if the OS thread is not kept off any longer.
+    fn slice_over(&self, periods: &Periods) -> u64 {
+        self.since_ns + periods.time_slice_ns + self.off_ns
+    }
+
+    /// When to ask the thread to yield, and when to take it off; no later than that.
+    fn dues(&self, periods: &Periods, overdue_since: Option<u64>, now: u64) -> (u64, u64) {
+        let slice_over = self.slice_over(periods);
+        let asked_ns = self.asked_ns + (self.off_ns - self.asked_off_ns);
+        match overdue_since {
+            Some(overdue) => {
+                let min_run_over = self.start_ns + self.off_ns + periods.min_run_ns;
+                (now, (overdue + periods.wake_wait_ns).max(min_run_over))
+            }
+            None => (slice_over, asked_ns.max(slice_over) + periods.grace_ns),
+        }
+    }
+
+    /// Notes whether its OS thread has been inside the runtime for too long, or it has had none for too long.
+    fn look_inside(&mut self, carrier: Option<&OsThread>, now: u64, is_any_coming: bool) {
+        let Some(carrier) = carrier else {
+            // On its way to one; which may wait for a lock if it has not come up.
+            self.hold_up(now);
+            self.is_stuck &= is_any_coming;
+            return;
+        };
+        if carrier.depth() == 0 {
+            return self.set_free();
+        }
+        let thread = carrier.thread_id.load(Relaxed);
+        let cpu_ns = cpu_time_ns(thread);
+        if !is_running(thread, cpu_ns) && is_asleep_in_kernel(thread) {
+            return self.hold_up(now);
+        }
+        // Not by the clock: who is kept off the processors is not helped by others that compute, too.
+        if self.inside_cpu_ns == 0 {
+            self.inside_cpu_ns = cpu_ns.max(1);
+        }
+        self.held_up_ns = 0;
+        self.is_stuck = cpu_ns.saturating_sub(self.inside_cpu_ns) >= INSIDE_NS;
+    }
+
+    fn set_free(&mut self) {
+        (self.held_up_ns, self.inside_cpu_ns, self.is_stuck) = (0, 0, false);
+    }
+
+    fn hold_up(&mut self, now: u64) {
+        if self.held_up_ns == 0 {
+            self.held_up_ns = now;
+        }
+        self.inside_cpu_ns = 0;
+        self.is_stuck = now - self.held_up_ns >= HELD_UP_NS;
+    }
+}
+
+/// Whether an OS thread outside the runtime sleeps in the kernel.
+fn is_blocked(carrier: &OsThread) -> bool {
+    let thread = carrier.thread_id.load(Relaxed);
+    carrier.depth() == 0 && !is_running(thread, cpu_time_ns(thread)) && is_asleep_in_kernel(thread)
+}
+
+/// Puts a spare OS thread where the handler finds it; whether one is there.
+fn offer_spare<P: Parts>(core: &Core<P>, worker: &WorkerBase) -> bool {
+    if !worker.preempt_spare.load(Relaxed).is_null() {
+        return true;
+    }
+    let Some(spare) = detach::idle_spare(&core.base) else {
+        return false;
+    };
+    // ORDERING O1: Release pairs with the Acquire in `detach::preempt`.
+    worker.preempt_spare.store(ptr::from_ref::<OsThread>(spare).cast_mut(), Release);
+    true
+}

@@ -1,0 +1,130 @@
+//! What a worker does when there is nothing to run.
+//!
+//! Fires what is due, announces itself (`idle`), looks again, and sleeps: until woken, or until the
+//! next deadline if no other idle worker watches it, or in the timer backend's file descriptor.
+//!
+//! **Moderation.** With many timers due at short intervals each would cost a sleep and a wake-up, some 5 µs, and as much again
+//! in cache misses that are cheaper together. So an idle worker that has just fired timers sleeps for `timer_moderation`'s pause at least, and
+//! then fires what has come due meanwhile.
+//!
+//! **Virtual time** moves only when a worker asks the backend how to wait. The last worker to announce itself does; the others sleep until
+//! woken. The announcements are in one total order, so there is a last one. It does not while somebody settles (`settle`): if they were not
+//! woken, some thread is away from all workers, and comes back through one.
+//!
+//! **Who watches the clock.** One idle worker at a time watches the earliest deadline
+//! (`timer_watch_ns`); the others sleep until woken. A watcher that is woken for work leaves the
+//! watch to the next worker that goes idle, to the rounds of busy workers, and at the latest to the
+//! monitor, which is awake while any worker is busy.
+
+use std::sync::atomic::Ordering::*;
+
+use gvt_traits::{IdleWait, ReadyQueue, TimerBackend};
+
+use crate::kernel::monitor::settle::settle_if_quiet;
+use crate::kernel::sched::first_frame::settle_debt;
+use crate::kernel::sched::switch::{fire_timers, wake_one};
+use crate::kernel::worker::core::{Parts, Worker};
+use crate::protocol::idle::Retracted;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Slept {
+    /// There may be something to run.
+    Awake,
+    /// The runtime ends.
+    Stop,
+}
+
+/// # Safety
+///
+/// **C1**: called from the scheduler's loop of the OS thread that carries `worker`.
+pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
+    let core = worker.core();
+    let base = &worker.base;
+    settle_debt(base);
+    // SAFETY: C1.
+    if unsafe { fire_timers(worker) } > 0 {
+        return Slept::Awake;
+    }
+    base.pace.idle(|| core.now_ns());
+    let row = base.row();
+    row.current_gvthread.store(u32::MAX, Relaxed);
+    core.base.idle.announce(base.index, base.searching.replace(false));
+    row.is_parked.store(1, Relaxed);
+
+    let mut stop = false;
+    if core.base.lifecycle.is_stopping() {
+        stop = true;
+    // SAFETY: C1.
+    } else if !core.base.idle.rescans() || !unsafe { has_work(worker) } {
+        core.base.lifecycle.note_idle();
+        if !settle_if_quiet(&core.base) {
+            wait(worker);
+        }
+    }
+
+    base.coarse_ns.store(core.now_ns(), Relaxed);
+    row.is_parked.store(0, Relaxed);
+    if core.base.is_virtual {
+        // How often it has looked for work before is chance, and rounds are due by this count.
+        row.activity_counter.store(0, Relaxed);
+    }
+    if core.base.idle.retract(base.index) == Retracted::Chosen {
+        base.searching.set(true);
+    }
+    core.base.monitor.wake_if_asleep();
+    if stop {
+        if base.searching.replace(false) {
+            // The wake-up was meant for a thread that somebody has to find.
+            core.base.idle.found(base.index);
+            wake_one(&core.base, core.base.idle.class_of(base.index));
+        }
+        return Slept::Stop;
+    }
+    Slept::Awake
+}
+
+/// The second look (I7 of `idle`).
+///
+/// # Safety
+///
+/// C1 of [`sleep`].
+unsafe fn has_work<P: Parts>(worker: &Worker<P>) -> bool {
+    let core = worker.core();
+    // SAFETY: C1.
+    core.queue.has_work(unsafe { worker.queue() })
+        || crate::kernel::sched::pinned::is_awaited()
+        // The fence in its `push` pairs with `announce`'s.
+        || core.base.returning.has_any()
+}
+
+fn wait<P: Parts>(worker: &Worker<P>) {
+    let core = worker.core();
+    let base = &worker.base;
+    if core.base.is_virtual && (!core.base.are_all_idle() || core.base.settlers.has_any()) {
+        base.parker.sleep(None);
+        return;
+    }
+    let watch = &core.base.timer_watch_ns;
+    match core.timer.idle_wait() {
+        IdleWait::Due => {}
+        // Relaxed: a hint that saves needless watchers. If two workers watch, one wakes for
+        // nothing; if a watcher leaves, the module's head says who takes over.
+        IdleWait::Until(deadline) if deadline < watch.load(Relaxed) => {
+            watch.store(deadline, Relaxed);
+            base.parker.sleep(Some(deadline.max(base.pace.resumes_ns())));
+            let _ = watch.compare_exchange(deadline, u64::MAX, Relaxed, Relaxed);
+        }
+        IdleWait::Readable(descriptor) => {
+            let me = base.index as u32 + 1;
+            if core.base.poller.compare_exchange(0, me, Relaxed, Relaxed).is_ok() {
+                base.parker.poll(descriptor, &core.base.wake_descriptor);
+                core.base.poller.store(0, Relaxed);
+            } else {
+                base.parker.sleep(None);
+            }
+        }
+        _ => {
+            base.parker.sleep(None);
+        }
+    }
+}

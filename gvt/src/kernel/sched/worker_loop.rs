@@ -1,0 +1,98 @@
+//! The scheduler's loop, for when there is no thread to switch to straight away.
+//!
+//! It runs on the native stack of the OS thread that carries a worker: when nothing is ready, when a thread must go on on another OS
+//! thread (`detach`, `pinned`), and between the two.
+
+use std::ptr;
+use std::sync::atomic::Ordering::*;
+
+use gvt_traits::ContextSwitch;
+
+use crate::kernel::lifecycle::close;
+use crate::kernel::sched::switch::{NoUnwind, run_after, target, target_slow};
+use crate::kernel::sched::{detach, pinned};
+use crate::kernel::worker::core::{Parts, Worker, WorkerBase};
+use crate::kernel::worker::os_thread::OsThread;
+use crate::kernel::worker::section;
+
+/// The scheduler's loop, on the native stack of an OS thread that has received `worker`. Returns
+/// when the OS thread carries nothing any more; `false` if it should end.
+///
+/// # Safety
+///
+/// **C1**: `worker` was received by this OS thread, which is `os_thread`.
+pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *const WorkerBase) -> bool {
+    let no_unwind = NoUnwind;
+    os_thread.set_worker(worker);
+    {
+        // SAFETY: C1.
+        let worker = unsafe { Worker::<P>::of(&*worker) };
+        worker.base.set_carrier(Some(os_thread));
+        worker.base.coarse_ns.store(worker.core().now_ns(), Relaxed);
+        close::keep_spare(&worker.core().base);
+        pinned::remind(&worker.base, os_thread);
+    }
+    let goes_on = loop {
+        // Whichever worker this OS thread carries now: a held thread may have left with another.
+        // SAFETY: C1.
+        let worker = unsafe { Worker::<P>::of(&*section::worker()) };
+        // SAFETY: carried by this OS thread.
+        unsafe { run_after(worker) };
+        let picked = worker.base.handoff.replace(ptr::null());
+        // SAFETY: null, or a record, which outlives its thread.
+        let target = if let Some(record) = unsafe { picked.as_ref() } {
+            // SAFETY: picked; carried by this OS thread.
+            match unsafe { pinned::route(worker, os_thread, record) } {
+                // SAFETY: as above.
+                pinned::Route::Here => unsafe { target_slow(worker, picked) },
+                pinned::Route::Forwarded => continue,
+                pinned::Route::To(receiver) => {
+                    // SAFETY: C1.
+                    break unsafe { hand_over(worker, os_thread, receiver) };
+                }
+            }
+        } else {
+            // SAFETY: carried by this OS thread.
+            unsafe { target(worker) }
+        };
+        if !worker.base.current.get().is_null() {
+            os_thread.settle(&worker.core().base);
+            // SAFETY: the loop's own registers; a fresh target.
+            unsafe { P::Context::switch(os_thread.native.get(), target) };
+        } else if worker.base.handoff.get().is_null() {
+            os_thread.settle(&worker.core().base);
+            // An OS thread that is spent does not linger.
+            if os_thread.home.is_spent()
+                && !worker.core().base.lifecycle.is_stopping()
+                && let Some(spare) = detach::spare(worker.core())
+            {
+                // SAFETY: C1.
+                break unsafe { hand_over(worker, os_thread, spare) };
+            }
+            // SAFETY: carried by this OS thread.
+            if unsafe { crate::kernel::sched::idle_worker::sleep(worker) }
+                == crate::kernel::sched::idle_worker::Slept::Stop
+            {
+                os_thread.set_worker(ptr::null());
+                break false;
+            }
+        }
+    };
+    std::mem::forget(no_unwind);
+    goes_on
+}
+
+/// Gives the worker of this OS thread to `receiver`; `false` if this OS thread should end.
+///
+/// # Safety
+///
+/// **C1**: `os_thread` is the calling one and carries `worker`, with no thread; `receiver` waits at its inbox, or will.
+unsafe fn hand_over<P: Parts>(worker: &Worker<P>, os_thread: &OsThread, receiver: &OsThread) -> bool {
+    // H1 of `os_thread`: forgotten before it is given. Spare first, since after the gift
+    // this OS thread may not touch the core: with the last worker gone it could end.
+    os_thread.set_worker(ptr::null());
+    worker.base.set_carrier(None);
+    let then = pinned::stay(&worker.core().base, os_thread);
+    receiver.give_place(&worker.base);
+    then == pinned::Then::Stays
+}

@@ -1,0 +1,5 @@
+//! Records of green threads.
+
+pub(crate) mod id;
+pub(crate) mod record;
+pub(crate) mod table;

@@ -1,0 +1,402 @@
+//! A green thread's record: metadata, and room for its closure and then its result.
+//!
+//! **Layout.** 256 bytes: the 192 of [`RecordHead`], then 64 in which a small closure lies until the thread is
+//! first run, and a small result from its end until it is joined. Larger ones are boxed. So the common
+//! spawn allocates nothing.
+//!
+//! **Lifetime.** Records live in a table that is mapped as long as the runtime's core, so a stale
+//! pointer never faults; what a stale holder may conclude is limited by wait numbers (`wait`).
+//! `references` counts: one that the thread and its `JoinHandle` share, clones of its token, and each
+//! thread it spawned (a child's token looks at its parent's). The last one to let go puts the
+//! record on a free list.
+//!
+//! **Who touches what.** Until it is pushed, a record is the spawner's. Then entry, storage and
+//! registers belong to whoever holds its `Runnable` or runs it; after `join_waiters` says FINISHED
+//! the storage belongs to the holder of the `JoinHandle`, or to the thread itself if that was
+//! dropped.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering::*;
+use std::sync::{Arc, OnceLock};
+
+use gvt_traits::{GvtId, GvtState, Metadata, RecordHead, Registers, Runnable, StackClass};
+
+use crate::cancel::token::{CancellationToken, Scopes};
+use crate::kernel::worker::core::CoreBase;
+use crate::protocol::names;
+use crate::protocol::names::Reading;
+use crate::thread::local_key::Locals;
+
+/// Bytes of closure or result that fit without a box.
+pub(crate) const INLINE_BYTES: usize = 64;
+
+/// `Metadata::preempt_flag`: the monitor asks the thread to yield.
+const ASKED: u8 = 1;
+/// `Metadata::preempt_flag`: the monitor has seen it compute for long since it last woke by timer.
+const BUSY: u8 = 2;
+
+/// `Metadata::flags`: the runtime shuts down and the thread is to unwind from its wait.
+pub(crate) const UNWIND: u8 = 1;
+/// `Metadata::flags`: its waits end with tokens; see `token::run`.
+pub(crate) const SCOPED: u8 = 2;
+/// `Metadata::flags`: goes on only on the OS thread that it began on.
+pub(crate) const PINNED: u8 = 4;
+/// `Metadata::flags`: its author allows it to be taken off by a stack switch.
+pub(crate) const REENTRANT: u8 = 8;
+/// `Metadata::flags`: that may be done now: its closure runs.
+pub(crate) const FAST: u8 = 16;
+/// `Metadata::flags`: the upper three bits are the class of the thread's stack plus one; 0 for the runtime's default.
+const CLASS_SHIFT: u32 = 5;
+
+const _: () = assert!(StackClass::COUNT < 1 << (8 - CLASS_SHIFT));
+
+/// The class of a thread's stack, as its record has it; the runtime's default if it asked for none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct StackChoice(u8);
+
+impl StackChoice {
+    pub(crate) const DEFAULT: StackChoice = StackChoice(0);
+
+    pub(crate) const fn of(class: StackClass) -> Self {
+        StackChoice((class.index() as u8 + 1) << CLASS_SHIFT)
+    }
+
+    /// `None` for the runtime's default.
+    #[inline]
+    pub(crate) const fn class(self) -> Option<StackClass> {
+        match self.0 {
+            0 => None,
+            bits => Some(StackClass::new(((bits >> CLASS_SHIFT) - 1) as usize)),
+        }
+    }
+
+    /// As a new thread's flags.
+    #[inline]
+    pub(crate) const fn as_flags(self) -> u8 {
+        self.0
+    }
+
+    /// Out of a thread's flags.
+    #[inline]
+    pub(crate) const fn from_flags(flags: u8) -> Self {
+        StackChoice(flags >> CLASS_SHIFT << CLASS_SHIFT)
+    }
+}
+
+/// In `Metadata::outcome`: the thread keeps its own references beyond its end (J6 of `join`).
+const STAYS: u8 = 0x80;
+
+/// The rest of `Metadata::outcome`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Outcome {
+    /// Not ended.
+    None = 0,
+    /// The result is in the storage, or boxed in `result_ptr`.
+    Value = 1,
+    /// The panic's payload is in the storage.
+    Panic = 2,
+}
+
+#[repr(C, align(64))]
+pub(crate) struct Record {
+    pub(crate) meta: RecordHead,
+    storage: UnsafeCell<MaybeUninit<[u64; INLINE_BYTES / 8]>>,
+}
+
+const _: () = assert!(size_of::<Record>() == 256);
+
+// SAFETY: `storage` is handed from one owner to the next as the module's head says; the rest is
+// `Sync`.
+unsafe impl Sync for Record {}
+
+/// What few threads have.
+#[derive(Default)]
+#[repr(C)]
+pub(crate) struct Cold {
+    /// First, where queues look for it (C1 of `Metadata::of`).
+    pub(crate) tag: u64,
+    /// Shared, so that it is copied without allocating (`names`).
+    pub(crate) name: Option<Arc<str>>,
+    /// The parent of its token, if that is not its spawner's.
+    pub(crate) token: Option<CancellationToken>,
+    /// Why it was cancelled.
+    pub(crate) words: OnceLock<Arc<str>>,
+    /// The thread's own.
+    pub(crate) locals: Locals,
+    /// What `unpark` leaves for `park`.
+    pub(crate) parking: crate::thread::unpark::Token,
+    /// What its waits end with.
+    pub(crate) scopes: Scopes,
+}
+
+/// What the entry function is asked to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Run the closure and store its result.
+    Run,
+    /// Drop a stored result.
+    DropResult,
+    /// Drop the closure unrun and store why.
+    Refuse,
+}
+
+/// A closure's monomorphic code. Called on the thread's own stack with preemption on (`Run`), or
+/// wherever the result ends up (`DropResult`).
+pub(crate) type EntryFn = unsafe fn(&Record, Step);
+
+/// What a thread spawned with.
+pub(crate) const fn fits_inline<T>() -> bool {
+    size_of::<T>() <= INLINE_BYTES && align_of::<T>() <= 8
+}
+
+impl Record {
+    pub(crate) const fn new(id: GvtId) -> Self {
+        Record { meta: RecordHead::new(id), storage: UnsafeCell::new(MaybeUninit::uninit()) }
+    }
+
+    pub(crate) fn registers(&self) -> *mut Registers {
+        self.meta.registers.get()
+    }
+
+    /// The token of this thread.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: the thread has just become ready and no other token of it exists.
+    pub(crate) unsafe fn runnable(&self) -> Runnable {
+        // SAFETY: C1 of `from_raw`: the table outlives its tokens, and `Cold` begins with the tag. C2: this function's C1.
+        unsafe { Runnable::from_raw(NonNull::from(&self.meta).cast()) }
+    }
+
+    /// What a queue sees of it.
+    pub(crate) fn shown(&self) -> &Metadata {
+        // SAFETY: C1 of `of`: `Cold` begins with the tag; whoever has the record keeps it.
+        unsafe { Metadata::of(&self.meta) }
+    }
+
+    #[inline]
+    pub(crate) fn core(&self) -> &CoreBase {
+        // Relaxed: written once, before the record was first handed out.
+        let core = self.meta.runtime.load(Relaxed) as *const CoreBase;
+        // SAFETY: the core outlives its table.
+        unsafe { &*core }
+    }
+
+    /// Whether it never ran, and so has no stack yet.
+    #[inline]
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.meta.state.load(Relaxed) == GvtState::Created as u8
+    }
+
+    pub(crate) fn state(&self) -> GvtState {
+        GvtState::from_u8(self.meta.state.load(Relaxed)).unwrap_or(GvtState::Finished)
+    }
+
+    /// Relaxed: the state is a gauge for people; nothing is decided by it but `Created`, which only
+    /// the holder of the `Runnable` reads.
+    #[inline]
+    pub(crate) fn set_state(&self, state: GvtState) {
+        self.meta.state.store(state as u8, Relaxed);
+    }
+
+    /// Whether the monitor has asked it to yield.
+    #[inline]
+    pub(crate) fn is_asked(&self) -> bool {
+        // Relaxed, here and below: a hint. Monitor and worker may overwrite each other; then a request comes again at the next
+        // look, and a thread is taken for one that has computed little.
+        self.meta.preempt_flag.load(Relaxed) & ASKED != 0
+    }
+
+    /// Asks it to yield; whether that is new.
+    pub(crate) fn ask(&self) -> bool {
+        self.raise(ASKED)
+    }
+
+    /// It yields, or is taken off.
+    pub(crate) fn answer(&self) {
+        self.meta.preempt_flag.store(self.meta.preempt_flag.load(Relaxed) & !ASKED, Relaxed);
+    }
+
+    /// It has computed for long.
+    pub(crate) fn note_busy(&self) {
+        self.raise(BUSY);
+    }
+
+    fn raise(&self, flag: u8) -> bool {
+        let flags = self.meta.preempt_flag.load(Relaxed);
+        if flags & flag == 0 {
+            self.meta.preempt_flag.store(flags | flag, Relaxed);
+        }
+        flags & flag == 0
+    }
+
+    /// Whether it computed for long since this was last asked.
+    #[inline]
+    pub(crate) fn take_busy(&self) -> bool {
+        let flags = self.meta.preempt_flag.load(Relaxed);
+        if flags & BUSY != 0 {
+            self.meta.preempt_flag.store(flags & !BUSY, Relaxed);
+        }
+        flags & BUSY != 0
+    }
+
+    #[inline]
+    pub(crate) fn has_flag(&self, flag: u8) -> bool {
+        self.meta.flags.load(Relaxed) & flag != 0
+    }
+
+    /// The class of its stack.
+    #[inline]
+    pub(crate) fn stack_choice(&self) -> StackChoice {
+        // Relaxed: these bits are written before the thread is pushed.
+        StackChoice::from_flags(self.meta.flags.load(Relaxed))
+    }
+
+    pub(crate) fn outcome(&self) -> Outcome {
+        // Relaxed: ordered by `join_waiters`.
+        match self.meta.outcome.load(Relaxed) & !STAYS {
+            1 => Outcome::Value,
+            2 => Outcome::Panic,
+            _ => Outcome::None,
+        }
+    }
+
+    pub(crate) fn set_outcome(&self, outcome: Outcome) {
+        self.meta.outcome.store(outcome as u8, Relaxed);
+    }
+
+    /// Whether the thread keeps its own references beyond its end.
+    #[inline]
+    pub(crate) fn stays(&self) -> bool {
+        // Relaxed: ordered by `join_waiters`.
+        self.meta.outcome.load(Relaxed) & STAYS != 0
+    }
+
+    /// Notes that it does, with its outcome stored and not yet given away.
+    pub(crate) fn set_stays(&self) {
+        // Relaxed: as above.
+        self.meta.outcome.store(self.meta.outcome.load(Relaxed) | STAYS, Relaxed);
+    }
+
+    /// Writes a value for its next owner.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: the storage is the caller's and holds nothing.
+    pub(crate) unsafe fn put<T>(&self, boxed_in: &std::sync::atomic::AtomicU64, value: T) {
+        if fits_inline::<T>() {
+            // SAFETY: C1; size and alignment were checked.
+            unsafe { self.storage.get().cast::<T>().write(value) };
+        } else {
+            boxed_in.store(Box::into_raw(Box::new(value)) as u64, Relaxed);
+        }
+    }
+
+    /// Takes a value out.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: the storage is the caller's and `put::<T>` with the same `boxed_in` was last.
+    pub(crate) unsafe fn take<T>(&self, boxed_in: &std::sync::atomic::AtomicU64) -> T {
+        if fits_inline::<T>() {
+            // SAFETY: C1.
+            unsafe { self.storage.get().cast::<T>().read() }
+        } else {
+            // SAFETY: C1: `put` stored a box of a `T` there, and it is taken once.
+            unsafe { *Box::from_raw(boxed_in.load(Relaxed) as *mut T) }
+        }
+    }
+
+    /// Stores the payload of a panic as the thread's outcome.
+    ///
+    /// # Safety
+    ///
+    /// C1 of [`put`](Self::put).
+    pub(crate) unsafe fn put_panic(&self, payload: Box<dyn Any + Send>) {
+        // SAFETY: C1; two words fit.
+        unsafe { self.put(&self.meta.result_ptr, payload) };
+        self.set_outcome(Outcome::Panic);
+    }
+
+    /// Takes the thread's result.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: the thread has finished, its result is of type `T`, and the caller is the one to take it.
+    pub(crate) unsafe fn take_result<T>(&self) -> Result<T, Box<dyn Any + Send>> {
+        match self.outcome() {
+            // SAFETY: C1.
+            Outcome::Value => Ok(unsafe { self.take::<T>(&self.meta.result_ptr) }),
+            // SAFETY: C1; a panic's payload was put.
+            Outcome::Panic => Err(unsafe { self.take::<Box<dyn Any + Send>>(&self.meta.result_ptr) }),
+            Outcome::None => unreachable!("a finished thread has an outcome"),
+        }
+    }
+
+    /// The thread's name, if it was given one. The caller holds a reference or runs the thread.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.cold_if_any().and_then(|cold| cold.name.as_deref())
+    }
+
+    /// What few threads have, if this one has it. The caller holds a reference or runs the thread.
+    #[inline]
+    pub(crate) fn cold_if_any(&self) -> Option<&Cold> {
+        // ORDERING O1: Acquire pairs with the Release in `set_cold` and `cold`.
+        let cold = self.meta.cold.load(Acquire) as *const Cold;
+        // SAFETY: freed only when the last reference goes.
+        unsafe { cold.as_ref() }
+    }
+
+    /// What few threads have; makes it if need be. The caller holds a reference or runs the thread.
+    ///
+    /// Context: may allocate.
+    pub(crate) fn cold(&self) -> &Cold {
+        if let Some(cold) = self.cold_if_any() {
+            return cold;
+        }
+        let fresh = Box::into_raw(Box::<Cold>::default());
+        // ORDERING O1: Release publishes it; Acquire on failure sees another's.
+        match self.meta.cold.compare_exchange(std::ptr::null_mut(), fresh.cast(), Release, Acquire) {
+            // SAFETY: freed only when the last reference goes.
+            Ok(_) => unsafe { &*fresh },
+            Err(there) => {
+                // SAFETY: it was never published.
+                drop(unsafe { Box::from_raw(fresh) });
+                // SAFETY: as above.
+                unsafe { &*(there as *const Cold) }
+            }
+        }
+    }
+
+    /// Before the thread is first pushed.
+    pub(crate) fn set_cold(&self, cold: Box<Cold>) {
+        // ORDERING O1: Release pairs with the Acquire in `cold_if_any`.
+        self.meta.cold.store(Box::into_raw(cold).cast(), Release);
+    }
+
+    /// Takes what `set_cold` or `cold` made; `None` also if one who reads the name frees it (`names`).
+    ///
+    /// # Safety
+    ///
+    /// **C1**: nobody else refers to the record.
+    pub(crate) unsafe fn take_cold(&self, reading: &Reading) -> Option<Box<Cold>> {
+        let cold = names::take(&self.meta.cold, reading) as *mut Cold;
+        // SAFETY: C1; it came from `Box::into_raw`.
+        (!cold.is_null()).then(|| unsafe { Box::from_raw(cold) })
+    }
+
+    /// A copy of the name of a thread that may end meanwhile, and what is then left to be dropped, outside the runtime.
+    ///
+    /// Context: one caller at a time for each `reading`.
+    pub(crate) fn read_name(&self, reading: &Reading) -> (Option<Arc<str>>, Option<Box<Cold>>) {
+        // SAFETY: N3 of `names`: it is not freed before this returns.
+        let copy = |cold: *mut ()| unsafe { (*(cold as *const Cold)).name.clone() };
+        let (name, left) = names::read(&self.meta.cold, reading, copy);
+        // SAFETY: M2 of `names`: nobody else has it; it came from `Box::into_raw`.
+        (name.flatten(), (!left.is_null()).then(|| unsafe { Box::from_raw(left as *mut Cold) }))
+    }
+}

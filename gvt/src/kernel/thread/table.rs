@@ -1,0 +1,322 @@
+//! All records of a runtime: one reserved array, and who has free ones.
+//!
+//! **Places.** A record's place is its index; address and index follow from each other by
+//! arithmetic. The array is reserved whole (256 bytes for each thread that may be alive) and grows
+//! into physical memory as its high-water mark rises.
+//!
+//! **Free records** are reused last in, first out, so that they are warm. Each worker keeps a small
+//! cache; beyond that they lie in one list behind a lock, which workers visit for a batch at a
+//! time. In a small table (`max_gvthreads` below 64 a worker) nothing is cached, so that the limit
+//! is exact; in a larger one a spawn may be refused while up to a cache's worth of free records lie
+//! with other workers, which is why the array has room for all caches beyond `max_gvthreads`.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*};
+
+use gvt_traits::{GvtId, MemoryError, Metadata, SchedError};
+
+use crate::kernel::thread::record::Record;
+use crate::kernel::worker::core::CoreBase;
+use crate::kernel::worker::inner::InnerLock;
+
+/// Records that a worker keeps for itself.
+pub(crate) const CACHE: usize = 64;
+
+pub(crate) struct RecordTable {
+    base: NonNull<Record>,
+    bytes: usize,
+    /// What the user asked for.
+    limit: usize,
+    /// Records that exist at the most: `limit` plus what may lie in caches.
+    capacity: usize,
+    /// Records that were ever used; written under `free`'s lock.
+    high_water: AtomicU32,
+    free: InnerLock<Vec<u32>>,
+    /// How many are moved between a cache and `free` at once; 0: no caches.
+    batch: usize,
+}
+
+// SAFETY: the array is shared memory whose contents are `Sync`; the rest is `Sync`.
+unsafe impl Sync for RecordTable {}
+// SAFETY: as above.
+unsafe impl Send for RecordTable {}
+
+/// Asks for huge pages behind the first few thousand records, where there are so many that each access would
+/// miss in the processor's page tables, and a page fault for every 16 be half of what a new one costs.
+fn advise_huge_pages(base: usize, bytes: usize) {
+    const HUGE: usize = 2 << 20;
+    let first = (base + HUGE / 2).next_multiple_of(HUGE);
+    let end = (base + bytes) & !(HUGE - 1);
+    if first < end {
+        // A refusal (no huge pages here) costs speed, no more.
+        // SAFETY: within the mapping just made, of which nothing was used yet.
+        unsafe { libc::madvise(first as *mut _, end - first, libc::MADV_HUGEPAGE) };
+    }
+}
+
+impl RecordTable {
+    pub(crate) fn new(limit: usize, workers: usize) -> Result<Self, MemoryError> {
+        let batch = if limit >= 64 * CACHE * workers { CACHE / 2 } else { 0 };
+        let capacity = if batch > 0 { limit + CACHE * workers } else { limit };
+        let bytes = (capacity * size_of::<Record>()).next_multiple_of(4096);
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(MemoryError::Reserve {
+                what: "the green threads' records",
+                bytes,
+                errno: crate::os::errno(),
+            });
+        }
+        advise_huge_pages(base as usize, bytes);
+        Ok(RecordTable {
+            base: NonNull::new(base.cast()).expect("mmap never maps address 0"),
+            bytes,
+            limit,
+            capacity,
+            high_water: AtomicU32::new(0),
+            free: InnerLock::new(Vec::new()),
+            batch,
+        })
+    }
+
+    /// Whether the limit is exact: free records lie in one list, where everybody finds them.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.batch == 0
+    }
+
+    /// Threads that may be admitted at the most.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The record at `id`, which must have been used.
+    #[inline]
+    pub(crate) fn get(&self, id: GvtId) -> &Record {
+        debug_assert!((id.index() as usize) < self.capacity);
+        // SAFETY: within the array; ids are given out only for initialised records.
+        unsafe { self.base.add(id.index() as usize).as_ref() }
+    }
+
+    /// The record at `id`, if there is one: for ids that others made.
+    #[inline]
+    pub(crate) fn find(&self, id: GvtId) -> Option<&Record> {
+        // ORDERING O1: Acquire pairs with the Release in `grow`: records below the mark are initialised.
+        (id.index() < self.high_water.load(Acquire)).then(|| self.get(id))
+    }
+
+    /// The record at an address that somebody else says is one's, if it lies within the table. It may be blank, or belong
+    /// to anybody: good for prefetching only.
+    #[inline(always)]
+    pub(crate) fn lies_within(&self, address: NonNull<Metadata>) -> Option<NonNull<Record>> {
+        const SHIFT: u32 = size_of::<Record>().trailing_zeros();
+        // One comparison for both: what is not a multiple of a record's size becomes a large number.
+        let place = address.addr().get().wrapping_sub(self.base.addr().get()).rotate_right(SHIFT);
+        // Within the mapping, and aligned.
+        (place < self.capacity).then(|| self.base.with_addr(address.addr()))
+    }
+
+    /// Records that were ever used.
+    pub(crate) fn used_count(&self) -> usize {
+        // Relaxed: for people.
+        self.high_water.load(Relaxed) as usize
+    }
+
+    /// All records that were ever used.
+    pub(crate) fn used(&self) -> impl Iterator<Item = &Record> {
+        // ORDERING O1: Acquire pairs with the Release in `grow`: records below the mark are
+        // initialised.
+        let high_water = self.high_water.load(Acquire);
+        (0..high_water).map(|index| self.get(GvtId::new(index)))
+    }
+
+    /// Takes a free record, through `cache` if the caller is a worker.
+    #[inline]
+    pub(crate) fn allocate(
+        &self,
+        core: &CoreBase,
+        cache: Option<&mut RecordCache>,
+    ) -> Result<NonNull<Record>, SchedError> {
+        if let Some(cache) = cache {
+            if let Some(index) = cache.pop() {
+                return Ok(self.at(index));
+            }
+            return self.refill(core, Some(cache));
+        }
+        self.refill(core, None)
+    }
+
+    fn at(&self, index: u32) -> NonNull<Record> {
+        // SAFETY: indices come from this table.
+        unsafe { self.base.add(index as usize) }
+    }
+
+    #[cold]
+    fn refill(
+        &self,
+        core: &CoreBase,
+        cache: Option<&mut RecordCache>,
+    ) -> Result<NonNull<Record>, SchedError> {
+        let mut free = self.free.lock();
+        if free.is_empty() {
+            let mut wanted = if cache.is_some() { self.batch.max(1) } else { 1 };
+            // Where stacks for so many cannot be had, perhaps for fewer.
+            while let Err(error) = self.grow(core, &mut free, wanted) {
+                if wanted == 1 || !matches!(error, SchedError::Memory(_)) {
+                    return Err(error);
+                }
+                wanted /= 2;
+            }
+        }
+        let index = free.pop().expect("grown or not empty");
+        if let Some(cache) = cache {
+            let take = self.batch.saturating_sub(1).min(free.len());
+            let rest = free.len() - take;
+            for &index in &free[rest..] {
+                cache.push(index);
+            }
+            free.truncate(rest);
+        }
+        Ok(self.at(index))
+    }
+
+    /// Adds up to `wanted` fresh records to the free list.
+    fn grow(&self, core: &CoreBase, free: &mut Vec<u32>, wanted: usize) -> Result<(), SchedError> {
+        let from = self.high_water.load(Relaxed) as usize;
+        let to = (from + wanted).min(self.capacity);
+        if to == from {
+            return Err(SchedError::TooManyThreads { limit: self.limit });
+        }
+        // The list will hold every record, some day when memory may be short.
+        if free.try_reserve(to - free.len()).is_err() {
+            let bytes = to * size_of::<u32>();
+            return Err(MemoryError::Reserve {
+                what: "the list of free records",
+                bytes,
+                errno: libc::ENOMEM,
+            }
+            .into());
+        }
+        // A thread that ends lets go of its record first and of its slot when it has left it, so each worker may
+        // have one slot in use for which there is no thread.
+        core.reserve_slots(to + core.worker_count)?;
+        for index in (from..to).rev() {
+            let record = self.at(index as u32);
+            // SAFETY: inside the array, beyond what was used so far; nobody refers to it.
+            unsafe { record.write(Record::new(GvtId::new(index as u32))) };
+            // SAFETY: just initialised.
+            let record = unsafe { record.as_ref() };
+            record.meta.runtime.store((&raw const *core).cast_mut().cast(), Relaxed);
+            free.push(index as u32);
+        }
+        // ORDERING O1: Release pairs with the Acquire in `used`.
+        self.high_water.store(to as u32, Release);
+        Ok(())
+    }
+
+    /// Puts a record back that nobody refers to any more.
+    #[inline]
+    pub(crate) fn release(&self, record: &Record, cache: Option<&mut RecordCache>) {
+        let index = record.meta.gvthread_id;
+        match cache {
+            Some(cache) if self.batch > 0 => {
+                if cache.is_full() {
+                    self.spill(cache);
+                }
+                cache.push(index);
+            }
+            _ => self.free.lock().push(index),
+        }
+    }
+
+    /// The same from an OS thread without a worker of this runtime. `orphans` is the count of records
+    /// that outlived the runtime, `usize::MAX` while it lives; returns whether this was the last.
+    pub(crate) fn release_outside(&self, record: &Record, orphans: &AtomicUsize) -> bool {
+        let mut free = self.free.lock();
+        free.push(record.meta.gvthread_id);
+        // Relaxed: read and written under the lock.
+        let left = orphans.load(Relaxed);
+        if left == usize::MAX {
+            return false;
+        }
+        orphans.store(left - 1, Relaxed);
+        left == 1
+    }
+
+    #[cold]
+    fn spill(&self, cache: &mut RecordCache) {
+        let mut free = self.free.lock();
+        free.extend(cache.take_oldest(self.batch));
+    }
+
+    /// Returns a whole cache, when its worker ends.
+    pub(crate) fn spill_all(&self, cache: &mut RecordCache) {
+        let mut free = self.free.lock();
+        free.extend(cache.take_oldest(CACHE));
+    }
+
+    /// The runtime has ended, with all caches spilled: notes in `orphans` how many records are still
+    /// referred to, and returns it. Under the lock that every later release takes, so that each is counted
+    /// on one side.
+    pub(crate) fn close(&self, orphans: &AtomicUsize) -> usize {
+        let free = self.free.lock();
+        let outstanding = self.high_water.load(Relaxed) as usize - free.len();
+        // Relaxed: under the lock.
+        orphans.store(outstanding, Relaxed);
+        outstanding
+    }
+}
+
+impl Drop for RecordTable {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and the core that owns it drops it only when no
+        // record is referred to.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// A worker's own free records.
+pub(crate) struct RecordCache {
+    places: [u32; CACHE],
+    len: usize,
+}
+
+impl RecordCache {
+    pub(crate) const fn new() -> Self {
+        RecordCache { places: [0; CACHE], len: 0 }
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<u32> {
+        self.len = self.len.checked_sub(1)?;
+        Some(self.places[self.len])
+    }
+
+    fn is_full(&self) -> bool {
+        self.len == CACHE
+    }
+
+    #[inline]
+    fn push(&mut self, index: u32) {
+        self.places[self.len] = index;
+        self.len += 1;
+    }
+
+    fn take_oldest(&mut self, count: usize) -> impl Iterator<Item = u32> {
+        let count = count.min(self.len);
+        let mut oldest = [0; CACHE];
+        oldest[..count].copy_from_slice(&self.places[..count]);
+        self.places.copy_within(count..self.len, 0);
+        self.len -= count;
+        oldest.into_iter().take(count)
+    }
+}

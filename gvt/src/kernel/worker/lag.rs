@@ -1,0 +1,145 @@
+//! What a thread that computes has had of its worker, so that the next slice makes up for the last.
+//!
+//! A slice ends when the monitor gets to it. When every processor computes, the kernel may let the monitor wait for some
+//! milliseconds, and a thread's first microseconds may go to somebody else; over ten slices such things do not even out. So the
+//! monitor notes what a thread's slices took, by the CPU clock of the OS thread that it keeps, against what they should have
+//! taken, and begins to count the next slice that much earlier or later.
+//!
+//! The monitor looks again when the next slice should be over. Who has had more than a quarter of a slice too much says that it begins
+//! (`detach::resume`), since that may be sooner.
+//!
+//! It is kept with the OS thread: a thread that was taken off by force goes on where it was, and one that leaves by
+//! itself starts afresh. Written by the monitor only, and read by that OS thread besides; Relaxed throughout: gauges.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use gvt_traits::GvtId;
+
+#[derive(Default)]
+pub(crate) struct Account {
+    /// Whose it is; 0 to begin with, which is nobody's or will do.
+    thread: AtomicU32,
+    /// The OS thread's CPU time when it was last charged.
+    charged_at_ns: AtomicU64,
+    /// What it has had too much.
+    excess_ns: AtomicI64,
+    /// That is more than a quarter of a slice.
+    is_much: AtomicBool,
+}
+
+/// A slice of nine years or more; sums and multiples of it must fit.
+const FOR_EVER: u64 = 1 << 58;
+
+impl Account {
+    /// `thread` is about to be taken off after a slice that should take `due_ns`, and began `wall_ns` ago; `again` in the same slice.
+    pub(crate) fn charge(&self, thread: GvtId, cpu_ns: u64, wall_ns: u64, due_ns: u64, again: bool) {
+        let known = self.thread.swap(thread.index(), Relaxed) == thread.index();
+        let before = self.charged_at_ns.swap(cpu_ns, Relaxed);
+        let (excess, had) = if known {
+            // Not more than the slice was long: the thread may have left in between, and others had this OS thread.
+            (self.excess_ns.load(Relaxed), cpu_ns.saturating_sub(before).min(wall_ns))
+        } else {
+            // Nor more than that OS thread has ever had: it may have come late to its first slice.
+            (0, wall_ns.min(cpu_ns))
+        };
+        let due = due_ns.min(FOR_EVER) as i64;
+        let excess = excess + had as i64 - if again { 0 } else { due };
+        // Not without limit: nobody shall have to wait for a second, or compute for one.
+        self.excess_ns.store(excess.clamp(-8 * due, 8 * due), Relaxed);
+        self.is_much.store(excess > due / 4, Relaxed);
+    }
+
+    /// Whether `thread` has had so much too much that its next slice has to be cut.
+    pub(crate) fn is_much(&self, thread: GvtId) -> bool {
+        self.is_much.load(Relaxed) && self.thread.load(Relaxed) == thread.index()
+    }
+
+    /// How much earlier than now to begin `thread`'s slice of `slice_ns`, after a grace period more than which it is due to be
+    /// taken off; later, if negative, and then not by more than a slice, since grace may be for ever.
+    pub(crate) fn advance(&self, thread: GvtId, slice_ns: u64, grace_ns: u64) -> i64 {
+        if self.thread.load(Relaxed) != thread.index() {
+            return 0;
+        }
+        let due = (slice_ns + grace_ns).min(FOR_EVER) as i64;
+        let most_later = due / 2;
+        self.excess_ns.load(Relaxed).clamp(-most_later.min(slice_ns as i64), due - due / 8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: GvtId = GvtId::new(7);
+    const B: GvtId = GvtId::new(8);
+
+    #[test]
+    fn too_much_comes_off_the_next_and_too_little_is_added() {
+        let account = Account::default();
+        account.charge(A, 5_000, 1_300, 1_000, false);
+        assert_eq!((account.advance(A, 1_000, 0), account.is_much(A)), (300, true));
+        account.charge(A, 5_600, 1_000, 1_000, false);
+        assert_eq!(account.advance(A, 1_000, 0), -100, "by the CPU clock from the second on");
+        assert!(!account.is_much(A));
+    }
+
+    #[test]
+    fn a_slice_becomes_neither_twice_as_long_nor_nothing() {
+        let account = Account::default();
+        account.charge(A, 7_000, 7_000, 1_000, false);
+        assert_eq!(account.advance(A, 1_000, 0), 875);
+        (0..40).for_each(|_| account.charge(A, 7_000, 0, 1_000, false));
+        assert_eq!(account.advance(A, 1_000, 0), -500);
+    }
+
+    #[test]
+    fn a_slice_is_due_once() {
+        let account = Account::default();
+        account.charge(A, 1_000, 1_000, 1_000, false);
+        account.charge(A, 1_400, 1_400, 1_000, true);
+        assert_eq!(account.advance(A, 1_000, 0), 400);
+    }
+
+    #[test]
+    fn what_others_had_is_not_charged() {
+        let account = Account::default();
+        account.charge(A, 5_000, 1_000, 1_000, false);
+        account.charge(A, 95_000, 1_200, 1_000, false);
+        assert_eq!(account.advance(A, 1_000, 0), 200);
+    }
+
+    #[test]
+    fn who_came_late_is_not_charged_for_that() {
+        let account = Account::default();
+        account.charge(A, 300, 5_000, 1_000, false);
+        assert_eq!(account.advance(A, 1_000, 0), -500, "700 short, of which half a slice at once");
+    }
+
+    #[test]
+    fn others_begin_afresh() {
+        let account = Account::default();
+        account.charge(A, 5_000, 3_000, 1_000, false);
+        assert_eq!((account.advance(B, 1_000, 0), account.is_much(B)), (0, false));
+        account.charge(B, 9_000, 1_100, 1_000, false);
+        assert_eq!((account.advance(B, 1_000, 0), account.advance(A, 1_000, 0)), (100, 0));
+    }
+
+    #[test]
+    fn a_grace_for_ever_puts_nothing_off_for_ever() {
+        for slice_ns in [1_000, 3_600_000_000_000] {
+            let account = Account::default();
+            for _ in 0..20 {
+                account.charge(A, 5_000, 3_000, slice_ns + u64::MAX / 8, false);
+            }
+            assert!((-(slice_ns as i64)..0).contains(&account.advance(A, slice_ns, u64::MAX / 8)));
+        }
+    }
+
+    #[test]
+    fn the_limit_is_eight_slices() {
+        let account = Account::default();
+        account.charge(A, 1_000_000, 1_000_000, 1_000, false);
+        (0..8).for_each(|_| account.charge(A, 1_000_000, 0, 1_000, false));
+        assert_eq!(account.advance(A, 1_000, 0), 0);
+    }
+}

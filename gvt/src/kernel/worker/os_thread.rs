@@ -1,0 +1,269 @@
+//! OS threads that carry workers, and how a worker passes from one to another.
+//!
+//! An OS thread of the runtime has its own native stack, on which the scheduler's loop runs while
+//! the worker has no thread to run, and an inbox in which it receives a worker. It carries a worker
+//! or it does not:
+//!
+//! - **spare**: it has nothing to do and waits at its inbox, in the pool (`pool`);
+//! - **carrying**: it runs the loop, or a green thread;
+//! - **held**: a green thread of its own keeps it (`detach`) while its worker goes on elsewhere. To go on, the thread
+//!   needs a worker: its `Runnable` is queued like any other, and the worker that pops it is passed to the inbox.
+//!
+//! **Hazard.** A worker's cells are plain. Two OS threads must never both believe to carry it.
+//!
+//! **Protocol.** **H1** the giver forgets the worker (`worker` null) after its last access.
+//! **H2** it stores the worker in the inbox, Release, and wakes the inbox's futex. **H3** the receiver
+//! swaps the inbox empty, Acquire, and from there on carries the worker. A worker is in exactly one
+//! place: an OS thread's `worker`, an inbox, or a local variable between H1 and H2.
+//!
+//! **Taking a worker away** from an OS thread that sleeps in the kernel, without a signal, is the monitor's doing (`retake`).
+//!
+//! Without `membarrier` (Linux before 4.14, or a filter) an OS thread gives its worker away itself, in the handler of the
+//! preemption signal (`detach::on_interrupt`).
+//!
+//! **Limits.** Without `membarrier` and without a preemption signal threads that block in the kernel keep their worker, and `blocking`
+//! remains.
+
+use std::cell::UnsafeCell;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+
+use gvt_traits::Registers;
+
+use crate::kernel::sched::pinned::Home;
+use crate::kernel::thread::record::Record;
+use crate::kernel::worker::core::{CoreBase, WorkerBase};
+use crate::kernel::worker::lag::Account;
+use crate::kernel::worker::wake_affine::Place;
+use crate::os::{futex_wait_until, futex_wake, membarrier};
+use crate::protocol::retake::Claim;
+use crate::protocol::turn::{Receiver, Turn};
+
+/// In an inbox: end.
+const QUIT: *mut WorkerBase = ptr::without_provenance_mut(1);
+
+#[repr(C)]
+pub(crate) struct OsThread {
+    /// The worker that it carries, and how deep in the runtime it is.
+    claim: Claim<WorkerBase>,
+    /// Suspended green threads that can go on only here, and what else `pinned` knows.
+    pub(crate) home: Home,
+    /// The `Runnable` of the green thread that keeps this OS thread is out.
+    pub(crate) queued: AtomicBool,
+    /// Its thread waits for a worker, or runs free without one.
+    pub(crate) turn: Turn,
+    /// Its worker was taken while that thread was blocked in the kernel, and it has not come back.
+    pub(crate) taken: AtomicBool,
+    /// What the green thread that computes on it has had.
+    pub(crate) account: Account,
+    /// Looks in a row at which the monitor found it running all the same.
+    pub(crate) running_looks: AtomicU32,
+    /// When it is next interrupted it gives its worker away and goes on without: it sleeps in the kernel.
+    pub(crate) gives_worker: AtomicBool,
+    /// It does not answer interrupts: a green thread has blocked the signal. To be mended at its next rounds.
+    pub(crate) is_deaf: AtomicBool,
+    /// The green thread that keeps it while it carries nothing, or null.
+    keeper_of: AtomicPtr<Record>,
+    /// The scheduler's loop, while a green thread runs.
+    pub(crate) native: UnsafeCell<Registers>,
+    inbox: AtomicPtr<WorkerBase>,
+    /// Where it may run.
+    place: Place,
+    /// Bumped at each delivery; what the receiver sleeps on.
+    deliveries: AtomicU32,
+    pub(crate) thread_id: AtomicI32,
+    /// The signals that it blocks at its start.
+    pub(crate) signal_mask: AtomicU64,
+}
+
+// SAFETY: `native` is used only by its own OS thread, `wake_affine` as its protocol says; the rest is atomic.
+unsafe impl Sync for OsThread {}
+// SAFETY: as above.
+unsafe impl Send for OsThread {}
+
+/// What a wait at the inbox ended with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Received {
+    Worker(*const WorkerBase),
+    /// Told to end.
+    Quit,
+    /// Told to run without a worker.
+    Free,
+    /// The deadline came first.
+    Late,
+}
+
+impl OsThread {
+    pub(crate) fn new() -> Self {
+        OsThread {
+            // Its first code is the scheduler's.
+            claim: Claim::new(),
+            home: Home::new(),
+            queued: AtomicBool::new(false),
+            turn: Turn::new(),
+            taken: AtomicBool::new(false),
+            account: Account::default(),
+            running_looks: AtomicU32::new(0),
+            gives_worker: AtomicBool::new(false),
+            is_deaf: AtomicBool::new(false),
+            keeper_of: AtomicPtr::new(ptr::null_mut()),
+            native: UnsafeCell::new(Registers::default()),
+            inbox: AtomicPtr::new(ptr::null_mut()),
+            place: Place::new(),
+            deliveries: AtomicU32::new(0),
+            thread_id: AtomicI32::new(0),
+            signal_mask: AtomicU64::new(0),
+        }
+    }
+
+    /// Makes the place of an ended OS thread ready for the next.
+    pub(crate) fn reset(&self) {
+        self.claim.reset();
+        self.queued.store(false, Relaxed);
+        self.turn.end();
+        self.gives_worker.store(false, Relaxed);
+        self.is_deaf.store(false, Relaxed);
+        self.thread_id.store(0, Relaxed);
+        self.home.reset();
+        self.place.reset();
+    }
+
+    /// [`Claim::enter`].
+    #[inline(always)]
+    pub(crate) fn enter(&self) -> *const WorkerBase {
+        self.claim.enter()
+    }
+
+    /// [`Claim::deepen`].
+    #[inline(always)]
+    pub(crate) fn deepen(&self) {
+        self.claim.deepen();
+    }
+
+    /// [`Claim::shallow`].
+    #[inline(always)]
+    pub(crate) fn shallow(&self) {
+        self.claim.shallow();
+    }
+
+    pub(crate) fn depth(&self) -> u32 {
+        self.claim.depth()
+    }
+
+    /// [`Claim::worker`].
+    #[inline(always)]
+    pub(crate) fn worker(&self) -> *const WorkerBase {
+        self.claim.worker()
+    }
+
+    pub(crate) fn set_worker(&self, worker: *const WorkerBase) {
+        self.claim.set_worker(worker);
+    }
+
+    /// The green thread that keeps this OS thread though it carries no worker.
+    pub(crate) fn keeper_of(&self) -> *const Record {
+        self.keeper_of.load(Relaxed)
+    }
+
+    pub(crate) fn set_keeper_of(&self, record: *const Record) {
+        self.keeper_of.store(record.cast_mut(), Relaxed);
+    }
+
+    /// [`Claim::wait_for_decision`].
+    pub(crate) fn wait_for_decision(&self) {
+        self.claim.wait_for_decision();
+    }
+
+    /// Takes the worker away if this OS thread is outside the runtime with it (E3 to E6 of `retake`). The worker's running
+    /// thread then keeps the OS thread; `note` is told of it before the OS thread can go on in the runtime.
+    ///
+    /// Context: the monitor only.
+    pub(crate) fn detach(&self, worker: &WorkerBase, note: impl FnOnce(&Record)) -> bool {
+        self.claim.detach(worker, membarrier, || {
+            // SAFETY: outside the runtime with a worker it runs a green thread, whose record is mapped; and it does
+            // not change what runs before it is inside.
+            let record = unsafe { &*worker.current.get() };
+            note(record);
+            self.set_keeper_of(record);
+        })
+    }
+
+    /// H2. Async-signal-safe.
+    pub(crate) fn give(&self, worker: &WorkerBase) {
+        self.place.release(self.thread_id.load(Relaxed), worker.core().monitor.thread_id());
+        self.deliver(ptr::from_ref(worker).cast_mut());
+    }
+
+    /// H2 by an OS thread that then sleeps: the receiver goes on in its place, on its processor; one that runs free stays where
+    /// it runs. Async-signal-safe.
+    pub(crate) fn give_place(&self, worker: *const WorkerBase) {
+        if self.turn.give() == Receiver::Sleeps {
+            self.place.take_over(self.thread_id.load(Relaxed));
+        }
+        self.deliver(worker.cast_mut());
+    }
+
+    /// Lets its green thread run without a worker (`lock_holders`); `false` if it does so, or does not wait for one.
+    ///
+    /// Context: the monitor.
+    pub(crate) fn set_free(&self) -> bool {
+        let went = self.turn.set_free();
+        if went {
+            self.nudge();
+        }
+        went
+    }
+
+    /// Lets this OS thread, the calling one, run on any processor again: it goes on for longer than to pass a worker on.
+    #[inline]
+    pub(crate) fn settle(&self, core: &CoreBase) {
+        self.place.release(0, core.monitor.thread_id());
+    }
+
+    /// Tells the OS thread to end, once it waits at its inbox.
+    pub(crate) fn quit(&self) {
+        self.deliver(QUIT);
+    }
+
+    fn deliver(&self, what: *mut WorkerBase) {
+        // ORDERING O1: Release pairs with the Acquire in `receive`: the receiver sees all that the
+        // giver did to the worker.
+        let before = self.inbox.swap(what, AcqRel);
+        debug_assert!(before.is_null(), "an inbox holds one thing at a time");
+        self.nudge();
+    }
+
+    /// Makes the receiver look again.
+    pub(crate) fn nudge(&self) {
+        self.deliveries.fetch_add(1, Release);
+        futex_wake(&self.deliveries, 1);
+    }
+
+    /// Whether a worker lies in the inbox.
+    pub(crate) fn has_delivery(&self) -> bool {
+        !self.inbox.load(Relaxed).is_null()
+    }
+
+    /// H3: waits for a worker. Async-signal-safe.
+    pub(crate) fn receive(&self, deadline_ns: Option<u64>) -> Received {
+        loop {
+            let seen = self.deliveries.load(Acquire);
+            // ORDERING O1: Acquire pairs with the Release in `deliver`.
+            let what = self.inbox.swap(ptr::null_mut(), AcqRel);
+            if what == QUIT {
+                return Received::Quit;
+            }
+            if !what.is_null() {
+                self.turn.end();
+                return Received::Worker(what);
+            }
+            if self.turn.is_free() {
+                return Received::Free;
+            }
+            if !futex_wait_until(&self.deliveries, seen, deadline_ns) && self.deliveries.load(Acquire) == seen
+            {
+                return Received::Late;
+            }
+        }
+    }
+}

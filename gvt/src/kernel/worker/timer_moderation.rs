@@ -1,0 +1,166 @@
+//! How often an idle worker wakes for timers, and whether a second one is worth waking for threads whose time has come.
+//!
+//! **Pauses.** An idle worker that fires timers as each comes due pays a sleep and a wake-up for each. So it waits for a pause
+//! since it last fired any: [`PAUSE_NS`], which is about what the kernel grants itself with every timed wait of an ordinary thread
+//! (its timer slack), and [`LONG_PAUSE_NS`] if timers are [`DENSE_NS`] apart or less, as a network card does with
+//! packets: then tens come due together, and their cache misses overlap. With 250,000 a second that saves a tenth of the CPU
+//! time; the median of lateness goes from 0.06 to 0.17 ms, and the 99th percentile stays (measured: a million sleepers of 1 to 5 s).
+//!
+//! **A second worker.**
+//! Threads that slept often do little when they wake: a request times out, a connection is probed. To wake a sleeping worker costs
+//! 10 µs and more, a great part of it here, and the kernel likes to put it on this very processor, where the two then take turns: with
+//! 250,000 such threads a second, 22 at a time, the two workers woke each other 14,000 times a second on one processor while the other
+//! idled (Linux 6.18; a ninth of the CPU time).
+//!
+//! So a worker measures what those threads take: the time from firing timers until it has nothing to do, divided by the timers.
+//! It offers the rest of a batch when what it has pushed would keep it busy for [`WORTH_NS`]. Until it has measured, and when
+//! its estimate is off because other work came in between, it errs towards offering. Should the estimate be too low, the monitor offers
+//! them (`look` M4).
+//!
+//! No clock is read for this but on the way to sleep, and there only if timers were fired.
+
+use std::cell::Cell;
+use std::num::NonZeroU64;
+
+/// The shortest time between two wake-ups of an idle worker for timers.
+const PAUSE_NS: u64 = 75_000;
+/// The same if there are many.
+const LONG_PAUSE_NS: u64 = 300_000;
+/// Timers so far apart, on average from one idling to the next, are many.
+const DENSE_NS: u64 = 10_000;
+/// Work of so many ns is worth a wake-up.
+const WORTH_NS: u64 = 300_000;
+
+pub(crate) struct Pace {
+    /// Timers since this worker last idled, and when the first and the last of them were fired.
+    fired: Cell<u64>,
+    since_ns: Cell<u64>,
+    last_ns: Cell<u64>,
+    /// The first before that.
+    before_ns: Cell<u64>,
+    pause_ns: Cell<u64>,
+    /// What a thread takes, smoothed.
+    each_ns: Cell<u64>,
+}
+
+impl Pace {
+    pub(crate) const fn new() -> Self {
+        Pace {
+            fired: Cell::new(0),
+            since_ns: Cell::new(0),
+            last_ns: Cell::new(0),
+            before_ns: Cell::new(0),
+            pause_ns: Cell::new(PAUSE_NS),
+            each_ns: Cell::new(WORTH_NS),
+        }
+    }
+
+    /// `count` timers are fired.
+    pub(crate) fn fired(&self, count: usize, now_ns: u64) {
+        if count > 0 {
+            if self.fired.get() == 0 {
+                self.before_ns.set(self.since_ns.replace(now_ns));
+            }
+            self.fired.set(self.fired.get() + count as u64);
+            self.last_ns.set(now_ns);
+        }
+    }
+
+    /// There is nothing left to do.
+    pub(crate) fn idle(&self, now_ns: impl FnOnce() -> u64) {
+        if let Some(fired) = NonZeroU64::new(self.fired.replace(0)) {
+            let sample = now_ns().saturating_sub(self.since_ns.get()) / fired;
+            // Up at once, down by the eighth.
+            let each = self.each_ns.get();
+            self.each_ns.set(sample.max(each - each / 8));
+
+            let apart = self.since_ns.get().saturating_sub(self.before_ns.get()) / fired;
+            self.pause_ns.set(if apart <= DENSE_NS { LONG_PAUSE_NS } else { PAUSE_NS });
+        }
+    }
+
+    /// When this worker, if it is idle, should fire timers again at the earliest.
+    pub(crate) fn resumes_ns(&self) -> u64 {
+        self.last_ns.get().saturating_add(self.pause_ns.get())
+    }
+
+    /// Whether `count` threads are more than this worker should keep to itself.
+    #[inline]
+    pub(crate) fn is_worth(&self, count: u32) -> bool {
+        u64::from(count) * self.each_ns.get() >= WORTH_NS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settled(each_ns: u64) -> Pace {
+        let pace = Pace::new();
+        for round in 0..100 {
+            let now_ns = round * 1_000_000;
+            pace.fired(10, now_ns);
+            pace.idle(|| now_ns + 10 * each_ns);
+        }
+        pace
+    }
+
+    #[test]
+    fn offers_until_it_has_measured() {
+        assert!(Pace::new().is_worth(1));
+    }
+
+    #[test]
+    fn keeps_short_work_and_offers_long() {
+        let short = settled(1_000);
+        assert!(!short.is_worth(290) && short.is_worth(301));
+        let long = settled(300_000);
+        assert!(long.is_worth(1));
+    }
+
+    #[test]
+    fn one_long_run_is_enough() {
+        let pace = settled(1_000);
+        pace.fired(1, 0);
+        pace.fired(1, 500_000);
+        pace.idle(|| 900_000);
+        assert!(pace.is_worth(1), "450 µs each");
+    }
+
+    #[test]
+    fn idling_without_timers_changes_nothing() {
+        let pace = settled(1_000);
+        (0..100).for_each(|_| pace.idle(|| panic!("no clock is read")));
+        assert!(!pace.is_worth(290));
+    }
+
+    /// The pause after timers that come `apart_ns` from each other.
+    fn pause(apart_ns: u64) -> u64 {
+        let pace = Pace::new();
+        let mut now_ns = 1_000_000_000;
+        for _ in 0..10 {
+            let passed = (pace.resumes_ns().saturating_sub(now_ns)).max(apart_ns);
+            now_ns += passed;
+            pace.fired((passed / apart_ns) as usize, now_ns);
+            pace.idle(|| now_ns);
+        }
+        pace.resumes_ns() - now_ns
+    }
+
+    #[test]
+    fn pauses_are_long_while_there_are_many_timers() {
+        assert_eq!([1_000, 4_000].map(pause), [LONG_PAUSE_NS; 2]);
+        assert_eq!([20_000, 200_000, 1_000_000].map(pause), [PAUSE_NS; 3]);
+    }
+
+    #[test]
+    fn two_timers_in_a_row_are_not_many() {
+        let pace = Pace::new();
+        for now_ns in (1..10).map(|n| n * 1_000_000) {
+            pace.fired(1, now_ns);
+            pace.fired(1, now_ns + 5_000);
+            pace.idle(|| now_ns + 10_000);
+            assert_eq!(pace.resumes_ns(), now_ns + 5_000 + PAUSE_NS);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Protocols on words of their own.
+//!
+//! They know nothing of the runtime, and compile with loom's atomics too: models check them as they are.
+//!
+//! | file | mechanism |
+//! |---|---|
+//! | `atomics`, `shim` | atomics, or loom's; the faults that models plant |
+//! | `wait`, `join` | one wait and its wake-up; a thread's end and its joiner |
+//! | `idle`, `parker` | which workers sleep; where |
+//! | `retake` | taking the worker of an OS thread that is outside the runtime |
+//! | `turn` | a preempted thread that waits for a worker, or runs without one |
+//! | `mailbox` | threads brought to an OS thread that may be away, or asleep at home |
+//! | `request` | what one OS thread is asked to see to |
+//! | `links`, `names` | references to a record that outlive its thread; names that a dump reads |
+//! | `user` | calls of users' code |
+
+#[macro_use]
+pub(crate) mod shim;
+
+pub(crate) mod atomics;
+pub(crate) mod idle;
+pub(crate) mod join;
+pub(crate) mod links;
+pub(crate) mod mailbox;
+pub(crate) mod names;
+pub(crate) mod parker;
+pub(crate) mod request;
+pub(crate) mod retake;
+pub(crate) mod turn;
+pub(crate) mod user;
+pub(crate) mod wait;

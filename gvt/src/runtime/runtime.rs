@@ -1,0 +1,622 @@
+//! The runtime as its owner sees it.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
+use std::time::Duration;
+
+use gvt_arch_x86_64::X86_64;
+use gvt_mem_mmap::MmapSlots;
+use gvt_preempt_sigurg::Sigurg;
+use gvt_queue_go::GoQueue;
+use gvt_timer_heap::HeapTimer;
+use gvt_traits::{
+    ContextSwitch, Factory, Plan, Preemptor, ReadyQueue, SchedError, SlotAllocator, Strength, TimerBackend,
+    WorkerError, WorkerId, WorkerTable,
+};
+
+use crate::cancel::token::CancellationToken;
+use crate::kernel::lifecycle::close::{Closed, Lifecycle, start_os_thread};
+use crate::kernel::lifecycle::{close, overflow};
+use crate::kernel::monitor::look::{MonitorState, Periods};
+use crate::kernel::monitor::report::{DeadlockReport, ThreadInfo};
+use crate::kernel::monitor::settle::Settlers;
+use crate::kernel::monitor::spare_starter::StarterState;
+use crate::kernel::monitor::{look, report, spare_starter};
+use crate::kernel::sched::detach;
+use crate::kernel::thread::table::RecordTable;
+use crate::kernel::worker::core::{Core, CoreBase, Parts, Worker, WorkerBase};
+use crate::kernel::worker::pool::Pool;
+use crate::kernel::worker::section;
+use crate::os::EventFd;
+use crate::protocol::idle::IdleSet;
+use crate::protocol::links::Changes;
+use crate::protocol::mailbox::Arrivals;
+use crate::runtime::builder::RuntimeBuilder;
+use crate::runtime::config::SchedulerConfig;
+use crate::runtime::handle::Handle;
+use crate::thread::{self, Refused};
+use crate::time::sleep::Scale;
+use crate::wait::park;
+
+/// OS threads that a runtime may start beyond one a worker, for threads that keep theirs.
+const SPARE_OS_THREADS: usize = 4096;
+
+/// A runtime: workers on OS threads, and the green threads that they run.
+///
+/// Any number of runtimes may live in one process. Dropping one waits for its green threads and names on
+/// stderr those that it has waited for longer than five seconds.
+///
+/// Its type names its parts; `Runtime` alone is the default assembly.
+pub struct Runtime<Q = GoQueue, T = HeapTimer, P = Sigurg, C = X86_64, S = MmapSlots>
+where
+    Q: Factory<Output: ReadyQueue>,
+    T: Factory<Output: TimerBackend>,
+    P: Factory<Output: Preemptor>,
+    C: ContextSwitch,
+    S: Factory<Output: SlotAllocator>,
+{
+    core: *const Core<Assembly<Q, T, P, C, S>>,
+    /// Monitor and starter.
+    helpers: Vec<std::thread::JoinHandle<()>>,
+    handle: Handle,
+}
+
+/// The parts of a runtime, from the types of their factories.
+#[allow(clippy::type_complexity, reason = "the five parts, and nothing to name among them")]
+struct Assembly<Q, T, P, C, S>(PhantomData<fn() -> (Q, T, P, C, S)>);
+
+impl<Q, T, P, C, S> Parts for Assembly<Q, T, P, C, S>
+where
+    Q: Factory<Output: ReadyQueue>,
+    T: Factory<Output: TimerBackend>,
+    P: Factory<Output: Preemptor>,
+    C: ContextSwitch,
+    S: Factory<Output: SlotAllocator>,
+{
+    type Queue = Q::Output;
+    type Timer = T::Output;
+    type Preempt = P::Output;
+    type Context = C;
+    type Slots = S::Output;
+}
+
+// SAFETY: the core is `Sync`; everything a `&Runtime` can do is.
+unsafe impl<Q, T, P, C, S> Sync for Runtime<Q, T, P, C, S>
+where
+    Q: Factory<Output: ReadyQueue>,
+    T: Factory<Output: TimerBackend>,
+    P: Factory<Output: Preemptor>,
+    C: ContextSwitch,
+    S: Factory<Output: SlotAllocator>,
+{
+}
+// SAFETY: the core is `Send`, and nothing in it belongs to the OS thread that built it.
+unsafe impl<Q, T, P, C, S> Send for Runtime<Q, T, P, C, S>
+where
+    Q: Factory<Output: ReadyQueue>,
+    T: Factory<Output: TimerBackend>,
+    P: Factory<Output: Preemptor>,
+    C: ContextSwitch,
+    S: Factory<Output: SlotAllocator>,
+{
+}
+
+impl Runtime {
+    /// A runtime of the default parts.
+    ///
+    /// # Panics
+    ///
+    /// With the sentence of the error that [`try_new`](Self::try_new) returns.
+    #[track_caller]
+    pub fn new(config: SchedulerConfig) -> Self {
+        match Self::try_new(config) {
+            Ok(runtime) => runtime,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A runtime of the default parts.
+    ///
+    /// # Errors
+    ///
+    /// As [`RuntimeBuilder::build`].
+    pub fn try_new(config: SchedulerConfig) -> Result<Self, SchedError> {
+        Self::builder().config(config).build()
+    }
+
+    /// Assembles a runtime from parts.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+}
+
+impl<Q, T, P, C, S> Runtime<Q, T, P, C, S>
+where
+    Q: Factory<Output: ReadyQueue>,
+    T: Factory<Output: TimerBackend>,
+    P: Factory<Output: Preemptor>,
+    C: ContextSwitch,
+    S: Factory<Output: SlotAllocator>,
+{
+    pub(crate) fn assemble(
+        config: SchedulerConfig,
+        queue: &Q,
+        timer: &T,
+        preemptor: &P,
+        slots: &S,
+    ) -> Result<Self, SchedError> {
+        config.check()?;
+        crate::runtime::panic_hook::install();
+        let workers = config.num_workers;
+        let table = RecordTable::new(config.max_gvthreads, workers)?;
+        // As many as may be admitted, and the slots that threads at their end still hold (`RecordTable::grow`).
+        let plan = Plan::new(workers, table.capacity() + workers)
+            .with_low_priority_workers(config.num_low_priority_workers);
+        let low_workers = (0..workers).filter(|&index| plan.is_low_priority(index));
+        let low_workers = low_workers.fold(0_u64, |set, index| set | 1 << index);
+        let slots = slots.build(&plan)?;
+        let default_class = slots.class_for(config.stack_size)?;
+        let mut core = Box::new(Core::<Assembly<Q, T, P, C, S>> {
+            base: CoreBase {
+                vtable: &Core::<Assembly<Q, T, P, C, S>>::VTABLE,
+                table,
+                idle: IdleSet::new(low_workers),
+                rows: Box::new(WorkerTable::new()),
+                worker_count: workers,
+                wake_descriptor: EventFd::new()
+                    .map_err(|errno| WorkerError::Descriptor { what: "waking a worker", errno })?,
+                pool: Pool::new(config.max_os_threads.unwrap_or(workers + SPARE_OS_THREADS))?,
+                keeps_spare: false,
+                signal_mask: crate::os::signal_mask(),
+                has_membarrier: false,
+                monitor: MonitorState::new(),
+                starter: StarterState::new(),
+                deadlock: report::Watch::new(config.deadlock_report),
+                counters: Default::default(),
+                lifecycle: Lifecycle::new(),
+                cancelled: AtomicBool::new(false),
+                changes: Changes::new(),
+                spawned_outside: AtomicU64::new(0),
+                workers: Default::default(),
+                timer_watch_ns: AtomicU64::new(u64::MAX),
+                poller: AtomicU32::new(0),
+                default_class,
+                scale: None,
+                is_virtual: false,
+                draws: AtomicU64::new(0),
+                settlers: Settlers::new(),
+                admitted: Default::default(),
+                debug: config.debug_logging,
+                returning: Arrivals::new(),
+                migrates: config.migrate_always,
+            },
+            queue: queue.build(&plan)?,
+            timer: timer.build(&plan)?,
+            preempt: preemptor.build(&plan)?,
+            slots,
+            workers: Vec::new(),
+        });
+        core.base.is_virtual = core.timer.is_virtual();
+        core.base.scale = core.timer.now_ns().map(Scale::beginning_at);
+        core.base.keeps_spare = config.enable_forced_preempt && core.preempt.strength() == Strength::Anywhere;
+        // What the first thread needs (`RecordTable::grow`), so that an address space too small for any is an error here.
+        core.slots.reserve(default_class, 1 + workers)?;
+        let base: *const CoreBase = &raw const core.base;
+        for index in 0..workers {
+            let id = WorkerId::new(index);
+            let worker = Box::new(Worker {
+                // SAFETY: C1: the core is boxed and owns the worker.
+                base: unsafe { WorkerBase::new(core.base.vtable, base, index) },
+                queue: core.queue.local(id).into(),
+                slots: core.slots.local(id).into(),
+            });
+            let low = u8::from(plan.is_low_priority(index));
+            core.base.rows.rows[index].is_low_priority.store(low, Relaxed);
+            core.base.workers.get_mut().push(&raw const worker.base);
+            core.workers.push(worker);
+        }
+        overflow::install()?;
+        core.base.has_membarrier = crate::os::prepare_membarrier();
+        // SAFETY: C1: the hook is signal-safe.
+        unsafe { core.preempt.attach(detach::on_interrupt)? };
+        let core = Box::into_raw(core).cast_const();
+        let mut helpers = Vec::new();
+        // SAFETY: just leaked; freed by `stop`.
+        match unsafe { start(core, &config, &mut helpers) } {
+            Ok(()) => Ok(Runtime {
+                core,
+                helpers,
+                // SAFETY: C1: the runtime shuts it before it lets go of the core.
+                handle: unsafe { Handle::new(base) },
+            }),
+            Err(error) => {
+                // SAFETY: no thread was spawned, and nobody else knows the core.
+                unsafe { close::stop(core, helpers) };
+                Err(error.into())
+            }
+        }
+    }
+
+    fn base(&self) -> &CoreBase {
+        // SAFETY: the core lives as long as its runtime.
+        unsafe { &(*self.core).base }
+    }
+
+    /// Runs `f` as a green thread and returns its value as soon as it has returned. Threads that it spawned may still
+    /// run; dropping the runtime waits for them (and while its owner panics ends it as [`shutdown`](Self::shutdown) does).
+    ///
+    /// Context: an OS thread, which is blocked meanwhile. `f` may borrow from its stack. Several OS threads may
+    /// do this at once.
+    ///
+    /// # Panics
+    ///
+    /// With `f`'s payload if that panics. On a green thread, with the sentence of
+    /// [`SchedError::NestedBlockOn`]; when a thread cannot be spawned, with that error's.
+    #[track_caller]
+    pub fn block_on<F, R>(&self, f: F) -> R
+    where
+        F: FnOnce() -> R + Send,
+        R: Send,
+    {
+        match self.try_block_on(f) {
+            Ok(value) => value,
+            Err(error) => thread::refused(error),
+        }
+    }
+
+    /// [`block_on`](Self::block_on) that returns the error.
+    ///
+    /// # Errors
+    ///
+    /// [`SchedError::NestedBlockOn`] on a green thread; as [`Handle::try_spawn`] otherwise.
+    ///
+    /// # Panics
+    ///
+    /// With `f`'s payload if that panics.
+    pub fn try_block_on<F, R>(&self, f: F) -> Result<R, SchedError>
+    where
+        F: FnOnce() -> R + Send,
+        R: Send,
+    {
+        crate::kernel::worker::section::demand_outside();
+        // Whether or not it has a worker at this moment.
+        if park::current().is_some() {
+            return Err(SchedError::NestedBlockOn);
+        }
+        // SAFETY: C1: joined below, before anything that `f` borrows can end. C2: no worker here. C3: the core
+        // lives as long as `self`.
+        let spawned = unsafe { thread::spawn_on(self.base(), None, None, move |_: &CancellationToken| f()) };
+        let handle = spawned.map_err(|Refused(error, _)| error)?;
+        let ran = handle.wait_and_see();
+        match handle.join() {
+            Ok(value) => Ok(value),
+            Err(payload) => match payload.downcast::<SchedError>() {
+                // Ours; a payload of that type from `f` is the caller's.
+                Ok(error) if !ran => Err(*error),
+                Ok(payload) => std::panic::resume_unwind(payload),
+                Err(payload) => std::panic::resume_unwind(payload),
+            },
+        }
+    }
+
+    /// A handle for spawning from outside.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Green threads that are alive.
+    pub fn live_threads(&self) -> usize {
+        self.base().live() as usize
+    }
+
+    /// The green threads that are alive, and what each does or waits for.
+    ///
+    /// A gauge: what is read of a thread that runs meanwhile may not fit together.
+    ///
+    /// ```
+    /// use gvt::{Builder, Runtime, WaitReason};
+    /// let runtime = Runtime::new(Default::default());
+    /// let (sender, receiver) = gvt::channel::<()>(0);
+    /// runtime.handle().spawn_builder(Builder::new().name("server"), move |_| receiver.recv())?;
+    /// # std::thread::sleep(std::time::Duration::from_millis(20));
+    /// let threads = runtime.threads();
+    /// assert_eq!(threads[0].name.as_deref(), Some("server"));
+    /// assert_eq!(threads[0].reason, Some(WaitReason::ChannelRecv));
+    /// # Ok::<(), gvt::SchedError>(())
+    /// ```
+    ///
+    /// Context: anywhere; allocates. Looks at each place for a thread that was ever used.
+    pub fn threads(&self) -> Vec<ThreadInfo> {
+        report::threads(self.base())
+    }
+
+    /// [`threads`](Self::threads) as text, a line each. The first says how many there are, the last how many in which state.
+    ///
+    /// Context: as [`threads`](Self::threads).
+    pub fn dump(&self) -> String {
+        let threads = self.threads();
+        format!("gvt: {} green threads{}", threads.len(), report::lines(&threads, usize::MAX))
+    }
+
+    /// Has `hook` called with reports of deadlocks, instead of printing them to stderr.
+    ///
+    /// It is called by an OS thread of the runtime, which looks after preemption and timers meanwhile not: it had better be
+    /// brief. See [`SchedulerConfig::deadlock_report`], without which there are no reports.
+    pub fn on_deadlock(&self, hook: impl Fn(&DeadlockReport) + Send + Sync + 'static) {
+        self.base().deadlock.set_hook(Box::new(hook));
+    }
+
+    /// OS threads that the runtime has started, monitor and starter not counted.
+    pub fn os_threads(&self) -> usize {
+        self.base().pool.running()
+    }
+
+    /// What the runtime has done so far that is out of the ordinary.
+    pub fn counters(&self) -> RuntimeCounters {
+        let base = self.base();
+        let read = |counter: &AtomicU64| counter.load(Relaxed);
+        RuntimeCounters {
+            asked_to_yield: read(&base.counters.asked),
+            forced_preemptions: read(&base.counters.forced_preemptions),
+            fast_preemptions: read(&base.counters.fast_preemptions),
+            grace_expiries: read(&base.counters.grace_expired),
+            workers_taken_from_blocked: read(&base.counters.workers_taken),
+            blocking_calls: read(&base.counters.blocking_calls),
+            rescues: read(&base.counters.rescues),
+            spares_exhausted: read(&base.counters.spares_exhausted),
+            workers_woken: read(&base.counters.workers_woken),
+            longest_overrun: Duration::from_nanos(read(&base.counters.longest_overrun_ns)),
+            os_threads: base.pool.running(),
+            spare_os_threads: base.pool.spares(),
+        }
+    }
+
+    /// What `f` says of the allocator of stacks. It may hold locks that workers and the monitor want, so the calling thread
+    /// is not taken off meanwhile.
+    pub(crate) fn ask_slots<R>(&self, f: impl FnOnce(&S::Output) -> R) -> R {
+        let _steady = section::Steady::new();
+        // SAFETY: the core lives as long as its runtime.
+        f(&unsafe { &*self.core }.slots)
+    }
+
+    pub(crate) fn table(&self) -> &RecordTable {
+        &self.base().table
+    }
+
+    pub(crate) fn default_class(&self) -> gvt_traits::StackClass {
+        self.base().default_class
+    }
+
+    /// Cancels the root token and waits for all green threads. Threads that nothing can wake any more
+    /// (they wait for ever, or for longer than a second) are unwound from their wait, so that their
+    /// destructors run; their `join` returns [`SchedError::ShutDown`] as payload.
+    ///
+    /// In a program that is built with `panic = "abort"` nothing can be unwound. There such threads stay as they are, and once
+    /// all that are left are such, this says so on stderr and returns; the runtime is then left to itself, which leaks it.
+    /// [`shutdown_timeout`](Self::shutdown_timeout) waits for them until its limit, since others may wake them.
+    ///
+    /// Context: an OS thread. Called on a green thread of this runtime it cannot wait for that
+    /// thread: then the runtime is left running and this is said on stderr.
+    pub fn shutdown(self) {
+        // A thread that never stops is waited for, as by drop.
+        let _ = self.end(true, None);
+    }
+
+    /// [`shutdown`](Self::shutdown) that gives up after `limit`; the runtime is then left to itself, and its
+    /// workers go on.
+    ///
+    /// # Errors
+    ///
+    /// [`StillRunning`] says how many threads were left.
+    pub fn shutdown_timeout(self, limit: Duration) -> Result<(), StillRunning> {
+        match self.end(true, Some(limit)) {
+            Closed::Empty => Ok(()),
+            Closed::Left(threads) => Err(StillRunning { threads: threads as usize }),
+        }
+    }
+
+    fn end(mut self, unwind: bool, limit: Option<Duration>) -> Closed {
+        let closed = self.close(unwind, limit);
+        // Freed, or left to itself.
+        self.core = std::ptr::null();
+        closed
+    }
+
+    fn close(&mut self, unwind: bool, limit: Option<Duration>) -> Closed {
+        self.handle.shut();
+        let base = self.base();
+        if unwind {
+            crate::cancel::token::cancel_root(base);
+        }
+        if park::current().is_some_and(|me| std::ptr::eq(me.core(), base)) {
+            eprintln!(
+                "gvt: a runtime was dropped or shut down on one of its own green threads, which it cannot wait \
+                 for; it is left running. Drop it on the thread that built it."
+            );
+            return Closed::Left(base.live());
+        }
+        let closed = close::close(base, unwind, limit);
+        if closed == Closed::Empty {
+            if base.debug {
+                eprintln!("gvt: runtime ends");
+            }
+            // SAFETY: no thread is left, and the gate is shut.
+            unsafe { close::stop(self.core, std::mem::take(&mut self.helpers)) };
+        }
+        closed
+    }
+}
+
+/// Starts a runtime's OS threads: one a worker; and as `helpers` the monitor, and the starter if there is something for it to do.
+///
+/// # Safety
+///
+/// **C1**: `core` stays alive until `stop`.
+unsafe fn start<A: Parts>(
+    core: *const Core<A>,
+    config: &SchedulerConfig,
+    helpers: &mut Vec<std::thread::JoinHandle<()>>,
+) -> Result<(), WorkerError> {
+    // SAFETY: C1.
+    let this: &'static Core<A> = unsafe { &*core };
+    // All before any works: one that does may start a spare, and take another's place at the bound.
+    let mut started = Vec::with_capacity(this.workers.len());
+    for _ in &this.workers {
+        match start_os_thread(this, |_| ()) {
+            Ok(os_thread) => started.push(os_thread),
+            Err(error) => {
+                started.into_iter().for_each(|os_thread| this.base.pool.add_spare(os_thread));
+                return Err(error);
+            }
+        }
+    }
+    for (worker, os_thread) in this.workers.iter().zip(started) {
+        os_thread.give(&worker.base);
+    }
+    // Some may be for ever; sums of them must fit.
+    let ns = |period: Duration| period.as_nanos().min(u128::from(u64::MAX / 8)) as u64;
+    let periods = Periods {
+        time_slice_ns: ns(config.time_slice),
+        grace_ns: ns(config.grace_period),
+        timer_interval_ns: ns(config.timer_interval),
+        wake_wait_ns: ns(config.wake_wait),
+        min_run_ns: ns(config.min_run),
+        is_urgent: config.urgent_monitor,
+        strength: if config.enable_forced_preempt {
+            this.preempt.strength()
+        } else {
+            this.preempt.strength().min(Strength::AtSafepoints)
+        },
+    };
+    let mut help = |name: &str, main: Box<dyn FnOnce() + Send>| {
+        let started = std::thread::Builder::new().name(name.into()).spawn(main);
+        helpers.push(started.map_err(|error| WorkerError::ThreadCreation {
+            running: this.base.pool.running(),
+            errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
+        })?);
+        Ok(())
+    };
+    if this.base.keeps_spare {
+        help("gvt-starter", Box::new(move || spare_starter::run(this)))?;
+    }
+    help("gvt-monitor", Box::new(move || look::run(this, periods)))?;
+    // OS threads that are started from now on may run where the monitor may (`wake_affine::begin`), whoever starts them.
+    while this.base.monitor.thread_id() == 0 {
+        std::thread::yield_now();
+    }
+    if config.debug_logging {
+        eprintln!(
+            "gvt: runtime of {} workers ({} for Low threads only), room for {} green threads",
+            config.num_workers, config.num_low_priority_workers, config.max_gvthreads
+        );
+    }
+    Ok(())
+}
+
+impl<Q, T, P, C, S> Drop for Runtime<Q, T, P, C, S>
+where
+    Q: Factory<Output: ReadyQueue>,
+    T: Factory<Output: TimerBackend>,
+    P: Factory<Output: Preemptor>,
+    C: ContextSwitch,
+    S: Factory<Output: SlotAllocator>,
+{
+    fn drop(&mut self) {
+        if !self.core.is_null() {
+            // Nobody is left who could wake them: what is waited for may be this caller's own doing.
+            let unwind = std::thread::panicking();
+            let _ = self.close(unwind, None);
+        }
+    }
+}
+
+impl<Q, T, P, C, S> fmt::Debug for Runtime<Q, T, P, C, S>
+where
+    Q: Factory<Output: ReadyQueue>,
+    T: Factory<Output: TimerBackend>,
+    P: Factory<Output: Preemptor>,
+    C: ContextSwitch,
+    S: Factory<Output: SlotAllocator>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime")
+            .field("workers", &self.base().worker_count)
+            .field("live_threads", &self.live_threads())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Counts of a runtime's rarer deeds; see [`Runtime::counters`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct RuntimeCounters {
+    /// Threads asked to yield at their next safepoint.
+    pub asked_to_yield: u64,
+    /// Threads taken off by the preemption signal, with their whole OS thread.
+    pub forced_preemptions: u64,
+    /// Threads taken off by the preemption signal, by a stack switch ([`Builder::reentrant`](crate::Builder::reentrant)).
+    pub fast_preemptions: u64,
+    /// Looks that found a thread still running after its grace.
+    pub grace_expiries: u64,
+    /// Workers taken from OS threads that were blocked in the kernel.
+    pub workers_taken_from_blocked: u64,
+    /// Calls of [`blocking`](crate::blocking) that handed their worker on.
+    pub blocking_calls: u64,
+    /// Times that preempted threads were let go on without a worker, because the runtime itself waited for a lock, or a thread slept
+    /// in a futex.
+    pub rescues: u64,
+    /// Times that no spare OS thread could be had.
+    pub spares_exhausted: u64,
+    /// Times that a sleeping worker was woken for a thread.
+    pub workers_woken: u64,
+    /// The longest that a thread was seen running past its slice while others waited.
+    pub longest_overrun: Duration,
+    /// OS threads, monitor and starter not counted.
+    pub os_threads: usize,
+    /// Those of them that wait for something to do.
+    pub spare_os_threads: usize,
+}
+
+impl fmt::Display for RuntimeCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "asked {}, preempted {} and {} by a switch, grace over {}, taken from blocked {}, blocking {}, rescues {}, spares \
+             exhausted {}, workers woken {}, longest overrun {:?}, OS threads {} ({} spare)",
+            self.asked_to_yield,
+            self.forced_preemptions,
+            self.fast_preemptions,
+            self.grace_expiries,
+            self.workers_taken_from_blocked,
+            self.blocking_calls,
+            self.rescues,
+            self.spares_exhausted,
+            self.workers_woken,
+            self.longest_overrun,
+            self.os_threads,
+            self.spare_os_threads
+        )
+    }
+}
+
+/// How many green threads [`Runtime::shutdown_timeout`] has left behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StillRunning {
+    /// Threads that had not ended.
+    pub threads: usize,
+}
+
+impl fmt::Display for StillRunning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the shutdown gave up with {} green thread{} still running; give it more time, or have them look at \
+             their tokens",
+            self.threads,
+            if self.threads == 1 { "" } else { "s" }
+        )
+    }
+}
+
+impl std::error::Error for StillRunning {}

@@ -1,0 +1,397 @@
+//! Green-thread locals: a value a thread, made when the thread first asks for it, dropped when it ends.
+//!
+//! **Hazard.** A green thread goes on on another OS thread after any wait, so std's `thread_local!` gives it another's value, and a
+//! compiler may keep the address of the first. And a destructor is user code: it may wait, panic, or ask for other locals.
+//!
+//! **Protocol.** Values are boxed and listed in the cold part of the thread's record, which nobody else touches (**L1**: only the
+//! thread itself, running, uses its list), so neither a switch nor a growing list moves them. A list is never borrowed while
+//! user code runs. At its end, on its own stack, with its result not yet given away, a thread drops its values, the youngest
+//! first, until none is left: destructors may make new ones. **L2** A value is marked as gone before it is dropped; who asks
+//! for it then gets [`AccessError`].
+//!
+//! On an OS thread the list lies in a thread-local of std's, whose address stays on that thread: no green thread gets
+//! there (`park::current`), not even one that has no worker at the moment.
+//!
+//! **Cost.** A thread that uses none pays one load at its end. An access looks through the list of those that the thread has used.
+
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::error::Error;
+use std::fmt;
+use std::ptr;
+use std::sync::atomic::Ordering::*;
+
+use crate::kernel::thread::record::Record;
+use crate::protocol::user;
+use crate::wait::park;
+
+/// A green-thread local; made by [`gvt_local!`](crate::gvt_local). Its interface is that of [`std::thread::LocalKey`].
+pub struct LocalKey<T: 'static> {
+    init: fn() -> T,
+}
+
+/// The local has been dropped already: its thread is ending.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AccessError;
+
+#[derive(Clone, Copy)]
+enum State {
+    Initialising,
+    Alive(*mut ()),
+    Gone,
+}
+
+struct Entry {
+    /// The key's address.
+    key: *const (),
+    state: State,
+    drop: unsafe fn(*mut ()),
+}
+
+/// A thread's values.
+#[derive(Default)]
+pub(crate) struct Locals {
+    entries: UnsafeCell<Vec<Entry>>,
+}
+
+// SAFETY: L1: one thread uses it, wherever that runs.
+unsafe impl Sync for Locals {}
+// SAFETY: as above.
+unsafe impl Send for Locals {}
+
+impl Locals {
+    /// Lets `f` at the list. `f` runs no code of users'.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: L1; and `f` does not call back.
+    unsafe fn with<R>(&self, f: impl FnOnce(&mut Vec<Entry>) -> R) -> R {
+        // SAFETY: C1.
+        f(unsafe { &mut *self.entries.get() })
+    }
+
+    /// # Safety
+    ///
+    /// **C1**: L1.
+    unsafe fn state(&self, key: *const ()) -> Option<State> {
+        // SAFETY: C1.
+        unsafe {
+            self.with(|entries| entries.iter().find(|entry| ptr::eq(entry.key, key)).map(|entry| entry.state))
+        }
+    }
+
+    /// # Safety
+    ///
+    /// **C1**: L1.
+    unsafe fn set_state(&self, key: *const (), state: State) {
+        // SAFETY: C1.
+        unsafe {
+            self.with(|entries| {
+                if let Some(entry) = entries.iter_mut().find(|entry| ptr::eq(entry.key, key)) {
+                    entry.state = state;
+                }
+            });
+        }
+    }
+
+    /// Drops all values.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: L1, at the thread's end.
+    unsafe fn end(&self) {
+        // L2.
+        let take_youngest = |entries: &mut Vec<Entry>| {
+            entries.iter_mut().rev().find_map(|entry| match entry.state {
+                State::Alive(value) => {
+                    entry.state = State::Gone;
+                    Some((value, entry.drop))
+                }
+                _ => None,
+            })
+        };
+        // SAFETY: C1.
+        while let Some((value, drop)) = unsafe { self.with(take_youngest) } {
+            // SAFETY: `drop` is that of the value's type, which was made by `Box::into_raw`.
+            user::call(|| unsafe { drop(value) });
+        }
+        // SAFETY: C1.
+        drop(unsafe { self.with(std::mem::take) });
+    }
+}
+
+/// Drops the running thread's locals, at its end.
+///
+/// Context: the thread's own stack, preemption on.
+#[inline]
+pub(crate) fn end_of(record: &Record) {
+    // Relaxed: made by the thread itself, if it has locals.
+    if !record.meta.cold.load(Relaxed).is_null() {
+        end_slow(record);
+    }
+}
+
+/// [`end_of`], for who does not have its record at hand.
+pub(crate) fn end_of_running() {
+    if let Some(record) = park::current() {
+        end_of(record);
+    }
+}
+
+#[cold]
+fn end_slow(record: &Record) {
+    if let Some(cold) = record.cold_if_any() {
+        // SAFETY: C1: this is the running thread, after its closure.
+        unsafe { cold.locals.end() };
+    }
+}
+
+/// An OS thread's values.
+#[derive(Default)]
+struct OsLocals(Locals);
+
+impl Drop for OsLocals {
+    fn drop(&mut self) {
+        let locals = &raw const self.0;
+        ENDING.set(locals);
+        // SAFETY: C1: the thread ends.
+        unsafe { (*locals).end() };
+        ENDING.set(ptr::null());
+    }
+}
+
+thread_local! {
+    static OS_LOCALS: OsLocals = OsLocals::default();
+    /// While the values are dropped, when std gives `OS_LOCALS` out no more: where they are, for destructors that use others.
+    static ENDING: Cell<*const Locals> = const { Cell::new(ptr::null()) };
+}
+
+/// The calling OS thread's values; null when they are dropped. Not for green threads.
+#[inline(never)]
+fn of_os_thread() -> *const Locals {
+    OS_LOCALS.try_with(|locals| &raw const locals.0).unwrap_or_else(|_| ENDING.get())
+}
+
+/// The calling thread's values.
+fn here<'a>() -> Result<&'a Locals, AccessError> {
+    match park::current() {
+        // The record outlives its thread, and keeps its cold part.
+        Some(record) => Ok(&record.cold().locals),
+        // SAFETY: null, or the calling thread's own.
+        None => unsafe { of_os_thread().as_ref() }.ok_or(AccessError),
+    }
+}
+
+impl<T: 'static> LocalKey<T> {
+    #[doc(hidden)]
+    pub const fn __new(init: fn() -> T) -> Self {
+        LocalKey { init }
+    }
+
+    fn value(&'static self) -> Result<*const T, AccessError> {
+        let locals = here()?;
+        let key: *const () = ptr::from_ref(self).cast();
+        // SAFETY: C1: `here` gave out the calling thread's; and throughout.
+        match unsafe { locals.state(key) } {
+            Some(State::Alive(value)) => return Ok(value.cast_const().cast()),
+            Some(State::Gone) => return Err(AccessError),
+            Some(State::Initialising) => panic!("a green-thread local asks for itself while it is made"),
+            None => {}
+        }
+        let entry = Entry { key, state: State::Initialising, drop: drop_box::<T> };
+        // SAFETY: C1.
+        unsafe { locals.with(|entries| entries.push(entry)) };
+        /// Forgets an entry whose value was not made.
+        struct Undo<'a>(&'a Locals, *const ());
+        impl Drop for Undo<'_> {
+            fn drop(&mut self) {
+                // SAFETY: C1.
+                unsafe { self.0.with(|entries| entries.retain(|entry| !ptr::eq(entry.key, self.1))) };
+            }
+        }
+        let undo = Undo(locals, key);
+        // User code: may wait, and then goes on elsewhere. The list stays where it is.
+        let value = Box::into_raw(Box::new((self.init)()));
+        std::mem::forget(undo);
+        // SAFETY: C1.
+        unsafe { locals.set_state(key, State::Alive(value.cast())) };
+        Ok(value)
+    }
+
+    /// Calls `f` with this thread's value, which is made now if it was not.
+    ///
+    /// `f` may wait: the value belongs to the thread, wherever that goes on.
+    ///
+    /// Context: a green thread or an OS thread. Allocates at a thread's first access.
+    ///
+    /// # Panics
+    ///
+    /// If the thread is ending and its value is dropped already; if the value asks for itself while it is made.
+    #[track_caller]
+    pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
+        match self.try_with(f) {
+            Ok(value) => value,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// [`with`](Self::with) that returns the error.
+    ///
+    /// # Errors
+    ///
+    /// If the thread is ending and its value is dropped already.
+    ///
+    /// # Panics
+    ///
+    /// If the value asks for itself while it is made.
+    pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
+        let value = self.value()?;
+        // SAFETY: it lives until its thread, which is the caller, ends.
+        Ok(f(unsafe { &*value }))
+    }
+}
+
+/// # Safety
+///
+/// **C1**: `value` came from `Box::<T>::into_raw`, and is dropped once.
+unsafe fn drop_box<T>(value: *mut ()) {
+    // SAFETY: C1.
+    drop(unsafe { Box::from_raw(value.cast::<T>()) });
+}
+
+impl<T: 'static> LocalKey<Cell<T>> {
+    /// A copy of the value.
+    pub fn get(&'static self) -> T
+    where
+        T: Copy,
+    {
+        self.with(Cell::get)
+    }
+
+    /// Sets the value.
+    pub fn set(&'static self, value: T) {
+        self.with(|cell| cell.set(value));
+    }
+
+    /// The value, which becomes the default.
+    pub fn take(&'static self) -> T
+    where
+        T: Default,
+    {
+        self.with(Cell::take)
+    }
+
+    /// Replaces the value; the old one.
+    pub fn replace(&'static self, value: T) -> T {
+        self.with(|cell| cell.replace(value))
+    }
+}
+
+impl<T: 'static> LocalKey<RefCell<T>> {
+    /// Calls `f` with the value borrowed.
+    ///
+    /// # Panics
+    ///
+    /// If it is borrowed mutably.
+    pub fn with_borrow<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
+        self.with(|cell| f(&cell.borrow()))
+    }
+
+    /// Calls `f` with the value borrowed mutably.
+    ///
+    /// # Panics
+    ///
+    /// If it is borrowed.
+    pub fn with_borrow_mut<R>(&'static self, f: impl FnOnce(&mut T) -> R) -> R {
+        self.with(|cell| f(&mut cell.borrow_mut()))
+    }
+
+    /// Sets the value.
+    ///
+    /// # Panics
+    ///
+    /// If it is borrowed.
+    pub fn set(&'static self, value: T) {
+        self.replace(value);
+    }
+
+    /// The value, which becomes the default.
+    ///
+    /// # Panics
+    ///
+    /// If it is borrowed.
+    pub fn take(&'static self) -> T
+    where
+        T: Default,
+    {
+        self.with(RefCell::take)
+    }
+
+    /// Replaces the value; the old one.
+    ///
+    /// # Panics
+    ///
+    /// If it is borrowed.
+    pub fn replace(&'static self, value: T) -> T {
+        self.with(|cell| cell.replace(value))
+    }
+}
+
+impl<T> fmt::Debug for LocalKey<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalKey").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for AccessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("AccessError")
+    }
+}
+
+impl fmt::Display for AccessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("the thread is ending and this local of its is dropped already")
+    }
+}
+
+impl Error for AccessError {}
+
+/// Declares locals of green threads, as `thread_local!` does for OS threads.
+///
+/// Each green thread has a value of its own, which goes with it to whichever OS thread it goes on on, and is dropped when it
+/// ends. So has each OS thread outside a runtime.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// use std::cell::Cell;
+/// gvt::gvt_local! {
+///     /// How often this thread has asked.
+///     static ASKED: Cell<u32> = Cell::new(0);
+///     pub static NAME: std::cell::RefCell<String> = const { std::cell::RefCell::new(String::new()) };
+/// }
+/// ASKED.set(ASKED.get() + 1);
+/// gvt::sleep_ms(1);
+/// assert_eq!(ASKED.get(), 1);
+/// let other = gvt::spawn(|_| ASKED.with(|asked| asked.get()));
+/// assert_eq!(other.join().unwrap(), 0);
+/// NAME.with_borrow_mut(|name| name.push('x'));
+/// # });
+/// ```
+///
+/// Values are dropped on their thread, before its `join` returns, the youngest first. Their destructors may wait; one that
+/// panics is reported by the panic hook and changes nothing else.
+#[macro_export]
+macro_rules! gvt_local {
+    () => {};
+    ($(#[$attribute:meta])* $visible:vis static $name:ident: $type:ty = $init:expr $(; $($rest:tt)*)?) => {
+        $(#[$attribute])*
+        $visible static $name: $crate::LocalKey<$type> = {
+            fn init() -> $type {
+                $init
+            }
+            $crate::LocalKey::__new(init)
+        };
+        $($crate::gvt_local!($($rest)*);)?
+    };
+}

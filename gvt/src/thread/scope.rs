@@ -1,0 +1,407 @@
+//! Threads that borrow from their spawner's stack.
+//!
+//! **Hazard.** The scope's frame must not go while one of its threads may still look into it: not when the closure
+//! panics, not when a handle is forgotten, not when the runtime shuts down and unwinds the waiting thread.
+//!
+//! **Protocol.** `running` counts the scope's threads and the scope itself. **V1** A thread counts down when its
+//! closure and its share of the packet are gone, as its very last use of anything borrowed. A result that its
+//! handle does not claim is dropped by the last of thread and handle; a handle lives inside the scope, in something
+//! that is counted itself, or is leaked together with the result. **V2** Whoever reaches zero swaps ENDED into
+//! `done` (the word of `protocol::join`) and from there on uses only what it got from it. **V3** The scope
+//! returns only when `done` says ENDED, and that wait is not unwound. **V4** A thread of the owner's runtime keeps that while it
+//! wakes the owner; anybody else (a scope may be carried into another runtime) takes a reference to the owner's record
+//! before V1, and with it keeps the owner's core beyond the owner's end.
+//!
+//! Before it waits for the count, the scope's end waits for its unjoined threads one by one, so that trees of threads are walked
+//! depth first: see `unjoined`.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::panic::resume_unwind;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Mutex};
+
+use gvt_traits::{SchedError, WaitReason};
+
+use crate::cancel::token::CancellationToken;
+use crate::kernel::thread::id::ThreadId;
+use crate::kernel::thread::record::Record;
+use crate::kernel::worker::section;
+use crate::protocol::join::{Ended, Prepared, Waiter};
+use crate::protocol::{join, user};
+use crate::thread::join_handle::JoinHandle;
+use crate::thread::unjoined::Unjoined;
+use crate::thread::{self, Options, local_key};
+use crate::wait::park;
+use crate::wait::park::{ShutdownUnwind, Wait};
+
+/// A scope to spawn borrowing threads in; see [`scope`].
+///
+/// Threads of a scope may spawn others in it:
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// fn count<'scope>(scope: &'scope gvt::Scope<'scope, '_>, words: &'scope [&'scope str]) -> usize {
+///     match words {
+///         [] => 0,
+///         [word] => word.len(),
+///         _ => {
+///             let (left, right) = words.split_at(words.len() / 2);
+///             let left = scope.spawn(move |_| count(scope, left));
+///             count(scope, right) + left.join().unwrap()
+///         }
+///     }
+/// }
+/// let words = ["one", "two", "three"];
+/// assert_eq!(gvt::scope(|scope| count(scope, &words)), 11);
+/// # });
+/// ```
+#[derive(Debug)]
+pub struct Scope<'scope, 'env: 'scope> {
+    data: Arc<Data>,
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+#[derive(Debug)]
+struct Data {
+    /// Who opened the scope.
+    owner: NonNull<Record>,
+    running: AtomicUsize,
+    panicked: AtomicBool,
+    done: AtomicU64,
+    unjoined: Unjoined,
+}
+
+// What is in it is never half done.
+impl std::panic::RefUnwindSafe for Data {}
+
+// SAFETY: records are `Sync`; V4 says when the owner's is used.
+unsafe impl Send for Data {}
+// SAFETY: as above.
+unsafe impl Sync for Data {}
+
+impl Data {
+    /// Waits for the threads that nobody has joined and that are known still, the newest first, as explicit joins would.
+    fn walk_depth_first(&self, me: &Record) {
+        while let Some(handle) = self.unjoined.take_newest() {
+            // Relaxed: a hint. At 1 all threads have counted down, and only `me` is left.
+            if self.running.load(Relaxed) > 1 {
+                // V3.
+                handle.wait_shielded(me, WaitReason::Scope);
+            }
+        }
+    }
+
+    /// V1, V2 and V4.
+    fn finish(&self) {
+        // SAFETY: this caller is still counted, so the owner is in its scope.
+        let owner = unsafe { self.owner.as_ref() };
+        let foreign = !park::current().is_some_and(|me| ptr::eq(me.core(), owner.core()));
+        let _kept = foreign.then(|| CancellationToken::of(owner));
+        // ORDERING O1: AcqRel: the last one sees, and passes on, what all the others did.
+        if self.running.fetch_sub(1, AcqRel) == 1
+            // The owner waits as a green thread.
+            && let Ended::Wake(waiter) = join::end(&self.done, Prepared::Yes)
+        {
+            // SAFETY: taken out of the word by this call.
+            unsafe { join::wake(waiter, owner.core()) };
+        }
+    }
+}
+
+/// Runs `f` with a scope whose threads may borrow what lives outside it; returns when all of them have
+/// ended.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// let words = vec!["one", "two", "three"];
+/// let lengths = gvt::scope(|s| {
+///     let handles: Vec<_> = words.iter().map(|word| s.spawn(move |_| word.len())).collect();
+///     handles.into_iter().map(|handle| handle.join().unwrap()).collect::<Vec<_>>()
+/// });
+/// assert_eq!(lengths, [3, 3, 5]);
+/// # });
+/// ```
+///
+/// Context: a green thread. The wait for the scope's threads is not cut short by a shutdown, which unwinds them
+/// first.
+///
+/// # Panics
+///
+/// If `f` panics, with its payload; if a thread panicked whose handle was not joined.
+#[track_caller]
+pub fn scope<'env, F, T>(f: F) -> T
+where
+    F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
+{
+    let Some(me) = park::current() else {
+        thread::refused(SchedError::NoRuntime { call: "open a scope" });
+    };
+    let scope = Scope {
+        data: Arc::new(Data {
+            owner: NonNull::from(me),
+            running: AtomicUsize::new(1),
+            panicked: AtomicBool::new(false),
+            done: AtomicU64::new(0),
+            unjoined: Unjoined::default(),
+        }),
+        scope: PhantomData,
+        env: PhantomData,
+    };
+    let result = user::catch(|| f(&scope));
+    scope.data.walk_depth_first(me);
+    scope.data.finish();
+    while !join::has_ended(&scope.data.done) {
+        let wait = Wait::new(me, WaitReason::Scope);
+        let waiter = Waiter::green(me);
+        if !join::register(&scope.data.done, waiter) {
+            break;
+        }
+        // V3.
+        wait.park_shielded();
+        if !join::unregister(&scope.data.done, waiter) {
+            break;
+        }
+    }
+    match result {
+        Err(payload) => resume_unwind(payload),
+        Ok(_) if scope.data.panicked.load(Relaxed) => panic!("a scoped thread panicked"),
+        Ok(value) => value,
+    }
+}
+
+/// A scoped thread's result, shared by the thread and its handle.
+struct Packet<T> {
+    result: Mutex<Option<Result<T, Box<dyn Any + Send>>>>,
+    scope: Arc<Data>,
+}
+
+impl<T> Drop for Packet<T> {
+    fn drop(&mut self) {
+        // The last of thread and handle.
+        let result = self.result.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if matches!(&result, Some(Err(payload)) if !payload.is::<ShutdownUnwind>()) {
+            self.scope.panicked.store(true, Relaxed);
+        }
+        if user::call(|| drop(result)).is_none() {
+            self.scope.panicked.store(true, Relaxed);
+        }
+    }
+}
+
+/// Counts one of a scope's threads, until it is dropped (V1).
+struct Counted(Arc<Data>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+impl<'scope> Scope<'scope, '_> {
+    /// Spawns a thread in the scope.
+    ///
+    /// Context: a green thread inside the scope; allocates.
+    ///
+    /// # Panics
+    ///
+    /// As [`spawn`](crate::spawn()).
+    #[track_caller]
+    pub fn spawn<F, T>(&'scope self, f: F) -> ScopedJoinHandle<'scope, T>
+    where
+        F: FnOnce(&CancellationToken) -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        match self.try_spawn(f) {
+            Ok(handle) => handle,
+            Err(error) => thread::refused(error),
+        }
+    }
+
+    /// [`spawn`](Self::spawn) that returns the error.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_spawn`](crate::try_spawn).
+    pub fn try_spawn<F, T>(&'scope self, f: F) -> Result<ScopedJoinHandle<'scope, T>, SchedError>
+    where
+        F: FnOnce(&CancellationToken) -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        self.spawn_with(None, f)
+    }
+
+    /// Spawns a thread with a name, a priority or a preferred worker.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::spawn`](crate::Builder::spawn).
+    pub fn spawn_builder<F, T>(
+        &'scope self,
+        builder: crate::Builder,
+        f: F,
+    ) -> Result<ScopedJoinHandle<'scope, T>, SchedError>
+    where
+        F: FnOnce(&CancellationToken) -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        self.spawn_with(Some(builder.into_options()?), thread::staying(f))
+    }
+
+    fn spawn_with<F, T>(
+        &'scope self,
+        options: Option<Options>,
+        f: F,
+    ) -> Result<ScopedJoinHandle<'scope, T>, SchedError>
+    where
+        F: FnOnce(&CancellationToken) -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        // Relaxed: whoever spawns is counted itself.
+        self.data.running.fetch_add(1, Relaxed);
+        let packet = Arc::new(Packet { result: Mutex::new(None), scope: self.data.clone() });
+        let job = Job { f, packet: packet.clone(), counted: Counted(self.data.clone()) };
+        let run = move |token: &CancellationToken| job.run(token);
+        // SAFETY: C1 of `spawn_here`: `scope` returns only after the thread has counted down (V1, V3), and
+        // by then the closure is consumed. The result that `spawn_here` knows of is `()`.
+        let handle = unsafe { thread::spawn_here(options, run) }?;
+        Ok(ScopedJoinHandle { handle: Some(handle), packet, scope: PhantomData })
+    }
+}
+
+impl crate::Builder {
+    /// Spawns the thread in a scope, so that it may borrow; as [`Scope::spawn_builder`](crate::Scope::spawn_builder), with std's name.
+    ///
+    /// ```
+    /// # gvt::Runtime::new(Default::default()).block_on(|| {
+    /// let numbers = [1, 2, 3];
+    /// let sum = gvt::scope(|scope| {
+    ///     let builder = gvt::Builder::new().name("adder");
+    ///     builder.spawn_scoped(scope, |_| numbers.iter().sum::<i32>()).unwrap().join().unwrap()
+    /// });
+    /// assert_eq!(sum, 6);
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn).
+    pub fn spawn_scoped<'scope, 'env, F, T>(
+        self,
+        scope: &'scope Scope<'scope, 'env>,
+        f: F,
+    ) -> Result<ScopedJoinHandle<'scope, T>, SchedError>
+    where
+        F: FnOnce(&CancellationToken) -> T + Send + 'scope,
+        T: Send + 'scope,
+    {
+        scope.spawn_builder(self, f)
+    }
+}
+
+/// What a scoped thread runs. If it never runs, the closure is dropped before the packet, and the count
+/// last: fields go in order (V1).
+struct Job<F, T> {
+    f: F,
+    packet: Arc<Packet<T>>,
+    counted: Counted,
+}
+
+impl<F, T> Job<F, T>
+where
+    F: FnOnce(&CancellationToken) -> T,
+{
+    fn run(self, token: &CancellationToken) {
+        let Job { f, packet, counted } = self;
+        let result = user::catch(|| f(token));
+        // Before the scope can see the end, as before a join; and again what the result's destructor has made.
+        local_key::end_of_running();
+        let kept = {
+            // N2 of `unjoined`.
+            let _section = section::Section::new();
+            *packet.result.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(result);
+            park::current().and_then(|me| counted.0.unjoined.leave(me))
+        };
+        drop(kept);
+        drop(packet);
+        local_key::end_of_running();
+        drop(counted);
+    }
+}
+
+/// Owns the right to a scoped thread's result.
+pub struct ScopedJoinHandle<'scope, T> {
+    /// There until it is joined or dropped.
+    handle: Option<JoinHandle<()>>,
+    packet: Arc<Packet<T>>,
+    scope: PhantomData<&'scope ()>,
+}
+
+impl<T> ScopedJoinHandle<'_, T> {
+    /// Waits for the thread's end and returns its result, or its panic's payload.
+    ///
+    /// Context: as [`JoinHandle::join`].
+    pub fn join(mut self) -> Result<T, Box<dyn Any + Send>> {
+        let ended = self.handle.take().expect("not yet joined").join();
+        let result = self.packet.result.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        match result {
+            Some(Err(payload)) if payload.is::<ShutdownUnwind>() => Err(Box::new(SchedError::ShutDown)),
+            Some(result) => result,
+            // It never ran; the handle knows why.
+            None => Err(ended.err().unwrap_or_else(|| Box::new(SchedError::ShutDown))),
+        }
+    }
+
+    /// The thread, as it names itself.
+    pub fn thread(&self) -> crate::Thread {
+        self.as_handle().thread()
+    }
+
+    /// Whose end is the thread's.
+    pub(crate) fn as_handle(&self) -> &JoinHandle<()> {
+        self.handle.as_ref().expect("not yet joined")
+    }
+
+    /// Whether the thread has ended.
+    pub fn is_finished(&self) -> bool {
+        self.as_handle().is_finished()
+    }
+
+    /// The thread's id.
+    pub fn id(&self) -> ThreadId {
+        self.as_handle().id()
+    }
+
+    /// The thread's token.
+    pub fn token(&self) -> CancellationToken {
+        self.as_handle().token()
+    }
+}
+
+/// Leaves the thread to the scope's end.
+impl<T> Drop for ScopedJoinHandle<'_, T> {
+    fn drop(&mut self) {
+        let Some(handle) = self.handle.take() else { return };
+        let data = &self.packet.scope;
+        // Only the owner waits for them, and only for threads of its own runtime.
+        let Some(me) = park::current().filter(|me| ptr::eq(*me, data.owner.as_ptr())) else { return };
+        if !ptr::eq(me.core(), handle.record().core()) {
+            return;
+        }
+        let given_up = {
+            // N2 of `unjoined`.
+            let _section = section::Section::new();
+            let result = self.packet.result.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if result.is_none() { data.unjoined.put(handle) } else { Some(handle) }
+        };
+        drop(given_up);
+    }
+}
+
+impl<T> std::fmt::Debug for ScopedJoinHandle<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ScopedJoinHandle").field("id", &self.id()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,338 @@
+//! Threads that belong together: the first that fails has the others cancelled.
+//!
+//! **Protocol.** Each thread has a [`Report`] that sends how it came out, exactly once: when its closure has returned or panicked,
+//! or, if it never ran or was unwound, when the report is dropped. Whoever takes a report joins its thread before
+//! passing it on, so what is reported has ended. The set's token is the parent of its threads' tokens.
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::panic::resume_unwind;
+use std::time::Instant;
+
+use gvt_traits::SchedError;
+
+use crate::cancel::token::CancellationToken;
+use crate::channel::arms::{On, Operation};
+use crate::channel::select::Handle;
+use crate::channel::selected::{Token, Wish};
+use crate::channel::{Receiver, Sender, unbounded};
+use crate::protocol::user;
+use crate::sync::Verdict;
+use crate::thread::join_handle::JoinHandle;
+use crate::thread::{self, Builder};
+use crate::wait::list::Node;
+use crate::wait::park::ShutdownUnwind;
+
+/// What the siblings of a failed thread find as [`reason`](CancellationToken::reason).
+const SIBLING_FAILED: &str = "a sibling has failed";
+
+/// How a thread of a [`TaskSet`] failed.
+pub enum TaskError<E> {
+    /// It returned this.
+    Failed(E),
+    /// It panicked, with this payload.
+    Panicked(Box<dyn Any + Send>),
+    /// It was unwound by a shutdown, or could not be given a stack.
+    Ended,
+}
+
+/// Green threads that belong together, and end together: a *nursery*.
+///
+/// The first of them that fails, by returning an error or by a panic, has the others cancelled; dropping the set cancels
+/// those that still run, and waits for them. So no thread outlives its set.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// use gvt::{TaskError, TaskSet};
+/// let mut set = TaskSet::new();
+/// set.spawn(|token| {
+///     token.cancelled().wait();
+///     Ok("was told")
+/// });
+/// set.spawn(|_| Err("the disk is full"));
+/// match set.join_all() {
+///     Err(TaskError::Failed(error)) => assert_eq!(error, "the disk is full"),
+///     other => panic!("{other:?}"),
+/// }
+/// # });
+/// ```
+///
+/// For threads that borrow from their spawner there is [`scope`](crate::thread::scope()).
+pub struct TaskSet<T, E> {
+    token: CancellationToken,
+    reports: Receiver<Outcome<T, E>>,
+    reporter: Sender<Outcome<T, E>>,
+    /// By number; taken when the thread has reported.
+    handles: Vec<Option<JoinHandle<()>>>,
+    running: usize,
+}
+
+/// A thread's number, and how it came out.
+type Outcome<T, E> = (usize, Result<T, TaskError<E>>);
+
+/// Sends one thread's outcome.
+struct Report<T, E> {
+    number: usize,
+    reporter: Option<Sender<Outcome<T, E>>>,
+    token: CancellationToken,
+}
+
+impl<T, E> Report<T, E> {
+    fn send(mut self, outcome: Result<T, TaskError<E>>) {
+        self.send_once(outcome);
+    }
+
+    fn send_once(&mut self, outcome: Result<T, TaskError<E>>) {
+        if let Some(reporter) = self.reporter.take() {
+            // One that never ran may be one that was refused, which is no failure of the set's: see `join_next`.
+            let failed = matches!(outcome, Err(TaskError::Failed(_) | TaskError::Panicked(_)));
+            // Fails only if the set is gone, and has waited for the thread.
+            let _ = reporter.send((self.number, outcome));
+            // After the report: those that fail because of this report later.
+            if failed {
+                self.token.cancel_because(SIBLING_FAILED);
+            }
+        }
+    }
+}
+
+impl<T, E> Drop for Report<T, E> {
+    fn drop(&mut self) {
+        self.send_once(Err(TaskError::Ended));
+    }
+}
+
+impl<T, E> TaskSet<T, E> {
+    /// A set whose token is a child of the calling thread's; outside a runtime, of none.
+    pub fn new() -> Self {
+        Self::under(&crate::current_token().unwrap_or_default())
+    }
+
+    /// A set whose token is a child of `token`.
+    pub fn under(token: &CancellationToken) -> Self {
+        let (reporter, reports) = unbounded();
+        TaskSet { token: token.child(), reports, reporter, handles: Vec::new(), running: 0 }
+    }
+
+    /// The set's token. Cancelling it cancels all its threads, those to come included.
+    pub fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+
+    /// How many threads have not been joined.
+    pub fn len(&self) -> usize {
+        self.running
+    }
+
+    /// Whether all threads have been joined.
+    pub fn is_empty(&self) -> bool {
+        self.running == 0
+    }
+}
+
+impl<T, E> TaskSet<T, E>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    /// Spawns a thread in the set; its number, which counts from 0.
+    ///
+    /// Context: a green thread; allocates.
+    ///
+    /// # Panics
+    ///
+    /// As [`spawn`](crate::spawn()).
+    #[track_caller]
+    pub fn spawn<F>(&mut self, f: F) -> usize
+    where
+        F: FnOnce(&CancellationToken) -> Result<T, E> + Send + 'static,
+    {
+        match self.try_spawn(Builder::new(), f) {
+            Ok(number) => number,
+            Err(error) => thread::refused(error),
+        }
+    }
+
+    /// Spawns a thread with a name, a priority or a preferred worker; its number.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::spawn`].
+    pub fn try_spawn<F>(&mut self, builder: Builder, f: F) -> Result<usize, SchedError>
+    where
+        F: FnOnce(&CancellationToken) -> Result<T, E> + Send + 'static,
+    {
+        let number = self.handles.len();
+        let report = Report { number, reporter: Some(self.reporter.clone()), token: self.token.clone() };
+        let run = move |token: &CancellationToken| {
+            // Moved in, so that a closure that never runs reports too.
+            let report = report;
+            match user::catch(|| f(token)) {
+                Ok(outcome) => report.send(outcome.map_err(TaskError::Failed)),
+                Err(payload) if payload.is::<ShutdownUnwind>() => {
+                    drop(report);
+                    resume_unwind(payload);
+                }
+                Err(payload) => report.send(Err(TaskError::Panicked(payload))),
+            }
+        };
+        let spawned = builder.token(&self.token).spawn(run);
+        // The report of one that was refused finds no handle.
+        let (handle, outcome) = match spawned {
+            Ok(handle) => (Some(handle), Ok(number)),
+            Err(error) => (None, Err(error)),
+        };
+        self.running += usize::from(handle.is_some());
+        self.handles.push(handle);
+        outcome
+    }
+
+    /// Waits for the next thread to end, whichever it is; its number and how it came out. `None`: all have been joined.
+    ///
+    /// Context: a green thread or an OS thread. Unwinds at shutdown if it would wait for ever.
+    pub fn join_next(&mut self) -> Option<(usize, Result<T, TaskError<E>>)> {
+        while self.running != 0 {
+            let (number, outcome) = self.reports.recv().expect("the set has a sender");
+            if let Some(handle) = self.handles[number].take() {
+                self.running -= 1;
+                // What it had to say it has said.
+                let _ = handle.join();
+                if matches!(outcome, Err(TaskError::Ended)) {
+                    self.token.cancel_because(SIBLING_FAILED);
+                }
+                return Some((number, outcome));
+            }
+        }
+        None
+    }
+
+    /// Waits for all threads. Their results in the order in which they were spawned, or how the first of them failed: then the others
+    /// have been cancelled, and have ended.
+    ///
+    /// Results that [`join_next`](Self::join_next) has returned before are not among them.
+    ///
+    /// Context: as [`join_next`](Self::join_next).
+    ///
+    /// # Errors
+    ///
+    /// How the first thread failed that failed.
+    pub fn join_all(mut self) -> Result<Vec<T>, TaskError<E>> {
+        let mut results: Vec<Option<T>> = Vec::new();
+        results.resize_with(self.handles.len(), || None);
+        let mut failed = None;
+        while let Some((number, outcome)) = self.join_next() {
+            match outcome {
+                Ok(value) => results[number] = Some(value),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or_else(|| Ok(results.into_iter().flatten().collect()), Err)
+    }
+}
+
+/// `ended(set) -> ()` in `select!`: a thread has ended that [`TaskSet::join_next`] has not returned, or all have.
+#[doc(hidden)]
+pub struct SomeEnding<'a, T, E>(&'a TaskSet<T, E>);
+
+impl<T, E> On<TaskSet<T, E>> {
+    #[doc(hidden)]
+    pub fn ended(&self) -> SomeEnding<'_, T, E> {
+        SomeEnding(self.end())
+    }
+}
+
+impl<T, E> Handle for SomeEnding<'_, T, E> {
+    fn choose(&self) -> Option<Token> {
+        self.is_ready().then_some(Token::Ready)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.running == 0 || Handle::is_ready(&self.0.reports)
+    }
+
+    unsafe fn enlist(&self, node: *mut Node, _: Wish) -> bool {
+        // SAFETY: the caller's C1.
+        self.0.running != 0 && unsafe { self.0.reports.enlist(node, Wish::Watch) }
+    }
+
+    unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+        // SAFETY: the caller's C1.
+        unsafe { self.0.reports.withdraw(node) }
+    }
+
+    fn served(&self) -> Token {
+        Token::Ready
+    }
+
+    fn abandon(&self, _: Token) {}
+
+    fn next(&self) -> Option<Instant> {
+        None
+    }
+}
+
+impl<T, E> Operation for SomeEnding<'_, T, E> {
+    type Output = ();
+
+    fn complete(&self, _: Token) {}
+}
+
+impl<T, E> Drop for TaskSet<T, E> {
+    /// Cancels the threads that still run, and waits for them.
+    fn drop(&mut self) {
+        if self.running == 0 {
+            return;
+        }
+        self.token.cancel();
+        // The newest first, so that trees of threads are walked depth first.
+        for handle in self.handles.drain(..).flatten().rev() {
+            let _ = handle.join();
+        }
+    }
+}
+
+impl<T, E> Default for TaskSet<T, E> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T, E> fmt::Debug for TaskSet<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskSet").field("running", &self.running).finish_non_exhaustive()
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for TaskError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TaskError::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+            TaskError::Panicked(_) => f.pad("Panicked(..)"),
+            TaskError::Ended => f.pad("Ended"),
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for TaskError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TaskError::Failed(error) => error.fmt(f),
+            TaskError::Panicked(payload) => {
+                let words = payload.downcast_ref::<&str>().copied();
+                let words = words.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+                write!(f, "a thread panicked: {}", words.unwrap_or("with a payload that is no text"))
+            }
+            TaskError::Ended => f.pad("a thread was ended by a shutdown, or could not be given a stack"),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for TaskError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            TaskError::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Sleeping, intervals, time-outs.
+
+pub(crate) mod interval;
+pub(crate) mod sleep;
+pub(crate) mod timeout;

@@ -1,0 +1,116 @@
+//! Limits on how long something may take.
+
+use std::error::Error;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use gvt_traits::SchedError;
+
+use crate::cancel::token::CancellationToken;
+use crate::sync::{has_passed, now};
+use crate::thread::{self, Builder};
+
+/// Something took longer than it was given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimedOut;
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("it took longer than it was given")
+    }
+}
+
+impl Error for TimedOut {}
+
+/// Runs `f` on a green thread of its own and waits for it, for `limit` at the longest.
+///
+/// `f` gets the thread's token, which is cancelled when time is up: a thread cannot be ended from outside, so `f` is to look
+/// at it where it can stop. Whether it does or not, this returns in time; the thread then goes on by itself, and its result is
+/// dropped. The token is a child of the caller's.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// use std::time::Duration;
+/// assert_eq!(gvt::timeout(Duration::from_secs(30), |_| 6 * 7), Ok(42));
+/// let late = gvt::timeout(Duration::from_millis(2), |token| token.cancelled().wait());
+/// assert_eq!(late, Err(gvt::TimedOut));
+/// # });
+/// ```
+///
+/// Context: a green thread, which parks. At shutdown it is unwound, as by [`JoinHandle::join`](crate::JoinHandle::join).
+///
+/// # Errors
+///
+/// If time ran out before `f` had returned.
+///
+/// # Panics
+///
+/// With `f`'s payload if that panics; as [`spawn`](crate::spawn()).
+#[track_caller]
+pub fn timeout<F, T>(limit: Duration, f: F) -> Result<T, TimedOut>
+where
+    F: FnOnce(&CancellationToken) -> T + Send + 'static,
+    T: Send + 'static,
+{
+    run(now().checked_add(limit), f)
+}
+
+/// [`timeout`] until `deadline`.
+///
+/// # Errors
+///
+/// If time ran out.
+///
+/// # Panics
+///
+/// As [`timeout`].
+#[track_caller]
+pub fn timeout_at<F, T>(deadline: Instant, f: F) -> Result<T, TimedOut>
+where
+    F: FnOnce(&CancellationToken) -> T + Send + 'static,
+    T: Send + 'static,
+{
+    run(Some(deadline), f)
+}
+
+#[track_caller]
+fn run<F, T>(deadline: Option<Instant>, f: F) -> Result<T, TimedOut>
+where
+    F: FnOnce(&CancellationToken) -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let Some(token) = crate::current_token() else {
+        thread::refused(SchedError::NoRuntime { call: "run something with a timeout" });
+    };
+    let token = match deadline {
+        Some(deadline) => token.with_deadline(deadline),
+        None => token.child(),
+    };
+    /// The thread is told also if its waiter is unwound.
+    struct Cancel(Option<CancellationToken>);
+    impl Drop for Cancel {
+        fn drop(&mut self) {
+            if let Some(token) = self.0.take() {
+                token.cancel();
+            }
+        }
+    }
+    // What `f` returns because it was told is not in time, whoever then looks first.
+    let run = move |token: &CancellationToken| (f(token), deadline.is_some_and(has_passed));
+    let handle = match Builder::new().token(&token).spawn(run) {
+        Ok(handle) => handle,
+        Err(error) => thread::refused(error),
+    };
+    // The token has a deadline, but an OS thread that looks at it may have another clock.
+    let mut cancel = Cancel(Some(token));
+    let joined = match deadline {
+        Some(deadline) => handle.join_deadline(deadline).map_err(|_| TimedOut)?,
+        None => handle.join(),
+    };
+    cancel.0 = None;
+    match joined {
+        Ok((_, true)) => Err(TimedOut),
+        Ok((value, false)) => Ok(value),
+        Err(payload) => std::panic::resume_unwind(payload),
+    }
+}

@@ -1,0 +1,160 @@
+//! Wakes futures at a time.
+//!
+//! A future may be polled by any executor, on any thread, so its deadline cannot lie in a runtime's timers. One OS thread for the
+//! process, started when the first such deadline comes, sleeps until the next one.
+//!
+//! Where the caller's runtime has a clock of its own (virtual time), the deadline is one of that clock, and a green thread of that
+//! runtime waits for it (`ringer`).
+//!
+//! Where the OS refuses that thread, each deadline that is set tries anew, and until one succeeds a green thread of the caller's
+//! runtime waits instead (`ringer`); a caller that has none has its future polled again and again until its time has come.
+//!
+//! **Protocol.** An entry is a deadline, a number that tells it from others, and whom to wake. Whoever set it keeps an [`Alarm`];
+//! dropping that takes the entry back, so that deadlines which are not reached leave nothing behind.
+//!
+//! **Limits.** For futures and tokens only: green threads and OS threads wait for deadlines themselves.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Context;
+use std::time::Instant;
+
+use crate::kernel::worker::section::Section;
+use crate::protocol::user::Waker;
+use crate::wait::ringer::Ringer;
+
+type Key = (Instant, u64);
+
+struct State {
+    entries: BTreeMap<Key, Waker>,
+    next: u64,
+    started: bool,
+}
+
+static STATE: Mutex<State> = Mutex::new(State { entries: BTreeMap::new(), next: 0, started: false });
+static CHANGED: Condvar = Condvar::new();
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A deadline at which somebody is woken; dropping it takes it back.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    when: Instant,
+    place: Place,
+}
+
+/// Who sees to it.
+#[derive(Debug)]
+enum Place {
+    /// The process's thread.
+    Process(Entry),
+    /// A green thread: in virtual time, or where there is no such thread.
+    Runtime(Ringer),
+}
+
+/// An entry of the process's thread; dropping it takes it back.
+#[derive(Debug)]
+struct Entry(Key);
+
+impl Alarm {
+    /// Sees to it that the one who polls is woken when `when` has come, or earlier; `wake_affine` is where its alarm is kept.
+    pub(crate) fn wake_at(place: &mut Option<Alarm>, when: Instant, context: &mut Context<'_>) {
+        let waker = context.waker();
+        let renewed = place.as_ref().is_some_and(|alarm| alarm.when == when && alarm.renew(waker));
+        if !renewed {
+            let place_of = Ringer::start(when, waker).map(Place::Runtime);
+            let place_of = place_of.or_else(|| Entry::set(when, waker).map(Place::Process));
+            let place_of = place_of.or_else(|| Ringer::stand_in(when, waker).map(Place::Runtime));
+            let is_set = place_of.is_some();
+            *place = place_of.map(|place| Alarm { when, place });
+            if !is_set {
+                // Nobody can wait for it: it is looked at again at once, by whoever polls.
+                Waker::from_ref(waker).wake();
+                crate::wait::yielding::yield_now();
+            }
+        }
+    }
+
+    /// From now on wakes `waker` instead; `false`: it has woken somebody already, and wakes nobody any more.
+    fn renew(&self, waker: &std::task::Waker) -> bool {
+        match &self.place {
+            Place::Process(entry) => entry.renew(waker),
+            Place::Runtime(ringer) => ringer.renew(waker),
+        }
+    }
+}
+
+impl Entry {
+    /// Wakes `waker` when `when` has come; `None`: the OS refuses the thread for it.
+    fn set(when: Instant, waker: &std::task::Waker) -> Option<Self> {
+        let waker = Waker::from_ref(waker);
+        // Not to be taken off the worker with std's lock: the section ends after the lock.
+        let section = Section::new();
+        let mut state = state();
+        if !state.started {
+            state.started = std::thread::Builder::new().name("gvt-alarm".into()).spawn(run).is_ok();
+            if !state.started {
+                drop(state);
+                drop(section);
+                // Somebody else's code.
+                drop(waker);
+                return None;
+            }
+        }
+        let key = (when, state.next);
+        state.next += 1;
+        state.entries.insert(key, waker);
+        if state.entries.first_key_value().is_some_and(|(first, _)| *first == key) {
+            CHANGED.notify_one();
+        }
+        Some(Entry(key))
+    }
+
+    /// From now on wakes `waker` instead; `false`: it has woken somebody already, and wakes nobody any more.
+    fn renew(&self, waker: &std::task::Waker) -> bool {
+        let waker = Waker::from_ref(waker);
+        let section = Section::new();
+        let mut state = state();
+        let (old, renewed) = match state.entries.get_mut(&self.0) {
+            Some(place) => (std::mem::replace(place, waker), true),
+            None => (waker, false),
+        };
+        drop(state);
+        drop(section);
+        // Somebody else's code.
+        drop(old);
+        renewed
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let section = Section::new();
+        let entry = state().entries.remove(&self.0);
+        drop(section);
+        drop(entry);
+    }
+}
+
+fn run() {
+    crate::os::set_timer_slack();
+    let mut state = state();
+    loop {
+        let now = Instant::now();
+        let next = state.entries.first_key_value().map(|(key, _)| key.0);
+        match next {
+            Some(when) if when <= now => {
+                let (_, waker) = state.entries.pop_first().expect("just seen");
+                drop(state);
+                waker.wake();
+                state = crate::wait::alarm::state();
+            }
+            Some(when) => {
+                state = CHANGED.wait_timeout(state, when - now).unwrap_or_else(PoisonError::into_inner).0;
+            }
+            None => state = CHANGED.wait(state).unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! What waiting needs from its host: who the caller is, how it sleeps, how it is woken.
+//!
+//! The protocol of `list` is written against these few types, so that its models can run it on loom's OS
+//! threads (`models::host`).
+
+use std::hint::spin_loop;
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering::*};
+
+use gvt_traits::WaitReason;
+
+use crate::cancel::token;
+use crate::kernel::thread::record::SCOPED;
+use crate::kernel::worker::core::WorkerBase;
+use crate::kernel::worker::section;
+use crate::os::{futex_wait_until, futex_wake};
+use crate::wait::park::{Wait, WaitWaker};
+
+/// A section of the runtime, left when dropped; knows the worker there.
+pub(crate) struct Inside {
+    worker: *const WorkerBase,
+}
+
+impl Inside {
+    #[inline]
+    pub(crate) fn enter() -> Self {
+        Inside { worker: section::enter_from_outside() }
+    }
+
+    /// A section within a section.
+    pub(crate) fn deeper() -> Self {
+        Inside { worker: section::enter() }
+    }
+
+    /// Who the caller is. Good only inside this section.
+    #[inline]
+    pub(crate) fn here(&self) -> Here {
+        Here { worker: self.worker }
+    }
+}
+
+impl Drop for Inside {
+    #[inline]
+    fn drop(&mut self) {
+        section::leave();
+    }
+}
+
+/// The worker that the caller is on, or none.
+#[derive(Clone, Copy)]
+pub(crate) struct Here {
+    worker: *const WorkerBase,
+}
+
+impl Here {
+    #[inline]
+    fn worker<'a>(self) -> Option<&'a WorkerBase> {
+        // SAFETY: a carried worker is alive, and inside its section the caller keeps it.
+        unsafe { self.worker.as_ref() }
+    }
+
+    /// Who is woken next is kept by this worker, for when its running thread waits or yields: nobody else is told.
+    #[inline]
+    pub(crate) fn keep_next(self) {
+        if let Some(worker) = self.worker() {
+            worker.wakes.set(0);
+        }
+    }
+
+    /// The running green thread, ready to wait; `None` on an OS thread.
+    #[inline]
+    pub(crate) fn green<'a>(self, reason: WaitReason) -> Option<Green<'a>> {
+        // SAFETY: the running thread's record stays mapped, and the caller, being that thread, keeps it.
+        let record = unsafe { self.worker()?.current.get().as_ref() }?;
+        Some(Green { wait: Wait::new(record, reason) })
+    }
+}
+
+/// A green thread that is about to wait.
+pub(crate) struct Green<'a> {
+    wait: Wait<'a>,
+}
+
+impl<'a> Green<'a> {
+    #[inline]
+    pub(crate) fn waker(&self) -> GreenWaker {
+        GreenWaker(self.wait.waker())
+    }
+
+    /// Leaves the section and the stack until woken, at the longest until the deadline. Unwinds at shutdown.
+    #[inline]
+    pub(crate) fn park(self, inside: Inside, deadline_ns: Option<u64>) -> Parked {
+        let surely = match deadline_ns {
+            None => {
+                let worker = inside.here().worker().expect("a green thread runs on a worker");
+                std::mem::forget(inside);
+                self.wait.park_from(worker)
+            }
+            Some(deadline) => {
+                drop(inside);
+                self.wait.park_until(deadline, gvt_traits::TimerType::Deadline);
+                false
+            }
+        };
+        Parked { surely }
+    }
+}
+
+/// How a green thread came back.
+pub(crate) struct Parked {
+    /// Nothing but a waker can have woken it.
+    pub(crate) surely: bool,
+}
+
+impl Parked {
+    /// Unwinds, without the guard, if the thread's waits are to end since a token was cancelled (`token::run`).
+    pub(crate) fn unless_cancelled<G>(&self, guard: G) -> G {
+        if crate::wait::park::current()
+            .is_some_and(|thread| thread.has_flag(SCOPED) && token::is_pending(thread))
+        {
+            drop(guard);
+            token::unwind_cancelled();
+        }
+        guard
+    }
+}
+
+/// Wakes a green thread from one wait.
+#[derive(Clone, Copy)]
+pub(crate) struct GreenWaker(WaitWaker);
+
+impl GreenWaker {
+    /// Whether it belongs to another runtime than the caller.
+    #[inline]
+    pub(crate) fn is_foreign(self, here: Here) -> bool {
+        !here.worker().is_some_and(|worker| ptr::eq(worker.core, self.0.core()))
+    }
+
+    /// From a worker of its own runtime.
+    #[inline]
+    pub(crate) fn wake_own(self, inside: &Inside) {
+        match inside.here().worker() {
+            Some(worker) => self.0.wake_from(worker),
+            None => self.wake(),
+        }
+    }
+
+    /// From anywhere.
+    pub(crate) fn wake(self) {
+        self.0.wake();
+    }
+}
+
+/// A number that is drawn nowhere else, if the caller is in virtual time, where each run is to be like the others.
+pub(crate) fn draw() -> Option<u64> {
+    let core = crate::wait::park::current()?.core();
+    core.is_virtual.then(|| core.draws.fetch_add(1, Relaxed))
+}
+
+const QUIET: u32 = 0;
+const FIRED: u32 = 1;
+const SLEEPING: u32 = 2;
+
+/// Before it sleeps, an OS thread looks so often with growing pauses, then so often with others let in between.
+const SPIN_ROUNDS: u32 = 6;
+const YIELD_ROUNDS: u32 = 4;
+
+/// What a waiting OS thread sleeps on.
+pub(crate) struct OsFlag {
+    word: AtomicU32,
+}
+
+impl OsFlag {
+    pub(crate) const fn new() -> Self {
+        OsFlag { word: AtomicU32::new(QUIET) }
+    }
+
+    /// Whether it was fired.
+    pub(crate) fn is_fired(&self) -> bool {
+        // ORDERING O1: Acquire pairs with the Release in `fire`.
+        self.word.load(Acquire) == FIRED
+    }
+
+    /// Sleeps until it is fired, at the longest until the deadline.
+    pub(crate) fn wait(&self, deadline_ns: Option<u64>) {
+        if self.is_fired_soon() {
+            return;
+        }
+        // ORDERING O1: as in `is_fired`, on failure.
+        if self.word.compare_exchange(QUIET, SLEEPING, Relaxed, Acquire).is_err() {
+            return;
+        }
+        while !self.is_fired() {
+            if !futex_wait_until(&self.word, SLEEPING, deadline_ns) {
+                // Back, so that a firing meanwhile stays seen; the result does not matter.
+                let _ = self.word.compare_exchange(SLEEPING, QUIET, Relaxed, Relaxed);
+                return;
+            }
+        }
+    }
+
+    /// Looks for a while before sleeping: OS threads that answer each other do so in less time than a sleep and its
+    /// wake-up take (some 4 µs on one core, 30 µs across cores).
+    fn is_fired_soon(&self) -> bool {
+        for round in 0..SPIN_ROUNDS + YIELD_ROUNDS {
+            if self.is_fired() {
+                return true;
+            }
+            if round < SPIN_ROUNDS {
+                (0..1 << round).for_each(|_| spin_loop());
+            } else {
+                std::thread::yield_now();
+            }
+        }
+        false
+    }
+
+    pub(crate) fn waker(&self) -> OsWaker {
+        OsWaker(&raw const self.word)
+    }
+}
+
+/// Fires a flag.
+pub(crate) struct OsWaker(*const AtomicU32);
+
+impl OsWaker {
+    /// Ends the sleep. The exchange is the last access: the flag's owner may then be gone, and the kernel only
+    /// uses the address as a key.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: the flag is there until it is fired.
+    pub(crate) unsafe fn fire(self) {
+        // ORDERING O1: Release pairs with the Acquire in `is_fired` and `wait`.
+        // SAFETY: C1.
+        if unsafe { &*self.0 }.swap(FIRED, Release) == SLEEPING {
+            futex_wake(self.0, 1);
+        }
+    }
+}
+
+pub(crate) use crate::time::sleep::{coarse_ns, deadline_ns, has_passed, now, now_ns};
+
+pub(crate) use crate::kernel::worker::section::give_way;
+pub(crate) use std::hint::spin_loop as spin;
+
+/// A number that no other thread has at the same time, and never 0.
+#[cfg(debug_assertions)]
+pub(crate) fn me() -> u64 {
+    match crate::wait::park::current() {
+        Some(record) => record.meta.unique_id.load(Relaxed) << 1 | 1,
+        None => os_me(),
+    }
+}
+
+#[cfg(debug_assertions)]
+#[inline(never)]
+fn os_me() -> u64 {
+    thread_local! {
+        static PLACE: u8 = const { 0 };
+    }
+    PLACE.with(|place| (&raw const *place as u64) << 1)
+}

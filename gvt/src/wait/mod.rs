@@ -1,0 +1,26 @@
+//! How green threads and OS threads wait: what every primitive is made of.
+//!
+//! | file | mechanism |
+//! |---|---|
+//! | `lock` | the short lock inside every primitive |
+//! | `list`, `seat`, `several` | waiters, and how one is taken; a future's place; many woken at once |
+//! | `host` | green threads and OS threads as waiters |
+//! | `park`, `yielding` | a green thread's wait; letting others run |
+//! | `alarm`, `ringer` | deadlines of futures |
+
+pub(crate) mod list;
+#[cfg(not(loom))]
+pub(crate) mod park;
+#[cfg(not(loom))]
+pub(crate) mod ringer;
+#[cfg(not(loom))]
+pub(crate) mod yielding;
+
+#[cfg_attr(loom, path = "model/alarm.rs")]
+pub(crate) mod alarm;
+#[cfg_attr(loom, path = "model/host.rs")]
+pub(crate) mod host;
+#[cfg_attr(loom, path = "model/lock.rs")]
+pub(crate) mod lock;
+pub(crate) mod seat;
+pub(crate) mod several;

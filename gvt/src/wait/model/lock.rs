@@ -1,0 +1,63 @@
+//! `lock` in models: loom's mutex.
+
+use std::ops::{Deref, DerefMut};
+
+use loom::sync::{Mutex, MutexGuard};
+
+use crate::wait::host::{Here, Inside};
+use crate::wait::list::Wake;
+
+pub(crate) struct Lock<T> {
+    mutex: Mutex<T>,
+}
+
+impl<T> Lock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Lock { mutex: Mutex::new(value) }
+    }
+
+    pub(crate) fn lock(&self) -> LockGuard<'_, T> {
+        LockGuard { lock: self, guard: self.mutex.lock().unwrap() }
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.mutex.get_mut().unwrap()
+    }
+}
+
+pub(crate) struct LockGuard<'a, T> {
+    lock: &'a Lock<T>,
+    guard: MutexGuard<'a, T>,
+}
+
+impl<'a, T> LockGuard<'a, T> {
+    pub(crate) fn here(&self) -> Here {
+        Here
+    }
+
+    pub(crate) fn lock(&self) -> &'a Lock<T> {
+        self.lock
+    }
+
+    pub(crate) fn unlock_inside(self) -> Inside {
+        Inside
+    }
+
+    pub(crate) fn wake(self, wake: Wake) {
+        drop(self);
+        wake.fire(Inside);
+    }
+}
+
+impl<T> Deref for LockGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.guard
+    }
+}
+
+impl<T> DerefMut for LockGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.guard
+    }
+}

@@ -1,0 +1,225 @@
+//! Waiting, for the primitives: draws a wait, says why, leaves the stack.
+
+use std::sync::atomic::Ordering::*;
+
+use gvt_traits::{PushKind, TimerEntry, TimerType, WaitReason, WakeTicket, WorkerId};
+
+use crate::cancel::token;
+use crate::kernel::thread::record::{Record, SCOPED, UNWIND};
+use crate::kernel::worker::core::{CoreBase, WorkerBase};
+use crate::kernel::worker::section;
+use crate::protocol::wait::Woken;
+use crate::protocol::{join, wait};
+
+/// What unwinds a thread at shutdown. Not a panic: no hook runs and nothing is printed.
+pub(crate) struct ShutdownUnwind;
+
+/// The running green thread's record, if this is one.
+#[inline]
+pub(crate) fn current<'a>() -> Option<&'a Record> {
+    // SAFETY: the running thread's record stays mapped, and the caller, being that thread, keeps it.
+    unsafe { section::current().as_ref() }
+}
+
+/// One wait of the running green thread.
+///
+/// The holder publishes [`waker`](Self::waker), looks at its condition once more where needed, and
+/// parks. It may also be dropped: the wait is then void, and its wakers miss.
+pub(crate) struct Wait<'a> {
+    record: &'a Record,
+    number: u64,
+}
+
+/// Ends one particular wait. Copyable, may be kept for ever: a stale one does nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct WaitWaker {
+    record: *const Record,
+    number: u64,
+}
+
+// SAFETY: records are `Sync` and stay mapped as long as their runtime; wakers are kept only in
+// places that a thread of that runtime removes them from before it goes on.
+unsafe impl Send for WaitWaker {}
+// SAFETY: as above.
+unsafe impl Sync for WaitWaker {}
+
+impl WaitWaker {
+    /// The runtime of the thread that waits.
+    #[inline]
+    pub(crate) fn core(self) -> *const CoreBase {
+        // SAFETY: see the `Send` impl.
+        unsafe { &*self.record }.core()
+    }
+
+    /// Ends the wait; whether this call did.
+    ///
+    /// Context: any OS thread or green thread.
+    pub(crate) fn wake(self) -> bool {
+        // SAFETY: see the `Send` impl.
+        join::wake_wait(unsafe { &*self.record }, self.number, PushKind::Wake)
+    }
+
+    /// [`wake`](Self::wake) by a caller that is inside the runtime, on a worker of the waiter's.
+    #[inline]
+    pub(crate) fn wake_from(self, worker: &WorkerBase) {
+        // SAFETY: see the `Send` impl.
+        let record = unsafe { &*self.record };
+        if wait::wake(&record.meta.wait, self.number) == Woken::Queue {
+            // SAFETY: this call ended the wait of a parked thread: no token of it exists.
+            let task = unsafe { record.runnable() };
+            // SAFETY: the caller is inside the runtime, on this worker.
+            unsafe { (worker.vtable.push_woken)(worker, task) };
+        }
+    }
+}
+
+impl<'a> Wait<'a> {
+    /// Draws a wait of `record`, which is the running thread.
+    #[inline]
+    pub(crate) fn new(record: &'a Record, reason: WaitReason) -> Self {
+        record.meta.wait_reason.store(reason as u8, Relaxed);
+        Wait { record, number: wait::prepare(&record.meta.wait) }
+    }
+
+    #[inline]
+    pub(crate) fn waker(&self) -> WaitWaker {
+        WaitWaker { record: self.record, number: self.number }
+    }
+
+    /// Leaves the stack until the wait is ended. Unwinds if the runtime shuts down meanwhile:
+    /// whoever published the waker must take it back in a destructor.
+    pub(crate) fn park(self) {
+        let record = self.record;
+        if record.has_flag(SCOPED) {
+            return self.park_scoped(None);
+        }
+        self.park_shielded();
+        unwind_if_asked(record);
+    }
+
+    /// [`park`](Self::park) until `awaited` ends, a thread of the same runtime.
+    pub(crate) fn park_for(self, awaited: &Record) {
+        let record = self.record;
+        self.park_shielded_for(awaited);
+        unwind_if_asked(record);
+    }
+
+    /// [`park_shielded`](Self::park_shielded) for the sake of `awaited`, a thread of the same runtime.
+    pub(crate) fn park_shielded_for(self, awaited: &Record) {
+        let record = self.record;
+        let worker = section::enter_from_outside();
+        // SAFETY: a green thread runs on a worker.
+        let worker = unsafe { &*worker };
+        if !wait::is_notified(&record.meta.wait) {
+            // SAFETY: this is the running thread, inside the runtime, with its wait armed.
+            unsafe { (worker.vtable.park_for)(worker, awaited) };
+        }
+        section::leave();
+        record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
+    }
+
+    /// The same without unwinding: may return although nobody has ended the wait for its sake.
+    pub(crate) fn park_shielded(self) {
+        if wait::is_notified(&self.record.meta.wait) {
+            return;
+        }
+        let worker = section::enter_from_outside();
+        // SAFETY: a green thread runs on a worker.
+        let worker = unsafe { &*worker };
+        // SAFETY: this is the running thread, inside the runtime, with its wait armed.
+        unsafe { (worker.vtable.park)(worker) };
+        section::leave();
+        self.record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
+    }
+
+    /// [`park`](Self::park) by a caller that is inside the runtime already, on `worker`; this leaves it. Whether surely a waker
+    /// has ended the wait.
+    #[inline]
+    pub(crate) fn park_from(self, worker: &WorkerBase) -> bool {
+        let record = self.record;
+        if record.has_flag(SCOPED) {
+            section::leave();
+            self.park_scoped(None);
+            return false;
+        }
+        if !wait::is_notified(&record.meta.wait) {
+            // SAFETY: this is the running thread, inside the runtime, with its wait armed.
+            unsafe { (worker.vtable.park)(worker) };
+        }
+        section::leave();
+        record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
+        !unwind_if_asked(record)
+    }
+
+    /// [`park`](Self::park), at the longest until `deadline_ns` of the runtime's clock.
+    pub(crate) fn park_until(self, deadline_ns: u64, kind: TimerType) {
+        if self.record.has_flag(SCOPED) {
+            return self.park_scoped(Some(deadline_ns));
+        }
+        self.park_with_timer(deadline_ns, kind);
+    }
+
+    /// [`park`](Self::park) of a thread whose waits end with tokens: comes back without having been woken if one is cancelled.
+    /// Whoever waits then looks whether the wait has come true, and if not, calls `token::unwind_if_cancelled`.
+    #[cold]
+    fn park_scoped(self, deadline_ns: Option<u64>) {
+        let record = self.record;
+        // U3, U4 of `token::run`.
+        if token::is_pending(record) {
+            record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
+            return;
+        }
+        match deadline_ns.into_iter().chain(token::earliest_deadline_ns(record)).min() {
+            Some(deadline_ns) => self.park_with_timer(deadline_ns, TimerType::Deadline),
+            None => {
+                self.park_shielded();
+                unwind_if_asked(record);
+            }
+        }
+    }
+
+    fn park_with_timer(self, deadline_ns: u64, kind: TimerType) {
+        let record = self.record;
+        let core = record.core();
+        let section = section::Section::new();
+        // SAFETY: a green thread runs on a worker.
+        let worker = unsafe { &*section::worker() }.index;
+        let ticket = WakeTicket { sequence: self.number, id: record.meta.id() };
+        let entry = TimerEntry { deadline_ns, ticket, affinity: WorkerId::new(worker), kind };
+        // 0 is for none.
+        // ORDERING O1: Release, here and below, pairs with the Acquire in `fire_timers`.
+        record.meta.wake_time_ns.store(deadline_ns.max(1), Release);
+        // SAFETY: the table belongs to this core's type.
+        let handle = unsafe { (core.vtable.insert_timer)(core, entry) };
+        drop(section);
+        self.park_shielded();
+        record.meta.wake_time_ns.store(0, Release);
+        // Sleeps end by their timer, which is then out already; only an early end costs a cancel.
+        if kind != TimerType::Sleep || record.has_flag(UNWIND) {
+            let _section = section::Section::new();
+            // SAFETY: as above.
+            unsafe { (core.vtable.cancel_timer)(core, handle) };
+        }
+        unwind_if_asked(record);
+    }
+}
+
+/// Whether a shutdown asks for it; comes back then if the thread unwinds already.
+#[inline]
+fn unwind_if_asked(record: &Record) -> bool {
+    let is_asked = record.has_flag(UNWIND);
+    if is_asked {
+        unwind(record);
+    }
+    is_asked
+}
+
+#[cold]
+fn unwind(record: &Record) {
+    // A destructor that waits while its thread unwinds already goes on waiting.
+    if !std::thread::panicking() {
+        // The flag stays: whoever catches this and waits again is unwound again.
+        let _ = record;
+        std::panic::resume_unwind(Box::new(ShutdownUnwind));
+    }
+}

@@ -1,0 +1,61 @@
+//! A thread that waits in several lists (N5 of `list`).
+
+use gvt_traits::WaitReason;
+
+use crate::wait::host::{Green, Inside, OsFlag};
+use crate::wait::list::{Claim, Waker, wait_until_fired};
+
+/// A thread that is about to wait in several lists (N5).
+pub(crate) struct Several<'a> {
+    green: Option<Green<'a>>,
+    flag: &'a OsFlag,
+    claim: &'a Claim,
+}
+
+impl<'a> Several<'a> {
+    /// Makes `retake` ready for nodes; `flag` is what it sleeps on if it is an OS thread.
+    pub(crate) fn new(claim: &'a Claim, flag: &'a OsFlag, reason: WaitReason) -> Self {
+        let green = Inside::enter().here().green(reason);
+        let waker = match &green {
+            Some(green) => Waker::Green(green.waker()),
+            None => Waker::Os(flag.waker()),
+        };
+        // SAFETY: no node is linked yet, so the claim is this thread's alone.
+        unsafe { *claim.waker.get() = waker };
+        Several { green, flag, claim }
+    }
+
+    /// Waits until one of the nodes is taken, at the longest until the deadline; the operation, or `None` after
+    /// having given up.
+    ///
+    /// Context: a green thread or an OS thread. Unwinds at shutdown and when it is cancelled; the nodes are the caller's to take back.
+    pub(crate) fn park(self, deadline_ns: Option<u64>) -> Option<u32> {
+        match self.green {
+            Some(green) => {
+                let parked = green.park(Inside::enter(), deadline_ns);
+                let claimed = self.claim.give_up();
+                if claimed.is_none() {
+                    parked.unless_cancelled(());
+                }
+                claimed
+            }
+            None => {
+                self.flag.wait(deadline_ns);
+                let claimed = self.claim.give_up();
+                if claimed.is_some() {
+                    wait_until_fired(self.flag);
+                }
+                claimed
+            }
+        }
+    }
+
+    /// Does not wait after all; the operation if a node was taken meanwhile.
+    pub(crate) fn give_up(self) -> Option<u32> {
+        let claimed = self.claim.give_up();
+        if claimed.is_some() && self.green.is_none() {
+            wait_until_fired(self.flag);
+        }
+        claimed
+    }
+}

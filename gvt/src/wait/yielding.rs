@@ -1,0 +1,54 @@
+//! Letting others run.
+
+use crate::kernel::worker::section;
+
+/// Steps back: lets other threads that are ready run, and returns when it is this one's turn again.
+///
+/// Returns at once if nothing else can run on this worker. Outside a runtime:
+/// `std::thread::yield_now`. While the thread unwinds it does nothing.
+///
+/// Context: a green thread, or an OS thread. After it the OS thread may be another.
+#[inline]
+pub fn yield_now() {
+    // SAFETY: a carried worker is alive.
+    let green = match unsafe { section::enter_from_outside().as_ref() } {
+        Some(worker) => {
+            // SAFETY: a green thread that runs on `worker`, inside the runtime.
+            unsafe { (worker.vtable.yield_now)(worker) };
+            true
+        }
+        None => false,
+    };
+    section::leave();
+    if !green {
+        std::thread::yield_now();
+    }
+}
+
+/// What [`safepoint!`](crate::safepoint) expands to.
+#[doc(hidden)]
+#[inline]
+pub fn __safepoint() {
+    if section::safepoint() {
+        yield_now();
+    }
+}
+
+/// Marks a point where a long computation can be interrupted: yields if the monitor has asked for
+/// it, and otherwise costs a few instructions.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// let mut sum = 0u64;
+/// for i in 0..100_000u64 {
+///     gvt::safepoint!();
+///     sum = sum.wrapping_add(i * i);
+/// }
+/// # assert!(sum > 0); });
+/// ```
+#[macro_export]
+macro_rules! safepoint {
+    () => {
+        $crate::__safepoint()
+    };
+}
