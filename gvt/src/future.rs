@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use gvt_traits::WaitReason;
 
-use crate::sync::{Lock, Verdict, deadline_ns, has_passed, now};
 use crate::time::timeout::TimedOut;
 use crate::wait::alarm::Alarm;
+use crate::wait::clock::{deadline_ns, has_passed, now};
+use crate::wait::list::Verdict;
 use crate::wait::list::{List, Manner, wait};
+use crate::wait::lock::Lock;
 
 /// Runs a future on the calling thread, which parks while the future waits.
 ///

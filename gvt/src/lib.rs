@@ -52,8 +52,9 @@ mod api {
     pub use crate::thread::task_set::{TaskError, TaskSet};
     pub use crate::thread::unpark::{park, park_timeout};
     pub use crate::time::interval::{Interval, MissedTicks, interval, interval_at};
-    pub use crate::time::sleep::{coarse_now_ns, now, now_ns, sleep, sleep_ms, sleep_until, sleep_us};
+    pub use crate::time::sleep::{sleep, sleep_ms, sleep_until, sleep_us};
     pub use crate::time::timeout::{TimedOut, timeout, timeout_at};
+    pub use crate::wait::clock::{coarse_now_ns, now, now_ns};
     #[doc(hidden)]
     pub use crate::wait::yielding::__safepoint;
     pub use crate::wait::yielding::yield_now;

@@ -39,9 +39,11 @@ use crate::channel::select::Handle;
 use crate::channel::selected::{Token, Wish};
 use crate::channel::{Ending, Receiver, RecvTimeoutError, Sender, bounded};
 use crate::protocol::user;
-use crate::sync::{Lock, Verdict, has_passed};
 use crate::wait::alarm::Alarm;
+use crate::wait::clock::has_passed;
 use crate::wait::list::Node;
+use crate::wait::list::Verdict;
+use crate::wait::lock::Lock;
 
 /// Waits in the process.
 static WATCHES: AtomicUsize = AtomicUsize::new(0);

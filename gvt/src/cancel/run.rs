@@ -29,7 +29,8 @@ use gvt_traits::PushKind;
 use crate::cancel::token::{CancelReason, CancellationToken};
 use crate::kernel::thread::record::{Record, SCOPED};
 use crate::protocol::{join, user, wait};
-use crate::sync::{Lock, deadline_ns};
+use crate::wait::clock::deadline_ns;
+use crate::wait::lock::Lock;
 use crate::wait::park;
 
 /// What unwinds a thread whose wait was cancelled. Not a panic: no hook runs and nothing is printed.

@@ -44,14 +44,14 @@ pub(crate) use crate::cancel::run::{
 use crate::cancel::cancelled;
 use crate::cancel::reason::Code;
 use crate::kernel::worker::core::{CoreBase, WorkerBase};
-use crate::sync::{has_passed, now};
+use crate::wait::clock::{has_passed, now};
 
 use crate::kernel::lifecycle::close;
 use crate::kernel::sched::first_frame;
 use crate::kernel::sched::first_frame::Freed;
 use crate::kernel::thread::record::Record;
 use crate::kernel::worker::section;
-use crate::sync::give_way;
+use crate::wait::host::give_way;
 
 /// References to its own record that a thread is born with, for its children.
 pub(crate) const CREDIT: u32 = 64;

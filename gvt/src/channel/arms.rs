@@ -21,8 +21,9 @@ use super::error::{RecvError, SendError};
 use super::select::{Arm, Choice, Handle, Limit, run};
 use super::selected::{Token, Wish};
 use super::{Receiver, Sender};
-use crate::sync::{List, Lock, Verdict};
 use crate::wait::list::Node;
+use crate::wait::list::{List, Verdict};
+use crate::wait::lock::Lock;
 
 /// What an arm is about.
 #[repr(transparent)]

@@ -39,8 +39,11 @@ use super::arms::{On, Operation, Waited};
 use super::selected::Token;
 use super::state::room;
 use crate::protocol::user;
-use crate::sync::{List, Lock, Manner, Verdict, deadline_ns, give_way, has_passed, now, wait};
+use crate::wait::clock::{deadline_ns, has_passed, now};
+use crate::wait::host::give_way;
+use crate::wait::list::{List, Manner, Verdict, wait};
 use crate::wait::list::{Seat, Wakes};
+use crate::wait::lock::Lock;
 
 struct Kept<T> {
     message: Arc<T>,
@@ -103,7 +106,7 @@ impl<T> State<T> {
     }
 }
 
-fn wake_all<T>(mut state: crate::sync::LockGuard<'_, State<T>>) {
+fn wake_all<T>(mut state: crate::wait::lock::LockGuard<'_, State<T>>) {
     let here = state.here();
     let mut wakes = Wakes::new();
     while let Some(waiter) = state.waiters.take() {

@@ -11,9 +11,10 @@ use super::receiver::Source;
 use super::state::{PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SENDERS};
 use super::{Receiver, Sender};
 use crate::protocol::user;
-use crate::sync::{Verdict, has_passed};
 use crate::wait::alarm::Alarm;
+use crate::wait::clock::has_passed;
 use crate::wait::list::Seat;
+use crate::wait::list::Verdict;
 
 /// Receives a message; see [`Receiver::recv_async`].
 #[must_use = "a future does nothing unless it is polled"]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 
 use super::{Receiver, Sender, bounded};
-use crate::sync::Lock;
+use crate::wait::lock::Lock;
 
 struct Gate {
     /// Gone once it was woken.

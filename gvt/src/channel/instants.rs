@@ -11,7 +11,8 @@ use gvt_traits::WaitReason;
 
 use super::error::{RecvTimeoutError, TryRecvError};
 use super::select::sleep_until;
-use crate::sync::{Lock, now};
+use crate::wait::clock::now;
+use crate::wait::lock::Lock;
 
 /// Delivers an instant when it has come.
 pub(super) struct Instants {

@@ -66,7 +66,7 @@ pub use sender::Sender;
 #[doc(inline)]
 pub use crate::{select, select_biased};
 
-use crate::sync::now;
+use crate::wait::clock::now;
 
 /// What `select!` expands to.
 #[doc(hidden)]

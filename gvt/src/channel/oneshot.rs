@@ -30,8 +30,11 @@ use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use super::selected::Token;
 use crate::protocol::shim::{Mutant, is_failing, mutant};
 use crate::protocol::user;
-use crate::sync::{List, Lock, LockGuard, Manner, Verdict, deadline_ns, give_way, now, wait};
+use crate::wait::clock::{deadline_ns, now};
+use crate::wait::host::give_way;
 use crate::wait::list::Seat;
+use crate::wait::list::{List, Manner, Verdict, wait};
+use crate::wait::lock::{Lock, LockGuard};
 
 /// Sends the one message.
 pub struct Sender<T> {

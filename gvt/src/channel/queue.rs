@@ -16,8 +16,10 @@ use gvt_traits::WaitReason;
 
 use super::error::*;
 use super::state::{Met, PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SENDERS, State};
-use crate::sync::{Lock, LockGuard, Manner, Verdict, Wake, deadline_ns, has_passed, wait};
+use crate::wait::clock::{deadline_ns, has_passed};
 use crate::wait::list::Wakes;
+use crate::wait::list::{Manner, Verdict, Wake, wait};
+use crate::wait::lock::{Lock, LockGuard};
 
 #[repr(C, align(64))]
 pub(super) struct Channel<T> {

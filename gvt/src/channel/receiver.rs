@@ -15,8 +15,10 @@ use super::instants::Instants;
 use super::queue::{Channel, Discard};
 use super::select::{Handle, sleep_until};
 use super::selected::{Token, Wish};
-use crate::sync::{Verdict, give_way, has_passed, now};
+use crate::wait::clock::{has_passed, now};
+use crate::wait::host::give_way;
 use crate::wait::list::Node;
+use crate::wait::list::Verdict;
 
 /// The receiving end of a channel. Clones receive from the same channel, each message once; when the last
 /// one is dropped, sending fails.

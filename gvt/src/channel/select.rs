@@ -24,7 +24,9 @@ use gvt_traits::WaitReason;
 use super::selected::{Token, Wish};
 use super::{Receiver, Sender};
 use crate::protocol::shim::is_failing;
-use crate::sync::{OsFlag, Verdict, deadline_ns, draw, give_way, now};
+use crate::wait::clock::{deadline_ns, now};
+use crate::wait::host::{OsFlag, draw, give_way};
+use crate::wait::list::Verdict;
 use crate::wait::list::{Claim, Node, Several};
 
 /// One end of a channel as an operation of a select.

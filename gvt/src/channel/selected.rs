@@ -9,7 +9,8 @@ use super::error::*;
 use super::queue::Channel;
 use super::state::{Met, PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SENDERS, State};
 use crate::protocol::shim::{Mutant, mutant};
-use crate::sync::{Here, Verdict};
+use crate::wait::host::Here;
+use crate::wait::list::Verdict;
 use crate::wait::list::{Node, Wakes};
 
 /// What a chosen operation has reserved.

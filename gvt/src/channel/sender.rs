@@ -9,8 +9,10 @@ use super::error::*;
 use super::queue::{Channel, Discard};
 use super::select::Handle;
 use super::selected::{Token, Wish};
-use crate::sync::{Verdict, give_way, now};
+use crate::wait::clock::now;
+use crate::wait::host::give_way;
 use crate::wait::list::Node;
+use crate::wait::list::Verdict;
 
 /// The sending end of a channel. Clones send into the same channel; when the last one is dropped, receivers
 /// learn that nothing more will come.

@@ -30,8 +30,9 @@
 use std::collections::VecDeque;
 
 use crate::protocol::shim::{Mutant, mutant};
-use crate::sync::{Here, List, Verdict, Wake};
+use crate::wait::host::Here;
 use crate::wait::list::{BOUND, Claim, Waiter, Wakes};
+use crate::wait::list::{List, Verdict, Wake};
 
 pub(super) const RECEIVERS: u8 = 0;
 pub(super) const SENDERS: u8 = 1;

@@ -33,11 +33,12 @@ use gvt_traits::WaitReason;
 use super::arms::{On, Operation, Waited};
 use super::selected::Token;
 use crate::protocol::user;
-use crate::sync::{
-    List, Lock, LockGuard, Manner, RwLock, RwLockReadGuard, Verdict, deadline_ns, give_way, has_passed, now,
-    wait,
-};
+use crate::sync::{RwLock, RwLockReadGuard};
+use crate::wait::clock::{deadline_ns, has_passed, now};
+use crate::wait::host::give_way;
+use crate::wait::list::{List, Manner, Verdict, wait};
 use crate::wait::list::{Seat, Wakes};
+use crate::wait::lock::{Lock, LockGuard};
 
 struct Shared<T> {
     value: RwLock<T>,

@@ -165,7 +165,7 @@ mod waiters {
     use crate::protocol::user;
     use crate::protocol::wait;
     use crate::protocol::wait::Woken;
-    use crate::sync::OsFlag;
+    use crate::wait::host::OsFlag;
 
     const _: () = assert!(
         crate::runtime::config::MOST_GVTHREADS as u64 * 2 <= PLACE_MASK + 1,

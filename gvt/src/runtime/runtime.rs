@@ -27,6 +27,7 @@ use crate::kernel::sched::detach;
 use crate::kernel::thread::table::RecordTable;
 use crate::kernel::worker::core::{Core, CoreBase, Parts, Worker, WorkerBase};
 use crate::kernel::worker::pool::Pool;
+use crate::kernel::worker::scale::Scale;
 use crate::kernel::worker::section;
 use crate::os::EventFd;
 use crate::protocol::idle::IdleSet;
@@ -36,7 +37,6 @@ use crate::runtime::builder::RuntimeBuilder;
 use crate::runtime::config::SchedulerConfig;
 use crate::runtime::handle::Handle;
 use crate::thread::{self, Refused};
-use crate::time::sleep::Scale;
 use crate::wait::park;
 
 /// OS threads that a runtime may start beyond one a worker, for threads that keep theirs.

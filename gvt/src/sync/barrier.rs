@@ -5,7 +5,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use gvt_traits::WaitReason;
 
-use super::give_way;
+use crate::wait::host::give_way;
 use crate::wait::list::{List, Manner, Verdict, Wakes, wait};
 use crate::wait::lock::Lock;
 

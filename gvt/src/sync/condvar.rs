@@ -5,10 +5,10 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{LockResult, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::give_way;
 use super::mutex::{Mutex, MutexGuard};
 use super::raw_condvar::{Notified, RawCondvar};
-use super::{has_passed, now};
+use crate::wait::clock::{has_passed, now};
+use crate::wait::host::give_way;
 
 /// Waits for a condition that another thread brings about, with the interface of [`std::sync::Condvar`]; parks the
 /// green thread, not its worker.

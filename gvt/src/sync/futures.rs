@@ -11,9 +11,10 @@ use super::mutex::Mutex;
 use super::poison::map;
 use super::raw_mutex::{self, RawMutex};
 use super::semaphore::{self, RawSemaphore, Semaphore, SemaphorePermit};
-use super::{SchedMutex, SchedMutexGuard, Verdict};
+use super::{SchedMutex, SchedMutexGuard};
 use crate::protocol::user;
 use crate::wait::list::Seat;
+use crate::wait::list::Verdict;
 
 /// Waits for a raw mutex.
 struct RawLock<'a> {

@@ -60,7 +60,3 @@ mod api {
 
 #[cfg(not(loom))]
 pub use api::*;
-
-pub(crate) use crate::wait::host::{Here, OsFlag, deadline_ns, draw, give_way, has_passed, now};
-pub(crate) use crate::wait::list::{List, Manner, Verdict, Wake, wait};
-pub(crate) use crate::wait::lock::{Lock, LockGuard};

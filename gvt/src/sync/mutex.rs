@@ -7,10 +7,10 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{LockResult, PoisonError, TryLockError, TryLockResult};
 
-use super::give_way;
 use super::owner::Owner;
 use super::poison::{Before, Poison};
 use super::raw_mutex::RawMutex;
+use crate::wait::host::give_way;
 
 /// A mutual exclusion with the interface of [`std::sync::Mutex`] that parks the green thread, not its worker.
 ///

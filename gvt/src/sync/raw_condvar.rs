@@ -13,9 +13,9 @@ use std::time::Instant;
 
 use gvt_traits::WaitReason;
 
-use super::deadline_ns;
 use crate::protocol::shim::Ordering::*;
 use crate::protocol::shim::{AtomicBool, Mutant, mutant};
+use crate::wait::clock::deadline_ns;
 use crate::wait::list::{List, Manner, Verdict, Wakes, wait_then};
 use crate::wait::lock::Lock;
 

@@ -23,6 +23,7 @@ use gvt_traits::WaitReason;
 
 use crate::protocol::shim::Ordering::*;
 use crate::protocol::shim::{AtomicU32, Mutant, mutant};
+use crate::wait::clock;
 use crate::wait::host;
 use crate::wait::host::Here;
 use crate::wait::list::{FRONT, List, Manner, Verdict, Wakes, wait};
@@ -84,10 +85,10 @@ impl Patience {
     pub(super) fn next(&mut self) -> (u8, Standing) {
         match self.begin_ns {
             None => {
-                self.begin_ns = Some(host::coarse_ns());
+                self.begin_ns = Some(clock::coarse_ns());
                 (0, Standing::New)
             }
-            Some(begin) if host::coarse_ns().saturating_sub(begin) >= HUNGRY_NS => (FRONT, Standing::Hungry),
+            Some(begin) if clock::coarse_ns().saturating_sub(begin) >= HUNGRY_NS => (FRONT, Standing::Hungry),
             Some(_) => (FRONT, Standing::PassedOver),
         }
     }

@@ -20,12 +20,12 @@ use std::sync::{LockResult, TryLockError, TryLockResult};
 
 use gvt_traits::WaitReason;
 
-use super::give_way;
 use super::owner::Owner;
 use super::poison::{Before, Poison};
 use crate::protocol::shim::AtomicU32;
 use crate::protocol::shim::Ordering::*;
 use crate::wait::host::Here;
+use crate::wait::host::give_way;
 use crate::wait::list::{List, Manner, Verdict, Wakes, wait};
 use crate::wait::lock::Lock;
 

@@ -4,9 +4,9 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use super::give_way;
 use super::owner::Owner;
 use super::raw_mutex::RawMutex;
+use crate::wait::host::give_way;
 
 /// A mutual exclusion that parks the green thread, not its worker. Without poisoning: a panic while it is held releases
 /// it. [`Mutex`](super::Mutex) is the one with std's interface.

@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 
 use gvt_traits::WaitReason;
 
-use super::give_way;
-use super::{deadline_ns, has_passed, now};
 use crate::channel::arms::{On, Operation};
 use crate::channel::select::Handle;
 use crate::channel::selected::{Token, Wish};
 use crate::protocol::shim::Ordering::*;
 use crate::protocol::shim::{AtomicUsize, Mutant, mutant};
+use crate::wait::clock::{deadline_ns, has_passed, now};
 use crate::wait::host::Here;
+use crate::wait::host::give_way;
 use crate::wait::list::{List, Manner, Node, Verdict, Wakes, wait};
 use crate::wait::lock::Lock;
 

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use gvt_traits::WaitReason;
 
-use super::give_way;
 use crate::protocol::shim::Ordering::*;
 use crate::protocol::shim::{AtomicUsize, Mutant, mutant};
+use crate::wait::host::give_way;
 use crate::wait::list::{List, Manner, Verdict, Wakes, wait};
 use crate::wait::lock::Lock;
 

@@ -28,9 +28,11 @@ use crate::kernel::thread::id::ThreadId;
 use crate::kernel::thread::record::{Record, SCOPED, Step};
 use crate::protocol::join::{Foreign, Waiter};
 use crate::protocol::{join, user};
-use crate::sync::{OsFlag, Verdict, give_way, now};
 use crate::thread::scope::ScopedJoinHandle;
+use crate::wait::clock::now;
+use crate::wait::host::{OsFlag, give_way};
 use crate::wait::list::Node;
+use crate::wait::list::Verdict;
 use crate::wait::park;
 use crate::wait::park::Wait;
 

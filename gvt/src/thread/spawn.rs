@@ -13,8 +13,8 @@ use crate::kernel::thread::record::{Cold, EntryFn, Outcome, PINNED, REENTRANT, R
 use crate::kernel::worker::core::{CoreBase, WorkerBase};
 use crate::kernel::worker::section;
 use crate::protocol::user;
-use crate::sync::give_way;
 use crate::thread::join_handle::JoinHandle;
+use crate::wait::host::give_way;
 use crate::wait::park::ShutdownUnwind;
 
 /// Which OS threads a thread may run on.

@@ -18,10 +18,10 @@ use crate::channel::select::Handle;
 use crate::channel::selected::{Token, Wish};
 use crate::channel::{Receiver, Sender, unbounded};
 use crate::protocol::user;
-use crate::sync::Verdict;
 use crate::thread::join_handle::JoinHandle;
 use crate::thread::{self, Builder};
 use crate::wait::list::Node;
+use crate::wait::list::Verdict;
 use crate::wait::park::ShutdownUnwind;
 
 /// What the siblings of a failed thread find as [`reason`](CancellationToken::reason).

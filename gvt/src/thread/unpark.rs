@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use gvt_traits::WaitReason;
 
-use crate::sync::{List, Lock, Manner, Verdict, deadline_ns, give_way, now, wait};
 use crate::thread::current::Thread;
+use crate::wait::clock::{deadline_ns, now};
+use crate::wait::host::give_way;
+use crate::wait::list::{List, Manner, Verdict, wait};
+use crate::wait::lock::Lock;
 use crate::wait::park::current;
 
 /// A thread's token.

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::future;
-use crate::time::sleep::{later, now, sleep_until};
+use crate::kernel::worker::scale::later;
+use crate::time::sleep::sleep_until;
+use crate::wait::clock::now;
 
 /// A tick that comes later than this was missed; see [`MissedTicks`]. As in tokio.
 const TOLERANCE: Duration = Duration::from_millis(5);

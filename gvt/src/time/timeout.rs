@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use gvt_traits::SchedError;
 
 use crate::cancel::token::CancellationToken;
-use crate::sync::{has_passed, now};
 use crate::thread::{self, Builder};
+use crate::wait::clock::{has_passed, now};
 
 /// Something took longer than it was given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

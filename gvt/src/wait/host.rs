@@ -239,8 +239,6 @@ impl OsWaker {
     }
 }
 
-pub(crate) use crate::time::sleep::{coarse_ns, deadline_ns, has_passed, now, now_ns};
-
 pub(crate) use crate::kernel::worker::section::give_way;
 pub(crate) use std::hint::spin_loop as spin;
 

@@ -39,7 +39,7 @@ pub(crate) use crate::wait::several::Several;
 use crate::protocol::shim::Ordering::*;
 use crate::protocol::shim::{AtomicU8, AtomicU32, Mutant, is_failing, mutant};
 use crate::protocol::user;
-use crate::wait::host;
+use crate::wait::clock;
 use crate::wait::host::{Green, GreenWaker, Here, Inside, OsFlag, OsWaker};
 use crate::wait::lock::{Lock, LockGuard};
 
@@ -598,7 +598,7 @@ fn resolve<C, S, V>(
     }
     match *deadline_ns {
         Some(_) if list & BOUND != 0 => *deadline_ns = None,
-        Some(deadline) if host::now_ns() >= deadline => {
+        Some(deadline) if clock::now_ns() >= deadline => {
             // SAFETY: linked, and the caller holds the lock.
             unsafe { (manner.list)(primitive, list).unlink(node) };
             return Some(Verdict::TimedOut);

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `lock` | the short lock inside every primitive |
 //! | `list`, `seat`, `several` | waiters, and how one is taken; a future's place; many woken at once |
+//! | `clock` | the clock that deadlines go by |
 //! | `host` | green threads and OS threads as waiters |
 //! | `park`, `yielding` | a green thread's wait; letting others run |
 //! | `alarm`, `ringer` | deadlines of futures |
@@ -18,6 +19,8 @@ pub(crate) mod yielding;
 
 #[cfg_attr(loom, path = "model/alarm.rs")]
 pub(crate) mod alarm;
+#[cfg_attr(loom, path = "model/clock.rs")]
+pub(crate) mod clock;
 #[cfg_attr(loom, path = "model/host.rs")]
 pub(crate) mod host;
 #[cfg_attr(loom, path = "model/lock.rs")]

@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use crate::channel::{RecvTimeoutError, Sender, bounded};
 use crate::protocol::user::Waker;
-use crate::sync::Lock;
 use crate::thread;
+use crate::wait::lock::Lock;
 use crate::wait::park;
 
 /// A green thread that waits for a deadline; dropping this ends it.

@@ -19,9 +19,11 @@ use gvt_traits::{SchedError, WaitReason};
 use crate::kernel::monitor::report::is_alive;
 use crate::kernel::worker::core::CoreBase;
 use crate::protocol::wait;
-use crate::sync::{Here, Lock, Verdict};
 use crate::thread;
+use crate::wait::host::Here;
+use crate::wait::list::Verdict;
 use crate::wait::list::{List, Manner, Wakes};
+use crate::wait::lock::Lock;
 use crate::wait::park;
 
 /// Threads that settle.
@@ -57,7 +59,7 @@ impl Settlers {
         let list = self.list.lock();
         // ORDERING O1: as in `has_any`.
         self.waiting.fetch_add(1, SeqCst);
-        crate::sync::wait(self, list, &MANNER, 0, &mut None, None);
+        crate::wait::list::wait(self, list, &MANNER, 0, &mut None, None);
     }
 
     /// Z3's end.

@@ -28,13 +28,13 @@ use crate::kernel::thread::table::{RecordCache, RecordTable};
 use crate::kernel::worker::counters::Counters;
 use crate::kernel::worker::os_thread::OsThread;
 use crate::kernel::worker::pool::Pool;
+use crate::kernel::worker::scale::Scale;
 use crate::kernel::worker::timer_moderation::Pace;
 use crate::os::EventFd;
 use crate::protocol::idle::IdleSet;
 use crate::protocol::links::Changes;
 use crate::protocol::mailbox::Arrivals;
 use crate::protocol::parker::Parker;
-use crate::time::sleep::Scale;
 
 /// The parts of a runtime, as one type.
 pub(crate) trait Parts: Send + Sync + Sized + 'static {

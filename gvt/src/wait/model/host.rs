@@ -2,7 +2,6 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Instant;
 
 use gvt_traits::WaitReason;
 use loom::sync::atomic::{AtomicBool, Ordering::*};
@@ -127,22 +126,6 @@ pub(crate) fn now_ns() -> u64 {
 
 pub(crate) fn draw() -> Option<u64> {
     None
-}
-
-pub(crate) fn now() -> Instant {
-    Instant::now()
-}
-
-pub(crate) fn deadline_ns(_deadline: Instant) -> u64 {
-    0
-}
-
-pub(crate) fn has_passed(_deadline: Instant) -> bool {
-    false
-}
-
-pub(crate) fn coarse_ns() -> u64 {
-    0
 }
 
 pub(crate) fn spin() {
