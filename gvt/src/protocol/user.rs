@@ -38,7 +38,7 @@ const PAYLOADS: usize = 8;
 fn assert_outside() {
     #[cfg(not(loom))]
     debug_assert!(
-        !crate::kernel::worker::section::is_inside(),
+        !crate::kernel::worker::tls::is_inside(),
         "users' code is called inside a section of the runtime"
     );
 }

@@ -28,7 +28,6 @@ use crate::kernel::thread::table::RecordTable;
 use crate::kernel::worker::core::{Core, CoreBase, Parts, Worker, WorkerBase};
 use crate::kernel::worker::pool::Pool;
 use crate::kernel::worker::scale::Scale;
-use crate::kernel::worker::section;
 use crate::os::EventFd;
 use crate::protocol::idle::IdleSet;
 use crate::protocol::links::Changes;
@@ -375,7 +374,7 @@ where
     /// What `f` says of the allocator of stacks. It may hold locks that workers and the monitor want, so the calling thread
     /// is not taken off meanwhile.
     pub(crate) fn ask_slots<R>(&self, f: impl FnOnce(&S::Output) -> R) -> R {
-        let _steady = section::Steady::new();
+        let _steady = crate::kernel::thread::preempt_count::Steady::new();
         // SAFETY: the core lives as long as its runtime.
         f(&unsafe { &*self.core }.slots)
     }

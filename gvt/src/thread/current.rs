@@ -9,6 +9,7 @@ use crate::cancel::token::CancellationToken;
 use crate::kernel::thread::id::ThreadId;
 use crate::kernel::thread::record::Record;
 use crate::kernel::worker::section::{self, give_way};
+use crate::kernel::worker::tls;
 use crate::wait::park;
 
 /// A green thread, as [`current`] and [`JoinHandle::thread`](crate::JoinHandle::thread) name it. Does not keep it running.
@@ -137,5 +138,5 @@ pub fn current_worker() -> Option<usize> {
     give_way();
     let _section = section::Section::new();
     // SAFETY: a carried worker is alive.
-    unsafe { section::worker().as_ref() }.map(|worker| worker.index)
+    unsafe { tls::worker().as_ref() }.map(|worker| worker.index)
 }

@@ -12,6 +12,7 @@ use crate::kernel::thread::id::{self, ID_BATCH};
 use crate::kernel::thread::record::{Cold, EntryFn, Outcome, PINNED, REENTRANT, Record, StackChoice, Step};
 use crate::kernel::worker::core::{CoreBase, WorkerBase};
 use crate::kernel::worker::section;
+use crate::kernel::worker::tls;
 use crate::protocol::user;
 use crate::thread::join_handle::JoinHandle;
 use crate::wait::host::give_way;
@@ -125,12 +126,12 @@ where
     let worker = section::enter_from_outside();
     // SAFETY: a carried worker is alive.
     let Some(worker) = (unsafe { worker.as_ref() }) else {
-        section::leave();
+        tls::leave();
         return Err(SchedError::NoRuntime { call: "spawn" });
     };
     // SAFETY: C1; entered, on the worker's OS thread.
     let spawned = unsafe { spawn_on(worker.core(), Some(worker), options, f) };
-    section::leave();
+    tls::leave();
     // What was refused is dropped here, outside the runtime: its destructor is user code.
     spawned.map_err(|Refused(error, _)| error)
 }

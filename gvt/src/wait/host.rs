@@ -13,6 +13,7 @@ use crate::cancel::token;
 use crate::kernel::thread::record::SCOPED;
 use crate::kernel::worker::core::WorkerBase;
 use crate::kernel::worker::section;
+use crate::kernel::worker::tls;
 use crate::os::{futex_wait_until, futex_wake};
 use crate::wait::park::{Wait, WaitWaker};
 
@@ -42,7 +43,7 @@ impl Inside {
 impl Drop for Inside {
     #[inline]
     fn drop(&mut self) {
-        section::leave();
+        tls::leave();
     }
 }
 

@@ -8,6 +8,7 @@ use crate::cancel::token;
 use crate::kernel::thread::record::{Record, SCOPED, UNWIND};
 use crate::kernel::worker::core::{CoreBase, WorkerBase};
 use crate::kernel::worker::section;
+use crate::kernel::worker::tls;
 use crate::protocol::wait::Woken;
 use crate::protocol::{join, wait};
 
@@ -114,7 +115,7 @@ impl<'a> Wait<'a> {
             // SAFETY: this is the running thread, inside the runtime, with its wait armed.
             unsafe { (worker.vtable.park_for)(worker, awaited) };
         }
-        section::leave();
+        tls::leave();
         record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
     }
 
@@ -128,7 +129,7 @@ impl<'a> Wait<'a> {
         let worker = unsafe { &*worker };
         // SAFETY: this is the running thread, inside the runtime, with its wait armed.
         unsafe { (worker.vtable.park)(worker) };
-        section::leave();
+        tls::leave();
         self.record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
     }
 
@@ -138,7 +139,7 @@ impl<'a> Wait<'a> {
     pub(crate) fn park_from(self, worker: &WorkerBase) -> bool {
         let record = self.record;
         if record.has_flag(SCOPED) {
-            section::leave();
+            tls::leave();
             self.park_scoped(None);
             return false;
         }
@@ -146,7 +147,7 @@ impl<'a> Wait<'a> {
             // SAFETY: this is the running thread, inside the runtime, with its wait armed.
             unsafe { (worker.vtable.park)(worker) };
         }
-        section::leave();
+        tls::leave();
         record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
         !unwind_if_asked(record)
     }
@@ -183,7 +184,7 @@ impl<'a> Wait<'a> {
         let core = record.core();
         let section = section::Section::new();
         // SAFETY: a green thread runs on a worker.
-        let worker = unsafe { &*section::worker() }.index;
+        let worker = unsafe { &*tls::worker() }.index;
         let ticket = WakeTicket { sequence: self.number, id: record.meta.id() };
         let entry = TimerEntry { deadline_ns, ticket, affinity: WorkerId::new(worker), kind };
         // 0 is for none.

@@ -1,6 +1,7 @@
 //! Letting others run.
 
 use crate::kernel::worker::section;
+use crate::kernel::worker::tls;
 
 /// Steps back: lets other threads that are ready run, and returns when it is this one's turn again.
 ///
@@ -19,7 +20,7 @@ pub fn yield_now() {
         }
         None => false,
     };
-    section::leave();
+    tls::leave();
     if !green {
         std::thread::yield_now();
     }

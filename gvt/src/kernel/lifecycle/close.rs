@@ -22,11 +22,13 @@ use gvt_traits::{Preemptor, PushKind, WorkerError};
 use crate::kernel::monitor::report;
 use crate::kernel::monitor::report::is_alive;
 use crate::kernel::sched::worker_loop;
+use crate::kernel::thread::inner::InnerLock;
 use crate::kernel::thread::record::{Record, UNWIND};
+use crate::kernel::worker::core::OsThread;
 use crate::kernel::worker::core::{Core, CoreBase, Parts};
-use crate::kernel::worker::inner::InnerLock;
-use crate::kernel::worker::os_thread::{OsThread, Received};
-use crate::kernel::worker::{section, wake_affine};
+use crate::kernel::worker::os_thread::Received;
+use crate::kernel::worker::tls;
+use crate::kernel::worker::wake_affine;
 use crate::protocol::names::Reading;
 use crate::protocol::{join, user, wait};
 
@@ -107,7 +109,7 @@ pub(crate) fn start_os_thread<P: Parts>(
         os_thread.thread_id.store(crate::os::thread_id(), Relaxed);
         core.preempt.enter_thread();
         os_thread.signal_mask.store(crate::os::signal_mask(), Relaxed);
-        section::adopt(os_thread);
+        tls::adopt(os_thread);
         core.base.pool.has_come();
         ready(os_thread);
         while let Received::Worker(worker) = core.base.pool.wait_as_spare(os_thread) {
@@ -267,7 +269,7 @@ pub(crate) fn bury(core: NonNull<CoreBase>) {
         }
     }
     let orphan = Orphan(core);
-    if section::is_inside() {
+    if tls::is_inside() {
         // A scheduler's caller: it has let go of a record that kept another runtime's token. If the OS refuses a
         // thread, the core is leaked.
         let _ = std::thread::Builder::new().name("gvt-burial".into()).spawn(move || orphan.destroy());

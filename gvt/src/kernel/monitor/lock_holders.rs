@@ -26,9 +26,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use gvt_traits::{GvtState, OsThreadId, Preemptor};
 
+use crate::kernel::worker::core::OsThread;
 use crate::kernel::worker::core::{Core, CoreBase, Parts};
 use crate::kernel::worker::counters::Counters;
-use crate::kernel::worker::os_thread::OsThread;
 
 /// For so long those that were let go on run.
 const TURN_NS: u64 = 4_000_000;

@@ -54,11 +54,12 @@ use crate::kernel::monitor::report;
 use crate::kernel::monitor::report::Reported;
 use crate::kernel::monitor::rt_priority::Urgency;
 use crate::kernel::sched::detach;
-use crate::kernel::sched::switch::{NoUnwind, ROUNDS};
 use crate::kernel::thread::record::FAST;
+use crate::kernel::worker::core::OsThread;
+use crate::kernel::worker::core::ROUNDS;
 use crate::kernel::worker::core::{Core, Parts, WorkerBase};
 use crate::kernel::worker::counters::Counters;
-use crate::kernel::worker::os_thread::OsThread;
+use crate::kernel::worker::no_unwind::NoUnwind;
 use crate::kernel::worker::section;
 use crate::os::{
     Slice, cpu_time_ns, futex_wait_until, futex_wake, is_asleep_in_futex, is_asleep_in_kernel, is_runnable,

@@ -25,9 +25,9 @@ use gvt_traits::{GvtState, Priority, TimerBackend, WaitReason};
 
 use crate::kernel::monitor::look;
 use crate::kernel::thread::id::ThreadId;
+use crate::kernel::thread::inner::InnerLock;
 use crate::kernel::thread::record::Record;
 use crate::kernel::worker::core::{Core, CoreBase, Parts};
-use crate::kernel::worker::inner::InnerLock;
 use crate::os::{futex_wait_until, monotonic_ns};
 use crate::protocol::{user, wait};
 

@@ -2,8 +2,8 @@
 
 use gvt_traits::{MemoryError, Slot, SlotAllocator, StackClass, TimerBackend, TimerEntry, TimerHandle};
 
-use crate::kernel::sched::switch::NoUnwind;
 use crate::kernel::worker::core::{Core, CoreBase, Parts};
+use crate::kernel::worker::no_unwind::NoUnwind;
 
 /// # Safety
 ///

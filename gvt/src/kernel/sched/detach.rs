@@ -43,31 +43,20 @@ use gvt_traits::{GvtState, Interrupted, WaitReason};
 
 use crate::kernel::lifecycle::close;
 use crate::kernel::sched::pinned;
-use crate::kernel::sched::switch::{fire_timers, install, pick};
+use crate::kernel::sched::switch::{fire_timers, pick};
 use crate::kernel::thread::record::{FAST, Record};
+use crate::kernel::worker::core::OsThread;
 use crate::kernel::worker::core::{After, Core, CoreBase, Parts, Worker, WorkerBase};
 use crate::kernel::worker::counters::Counters;
-use crate::kernel::worker::os_thread::{OsThread, Received};
+use crate::kernel::worker::handoff::keep;
+use crate::kernel::worker::handoff::resume;
+use crate::kernel::worker::handoff::resume_with_worker;
+use crate::kernel::worker::handoff::vacate;
 use crate::kernel::worker::section;
+use crate::kernel::worker::tls;
 use crate::os::is_asleep_in_kernel;
-use crate::protocol::mailbox::Linked;
 use crate::protocol::wait;
 use crate::protocol::wait::Committed;
-
-/// Y1: notes that `record` keeps `os_thread`.
-fn keep(os_thread: &OsThread, record: &Record) {
-    // ORDERING O1: Release pairs with the Acquire in `worker_loop`.
-    record.meta.suspended.store(ptr::from_ref(os_thread).cast_mut().cast(), Release);
-    os_thread.set_keeper_of(record);
-}
-
-/// Y2: leaves `worker` without a thread and a carrier, to be given.
-fn vacate(worker: &WorkerBase, after: After) {
-    worker.after.set(after);
-    worker.current.set(ptr::null());
-    worker.row().current_gvthread.store(u32::MAX, Relaxed);
-    worker.set_carrier(None);
-}
 
 /// A spare OS thread, a new one if need be and allowed.
 pub(crate) fn spare<P: Parts>(core: &Core<P>) -> Option<&'static OsThread> {
@@ -97,7 +86,7 @@ pub(crate) unsafe fn release_worker<P: Parts>(base: &WorkerBase) -> bool {
 unsafe fn give<P: Parts>(worker: &Worker<P>, receiver: &OsThread) {
     let base = &worker.base;
     // SAFETY: a worker's OS thread is one of the runtime's.
-    let os_thread = unsafe { &*section::os_thread() };
+    let os_thread = unsafe { &*tls::os_thread() };
     keep(os_thread, base.current());
     os_thread.set_worker(ptr::null());
     vacate(base, After::NOTHING);
@@ -143,71 +132,6 @@ unsafe fn release_worker_at_any_cost<P: Parts>(worker: &Worker<P>, record: &Reco
     }
 }
 
-/// Takes the worker that is passed to this OS thread (Y5). Async-signal-safe. Without a worker if the thread is let go on
-/// so (`lock_holders`).
-///
-/// # Safety
-///
-/// **C1**: called on the OS thread that `record` keeps; its `Runnable` is queued, or will be.
-unsafe fn resume(os_thread: &OsThread, record: &Record) {
-    let Received::Worker(base) = os_thread.receive(None) else {
-        // Let go on; only a spare is told to end.
-        return;
-    };
-    os_thread.settle(record.core());
-    // SAFETY: received; a worker lives as long as its core.
-    let base = unsafe { &*base };
-    os_thread.queued.store(false, Relaxed);
-    os_thread.taken.store(false, Relaxed);
-    os_thread.set_keeper_of(ptr::null());
-    record.set_at_large(os_thread);
-    base.set_carrier(Some(os_thread));
-    pinned::remind(base, os_thread);
-    if os_thread.is_deaf.load(Relaxed) {
-        base.poke.store(true, Relaxed);
-    }
-    install(base, record);
-    os_thread.set_worker(base);
-    if os_thread.account.is_much(record.meta.id()) {
-        record.core().monitor.nudge();
-    }
-}
-
-/// [`resume`], to the end: the thread is inside the runtime and must have a worker.
-///
-/// # Safety
-///
-/// C1 of [`resume`].
-unsafe fn resume_with_worker(os_thread: &OsThread, record: &Record) {
-    while os_thread.worker().is_null() {
-        os_thread.turn.end_freedom();
-        // SAFETY: C1.
-        unsafe { resume(os_thread, record) };
-    }
-}
-
-/// A green thread has entered the runtime and found that it has no worker: waits for one. Null on an OS thread that
-/// merely carries none.
-#[cold]
-pub(crate) fn rejoin(os_thread: &OsThread) -> *const WorkerBase {
-    os_thread.wait_for_decision();
-    if os_thread.worker().is_null() {
-        // SAFETY: a kept record is mapped.
-        let Some(record) = (unsafe { os_thread.keeper_of().as_ref() }) else {
-            return ptr::null();
-        };
-        if !os_thread.queued.swap(true, Relaxed) {
-            record.set_state(GvtState::Ready);
-            // SAFETY: it runs on this OS thread, without a worker, and is not queued: no token of it exists.
-            let task = unsafe { record.runnable() };
-            record.core().inject(task);
-        }
-        // SAFETY: queued.
-        unsafe { resume_with_worker(os_thread, record) };
-    }
-    os_thread.worker()
-}
-
 /// Runs `f` without a worker: others run meanwhile.
 pub(crate) fn blocking<T>(f: impl FnOnce() -> T) -> T {
     struct Back;
@@ -215,7 +139,7 @@ pub(crate) fn blocking<T>(f: impl FnOnce() -> T) -> T {
         fn drop(&mut self) {
             // Finds no worker, and waits for one.
             section::enter();
-            section::leave();
+            tls::leave();
         }
     }
     // SAFETY: a carried worker is alive.
@@ -235,7 +159,7 @@ pub(crate) fn blocking<T>(f: impl FnOnce() -> T) -> T {
         }
         None => false,
     };
-    section::leave();
+    tls::leave();
     let _back = released.then_some(Back);
     f()
 }
@@ -253,7 +177,7 @@ pub(crate) unsafe fn park_held<P: Parts>(worker: &Worker<P>, record: &Record) {
         return;
     }
     // SAFETY: a worker's OS thread is one of the runtime's.
-    let os_thread = unsafe { &*section::os_thread() };
+    let os_thread = unsafe { &*tls::os_thread() };
     os_thread.queued.store(true, Relaxed);
     if wait::commit(&record.meta.wait) == Committed::Queue {
         // SAFETY: W2 of `wait`: the committer queues it.
@@ -301,7 +225,12 @@ pub(crate) fn take_from_blocked<P: Parts>(core: &Core<P>, base: &WorkerBase, os_
     let Some(spare) = idle_spare(&core.base) else {
         return false;
     };
-    let taken = os_thread.detach(base, |record| note_taken(os_thread, record, base.coarse_ns.load(Relaxed)));
+    let taken = os_thread.detach(base, || {
+        // SAFETY: outside the runtime with a worker it runs a green thread, whose record is mapped; and it does not change
+        // what runs before it is inside.
+        let record = unsafe { &*base.current.get() };
+        note_taken(os_thread, record, base.coarse_ns.load(Relaxed));
+    });
     if taken {
         vacate(base, After::NOTHING);
         spare.give(base);
@@ -319,7 +248,7 @@ pub(crate) fn take_from_blocked<P: Parts>(core: &Core<P>, base: &WorkerBase, os_
 /// Called by a preemptor's signal handler, which keeps `errno`. Async-signal-safe: atomics and futex calls.
 pub(crate) unsafe extern "C" fn on_interrupt(context: *mut c_void) -> Interrupted {
     // SAFETY: its own entry stays for as long as an OS thread runs.
-    let Some(os_thread) = (unsafe { section::os_thread().as_ref() }) else {
+    let Some(os_thread) = (unsafe { tls::os_thread().as_ref() }) else {
         return Interrupted::NotOurs;
     };
     if os_thread.depth() != 0 {
@@ -391,21 +320,6 @@ fn come_back(os_thread: &OsThread) {
     unsafe { resume(os_thread, record) };
 }
 
-/// Queues those that have come back from the kernel.
-pub(crate) fn welcome_back(core: &CoreBase) {
-    let mut first = ptr::null_mut();
-    if core.returning.has_any() {
-        // SAFETY: C1: records outlive their threads, and a thread returns once.
-        unsafe { core.returning.drain(&mut first) };
-    }
-    // SAFETY: records outlive their threads; the list is this call's.
-    while let Some(record) = unsafe { first.as_ref() } {
-        first = record.next();
-        // SAFETY: it waits on the OS thread that it keeps, and no token of it exists.
-        core.inject(unsafe { record.runnable() });
-    }
-}
-
 /// Looks that find a thread running whose worker was taken, before it is interrupted.
 const RUNNING_LOOKS: u32 = 2;
 
@@ -457,13 +371,4 @@ fn preempt(os_thread: &OsThread, worker: &WorkerBase) {
     spare.give_place(worker);
     // SAFETY: queued by the spare on arrival.
     unsafe { resume(os_thread, record) };
-}
-
-/// Queues a thread that was taken off, on arrival of its worker elsewhere: behind everything that is local, since it has
-/// had its time.
-pub(crate) fn queue_preempted<P: Parts>(core: &Core<P>, record: &Record) {
-    // SAFETY: it is held, runs nowhere, and no token of it exists.
-    let task = unsafe { record.runnable() };
-    let base: &CoreBase = &core.base;
-    base.inject(task);
 }

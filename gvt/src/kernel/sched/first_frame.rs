@@ -13,8 +13,11 @@ use crate::cancel::token;
 use crate::kernel::sched::switch;
 use crate::kernel::sched::switch::{arrive, pick};
 use crate::kernel::thread::record::{Cold, EntryFn, Record, Step};
+use crate::kernel::worker::core::install;
 use crate::kernel::worker::core::{After, CoreBase, Parts, Worker, WorkerBase};
+use crate::kernel::worker::no_unwind::NoUnwind;
 use crate::kernel::worker::section;
+use crate::kernel::worker::tls;
 use crate::protocol::join;
 use crate::protocol::join::{Ended, Prepared};
 use crate::thread::local_key;
@@ -42,9 +45,9 @@ pub(crate) unsafe extern "C" fn root<P: Parts>(argument: *mut ()) -> ! {
 /// **C1**: `record` is current on the worker that this OS thread carries, inside the runtime.
 unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
     // SAFETY: C1.
-    let base = unsafe { &*section::worker() };
+    let base = unsafe { &*tls::worker() };
     record.meta.start_time_ns.store(base.coarse_ns.load(Relaxed), Relaxed);
-    section::leave();
+    tls::leave();
     // SAFETY: C1; the closure was stored when the thread was spawned, and is run once.
     unsafe { entry(record)(record, Step::Run) };
     let slot = record.meta.slot.load(Relaxed);
@@ -66,14 +69,14 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
         match join::end(&record.meta.join_waiters, prepared) {
             Ended::Unprepared => {
                 record.set_state(GvtState::Running);
-                section::leave();
+                tls::leave();
                 stay(record);
                 prepared = Prepared::Yes;
                 continue;
             }
             Ended::Detached => {
                 record.set_state(GvtState::Running);
-                section::leave();
+                tls::leave();
                 continue;
             }
             // From here on the record is the handle's, and may be another thread's any moment, unless the thread stays.
@@ -81,7 +84,7 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
             Ended::Wake(waiter) if waiter.is_task() => {
                 // J6 of `join`: users' code, called by a thread that keeps its record.
                 record.set_state(GvtState::Running);
-                section::leave();
+                tls::leave();
                 // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
                 unsafe { join::wake(waiter, record.core()) };
                 local_key::end_of(record);
@@ -107,7 +110,7 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
     };
     // SAFETY: C1.
     let worker = unsafe { Worker::<P>::of(base) };
-    let no_unwind = switch::NoUnwind;
+    let no_unwind = NoUnwind;
     worker.base.count_ended();
     worker.base.core().discharge(choice);
 
@@ -119,7 +122,7 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
             // A stack of its own class would do as well, but not one of another.
             if next_record.is_fresh() && next_record.stack_choice() == choice {
                 next_record.meta.slot.store(slot, Relaxed);
-                switch::install(&worker.base, next_record);
+                install(&worker.base, next_record);
                 std::mem::forget(no_unwind);
                 return next;
             }
@@ -234,7 +237,7 @@ pub(crate) unsafe fn refuse<P: Parts>(worker: &Worker<P>, record: &Record, error
     // stack of a thread that is about to leave, so it must not find a worker to park on: it runs as if
     // outside the runtime, with preemption off.
     // SAFETY: a worker's OS thread is one of the runtime's.
-    let os_thread = unsafe { &*section::os_thread() };
+    let os_thread = unsafe { &*tls::os_thread() };
     os_thread.set_worker(ptr::null());
     // SAFETY: C2.
     unsafe { entry(record)(record, Step::Refuse) };

@@ -92,7 +92,7 @@ unsafe fn has_work<P: Parts>(worker: &Worker<P>) -> bool {
     let core = worker.core();
     // SAFETY: C1.
     core.queue.has_work(unsafe { worker.queue() })
-        || crate::kernel::sched::pinned::is_awaited()
+        || crate::kernel::worker::binding::is_awaited()
         // The fence in its `push` pairs with `announce`'s.
         || core.base.returning.has_any()
 }

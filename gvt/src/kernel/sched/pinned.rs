@@ -44,181 +44,23 @@
 //! its OS thread is blocked in the kernel.
 
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{ContextSwitch, GvtState, PushKind, ReadyQueue, Registers, StackBounds};
 
-use crate::kernel::sched::switch::NoUnwind;
 use crate::kernel::sched::{detach, switch};
 use crate::kernel::thread::record::{FAST, PINNED, REENTRANT, Record};
+use crate::kernel::worker::binding::here;
+use crate::kernel::worker::binding::is_welcome;
+use crate::kernel::worker::binding::last;
+use crate::kernel::worker::binding::remind;
+use crate::kernel::worker::binding::tagged;
+use crate::kernel::worker::core::OsThread;
 use crate::kernel::worker::core::{After, Core, CoreBase, Parts, Worker, WorkerBase};
 use crate::kernel::worker::counters::Counters;
-use crate::kernel::worker::os_thread::OsThread;
+use crate::kernel::worker::no_unwind::NoUnwind;
 use crate::kernel::worker::section;
-use crate::protocol::mailbox::{Door, Linked};
-
-/// In `suspended`: a resident's OS thread, not one that keeps it.
-const HOME: usize = 1;
-
-/// An OS thread's part.
-pub(crate) struct Home {
-    /// Residents. Written by the OS thread itself.
-    residents: AtomicU32,
-    /// Those that are pinned.
-    pinned: AtomicU32,
-    /// A pinned thread has ended here.
-    spent: AtomicBool,
-    /// Residents whose turn has come.
-    door: Door<Record>,
-    /// Those that were taken in, oldest first: the OS thread's own.
-    turns: AtomicPtr<Record>,
-}
-
-/// In a field that is for people, about waits, and a thread in a list does not wait. Relaxed: ordered by the lists.
-impl Linked for Record {
-    fn next(&self) -> *mut Record {
-        self.meta.blocked_since_ns.load(Relaxed) as *mut Record
-    }
-
-    fn set_next(&self, next: *mut Record) {
-        self.meta.blocked_since_ns.store(next as u64, Relaxed);
-    }
-}
-
-/// The OS thread that a thread ran on last. A thread that can be picked has no result yet, or has taken it out again. Relaxed: used by
-/// whoever has just picked it.
-fn last(record: &Record) -> &AtomicU64 {
-    &record.meta.result_ptr
-}
-
-impl Home {
-    pub(crate) fn new() -> Self {
-        Home {
-            residents: AtomicU32::new(0),
-            pinned: AtomicU32::new(0),
-            spent: AtomicBool::new(false),
-            door: Door::new(),
-            turns: AtomicPtr::new(ptr::null_mut()),
-        }
-    }
-
-    /// For the next OS thread of this place.
-    pub(crate) fn reset(&self) {
-        self.spent.store(false, Relaxed);
-    }
-
-    /// Relaxed: the OS thread's own number; others take it for a hint.
-    pub(crate) fn has_residents(&self) -> bool {
-        self.residents.load(Relaxed) != 0
-    }
-
-    /// Whether the OS thread is to end. Relaxed: its own.
-    pub(crate) fn is_spent(&self) -> bool {
-        self.spent.load(Relaxed) && !self.has_residents()
-    }
-
-    /// Whether a resident's turn has come.
-    pub(crate) fn has_bound(&self) -> bool {
-        self.door.arrivals.has_any() || !self.turns.load(Relaxed).is_null()
-    }
-
-    fn add(&self, count: i32) {
-        self.residents.store(self.residents.load(Relaxed).wrapping_add_signed(count), Relaxed);
-    }
-
-    /// B4: the resident whose turn came first. Only for the OS thread itself.
-    fn take(&self) -> Option<&'static Record> {
-        if self.turns.load(Relaxed).is_null() {
-            let mut first = ptr::null_mut();
-            // SAFETY: C1: records outlive their threads, and a thread has one turn at a time.
-            unsafe { self.door.arrivals.drain(&mut first) };
-            self.turns.store(first, Relaxed);
-        }
-        self.next_turn()
-    }
-
-    fn next_turn(&self) -> Option<&'static Record> {
-        // SAFETY: as above.
-        let first = unsafe { self.turns.load(Relaxed).as_ref() }?;
-        self.turns.store(first.next(), Relaxed);
-        Some(first)
-    }
-}
-
-impl Record {
-    /// The OS thread that keeps this thread (`detach`), or null.
-    pub(crate) fn keeper(&self) -> *const OsThread {
-        // ORDERING: Acquire pairs with the Release in `detach::keep`.
-        let place = self.meta.suspended.load(Acquire) as *const OsThread;
-        if place.addr() & HOME == 0 { place } else { ptr::null() }
-    }
-
-    /// The OS thread that this thread is resident on, or null.
-    fn home(&self) -> *const OsThread {
-        // ORDERING O3: Acquire pairs with the Release in `Stay` and `diverted`.
-        let place = self.meta.suspended.load(Acquire) as *const OsThread;
-        if place.addr() & HOME == 0 { ptr::null() } else { place.map_addr(|place| place & !HOME) }
-    }
-
-    /// What `suspended` is while nobody keeps the thread.
-    pub(crate) fn set_at_large(&self, os_thread: &OsThread) {
-        let place = if self.has_flag(PINNED) { tagged(os_thread) } else { ptr::null_mut() };
-        self.meta.suspended.store(place, Release);
-    }
-}
-
-fn tagged(os_thread: &OsThread) -> *mut () {
-    ptr::from_ref(os_thread).cast_mut().cast::<()>().map_addr(|place| place | HOME)
-}
-
-/// This OS thread; on one of the runtime's.
-fn here() -> &'static OsThread {
-    // SAFETY: an OS thread's place outlives it.
-    unsafe { &*section::os_thread() }
-}
-
-/// Sees to it that decisions come to [`pick`], if they must.
-pub(crate) fn remind(base: &WorkerBase, os_thread: &OsThread) {
-    if os_thread.home.has_residents() || os_thread.home.is_spent() || base.core().migrates {
-        base.poke.store(true, Relaxed);
-    }
-}
-
-/// [`remind`], on the OS thread that carries the worker.
-pub(crate) fn remind_here(base: &WorkerBase) {
-    remind(base, here());
-}
-
-/// Makes a picked resident of this OS thread ready to be switched to; `false` if it is none.
-pub(crate) fn come_home(record: &Record) -> bool {
-    let os_thread = here();
-    if !ptr::eq(record.home(), os_thread) {
-        return false;
-    }
-    if !record.has_flag(PINNED) {
-        os_thread.home.add(-1);
-        record.meta.suspended.store(ptr::null_mut(), Relaxed);
-    }
-    true
-}
-
-/// Whether this OS thread did not answer interrupts; once.
-pub(crate) fn was_deaf() -> bool {
-    let os_thread = here();
-    os_thread.is_deaf.load(Relaxed) && os_thread.is_deaf.swap(false, Relaxed)
-}
-
-/// Whether a resident's turn has come on this OS thread.
-pub(crate) fn is_awaited() -> bool {
-    here().home.has_bound()
-}
-
-/// Whether a thread that nothing binds elsewhere may run here.
-fn is_welcome(os_thread: &OsThread, record: &Record) -> bool {
-    let home = &os_thread.home;
-    (!home.has_residents() && !home.is_spent())
-        || (record.has_flag(REENTRANT | FAST) && home.pinned.load(Relaxed) == 0)
-}
+use crate::kernel::worker::tls;
 
 /// `switch::pick` on an OS thread with residents: a thread that runs here, or none and perhaps one in `handoff`.
 ///
@@ -363,7 +205,7 @@ impl Stay {
             // ORDERING O3: Release pairs with the Acquire in `home`.
             record.meta.suspended.store(tagged(os_thread), Release);
             // SAFETY: a green thread inside the runtime runs on a worker.
-            remind(unsafe { &*section::worker() }, os_thread);
+            remind(unsafe { &*tls::worker() }, os_thread);
         } else {
             record.meta.flags.fetch_or(FAST, Relaxed);
         }
@@ -381,7 +223,7 @@ impl Drop for Stay {
             os_thread.home.pinned.fetch_sub(1, Relaxed);
             os_thread.home.spent.store(true, Relaxed);
             // SAFETY: a green thread inside the runtime runs on a worker.
-            remind(unsafe { &*section::worker() }, os_thread);
+            remind(unsafe { &*tls::worker() }, os_thread);
             // ORDERING O3: as in `begin`.
             record.meta.suspended.store(ptr::null_mut(), Release);
         }
@@ -439,7 +281,7 @@ unsafe extern "C" fn diverted<P: Parts>() {
     let errno = crate::os::errno();
     {
         // SAFETY: C1.
-        let worker = unsafe { Worker::<P>::of(&*section::worker()) };
+        let worker = unsafe { Worker::<P>::of(&*tls::worker()) };
         let os_thread = here();
         let record = worker.base.current();
         record.answer();
@@ -461,7 +303,7 @@ unsafe extern "C" fn diverted<P: Parts>() {
     }
     std::mem::forget(no_unwind);
     crate::os::set_errno(errno);
-    section::leave();
+    tls::leave();
 }
 
 /// `switch::target`, or `None` if nothing else can run.

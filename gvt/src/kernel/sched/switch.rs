@@ -35,15 +35,18 @@ use gvt_traits::{
 use crate::kernel::sched::{calls, detach, first_frame, pinned};
 use crate::kernel::thread::record::Record;
 use crate::kernel::thread::table::RecordTable;
+use crate::kernel::worker::binding;
+use crate::kernel::worker::core::ROUNDS;
+use crate::kernel::worker::core::install;
 use crate::kernel::worker::core::{After, Core, CoreBase, Departed, Parts, Vtable, Worker, WorkerBase};
+use crate::kernel::worker::handoff;
+use crate::kernel::worker::no_unwind::NoUnwind;
+use crate::kernel::worker::tls;
 use crate::kernel::worker::{contract, section};
 use crate::protocol::idle::Class;
 use crate::protocol::wait;
 use crate::protocol::wait::Committed;
 
-/// Rounds (timers, debts) are made at every this-many-th decision. Safepoints count as so many decisions, so
-/// that they do not disturb the rhythm.
-pub(crate) const ROUNDS: u32 = 64;
 /// Stacks and records are prefetched for so many threads at once, at every this-many-th decision.
 const GROUP: u32 = 8;
 
@@ -66,18 +69,6 @@ impl<P: Parts> Core<P> {
         divert: pinned::divert_on::<P>,
         destroy: calls::destroy::<P>,
     };
-}
-
-/// Aborts when dropped by unwinding: around calls of backends (B3).
-pub(crate) struct NoUnwind;
-
-impl Drop for NoUnwind {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("gvt: a backend panicked while threads were being scheduled (clause B3); aborting");
-            std::process::abort();
-        }
-    }
 }
 
 /// Where a thread that was picked can be run.
@@ -205,14 +196,14 @@ fn class_of(core: &CoreBase, task: &Runnable) -> Class {
 #[inline(never)]
 pub(crate) unsafe fn rounds<P: Parts>(worker: &Worker<P>) {
     worker.base.poke.store(false, Relaxed);
-    if pinned::was_deaf() {
+    if binding::was_deaf() {
         worker.core().preempt.enter_thread();
     }
     first_frame::settle_debt(&worker.base);
     // SAFETY: C1.
     unsafe { fire_timers(worker) };
-    detach::welcome_back(&worker.core().base);
-    pinned::remind_here(&worker.base);
+    handoff::welcome_back(&worker.core().base);
+    binding::remind_here(&worker.base);
 }
 
 /// Wakes the threads whose timers have expired; returns how many entries that were.
@@ -317,20 +308,11 @@ pub(crate) unsafe fn place<P: Parts>(worker: &Worker<P>, next: *const Record) ->
     if record.is_fresh() {
         // SAFETY: C1, C2.
         unsafe { bind::<P>(worker, record)? };
-    } else if !record.meta.suspended.load(Relaxed).is_null() && !pinned::come_home(record) {
+    } else if !record.meta.suspended.load(Relaxed).is_null() && !binding::come_home(record) {
         return Ok(Place::Held(next));
     }
     install(&worker.base, record);
     Ok(Place::Here(next))
-}
-
-/// Notes that `record` runs on this worker.
-#[inline]
-pub(crate) fn install(base: &WorkerBase, record: &Record) {
-    record.set_state(GvtState::Running);
-    record.meta.worker_id.store(base.index as u32, Relaxed);
-    base.current.set(record);
-    base.row().current_gvthread.store(record.meta.gvthread_id, Relaxed);
 }
 
 /// Gives a thread that never ran a stack.
@@ -415,7 +397,7 @@ pub(crate) unsafe fn target_slow<P: Parts>(worker: &Worker<P>, mut next: *const 
 pub(crate) fn native(base: &WorkerBase) -> *const Registers {
     base.current.set(ptr::null());
     // SAFETY: on a worker's OS thread, which is one of the runtime's.
-    unsafe { (*section::os_thread()).native.get() }
+    unsafe { (*tls::os_thread()).native.get() }
 }
 
 /// Leaves `record`'s stack for `target`; returns when `record` is run again.
@@ -447,7 +429,7 @@ pub(crate) unsafe fn depart<P: Parts>(
 pub(crate) unsafe fn arrive<P: Parts>() {
     let no_unwind = NoUnwind;
     // SAFETY: C1.
-    let worker = unsafe { Worker::<P>::of(&*section::worker()) };
+    let worker = unsafe { Worker::<P>::of(&*tls::worker()) };
     // SAFETY: C1.
     unsafe { run_after(worker) };
     std::mem::forget(no_unwind);
@@ -490,7 +472,7 @@ unsafe fn run_rarer_after<P: Parts>(worker: &Worker<P>, after: After) {
         Departed::Preempted(record) => unsafe {
             // First those who have waited for this: else the preempted thread could be next again.
             rounds(worker);
-            detach::queue_preempted(worker.core(), &*record);
+            handoff::queue_preempted(worker.core(), &*record);
         },
         Departed::Ended(slot) => {
             // SAFETY: the index was taken from the token when the slot was bound.
@@ -582,14 +564,14 @@ unsafe fn push<P: Parts>(base: &CoreBase, task: Runnable, kind: PushKind) {
     // destructor that the scheduler called wakes somebody. This worker's end of the queue may be lent out then (B2).
     // SAFETY: a carried worker is alive.
     match unsafe { section::enter().as_ref() } {
-        Some(worker) if ptr::eq(worker.core, base) && (kind == PushKind::Joined || section::depth() <= 2) => {
+        Some(worker) if ptr::eq(worker.core, base) && (kind == PushKind::Joined || tls::depth() <= 2) => {
             // SAFETY: carried by this OS thread, inside the runtime.
             unsafe { push_here(Worker::<P>::of(worker), task, kind) };
         }
         // SAFETY: C1.
         _ => unsafe { inject::<P>(base, task) },
     }
-    section::leave();
+    tls::leave();
     std::mem::forget(no_unwind);
 }
 

@@ -9,11 +9,13 @@ use std::sync::atomic::Ordering::*;
 use gvt_traits::ContextSwitch;
 
 use crate::kernel::lifecycle::close;
-use crate::kernel::sched::switch::{NoUnwind, run_after, target, target_slow};
+use crate::kernel::sched::switch::{run_after, target, target_slow};
 use crate::kernel::sched::{detach, pinned};
+use crate::kernel::worker::binding::remind;
+use crate::kernel::worker::core::OsThread;
 use crate::kernel::worker::core::{Parts, Worker, WorkerBase};
-use crate::kernel::worker::os_thread::OsThread;
-use crate::kernel::worker::section;
+use crate::kernel::worker::no_unwind::NoUnwind;
+use crate::kernel::worker::tls;
 
 /// The scheduler's loop, on the native stack of an OS thread that has received `worker`. Returns
 /// when the OS thread carries nothing any more; `false` if it should end.
@@ -30,12 +32,12 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
         worker.base.set_carrier(Some(os_thread));
         worker.base.coarse_ns.store(worker.core().now_ns(), Relaxed);
         close::keep_spare(&worker.core().base);
-        pinned::remind(&worker.base, os_thread);
+        remind(&worker.base, os_thread);
     }
     let goes_on = loop {
         // Whichever worker this OS thread carries now: a held thread may have left with another.
         // SAFETY: C1.
-        let worker = unsafe { Worker::<P>::of(&*section::worker()) };
+        let worker = unsafe { Worker::<P>::of(&*tls::worker()) };
         // SAFETY: carried by this OS thread.
         unsafe { run_after(worker) };
         let picked = worker.base.handoff.replace(ptr::null());

@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*};
 
 use gvt_traits::{GvtId, MemoryError, Metadata, SchedError};
 
+use crate::kernel::thread::inner::InnerLock;
 use crate::kernel::thread::record::Record;
 use crate::kernel::worker::core::CoreBase;
-use crate::kernel::worker::inner::InnerLock;
 
 /// Records that a worker keeps for itself.
 pub(crate) const CACHE: usize = 64;

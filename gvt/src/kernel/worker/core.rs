@@ -26,15 +26,15 @@ use crate::kernel::monitor::spare_starter::StarterState;
 use crate::kernel::thread::record::{Record, StackChoice};
 use crate::kernel::thread::table::{RecordCache, RecordTable};
 use crate::kernel::worker::counters::Counters;
-use crate::kernel::worker::os_thread::OsThread;
-use crate::kernel::worker::pool::Pool;
 use crate::kernel::worker::scale::Scale;
 use crate::kernel::worker::timer_moderation::Pace;
+use crate::kernel::worker::{os_thread, pool};
 use crate::os::EventFd;
 use crate::protocol::idle::IdleSet;
 use crate::protocol::links::Changes;
 use crate::protocol::mailbox::Arrivals;
 use crate::protocol::parker::Parker;
+use gvt_traits::GvtState;
 
 /// The parts of a runtime, as one type.
 pub(crate) trait Parts: Send + Sync + Sized + 'static {
@@ -43,6 +43,24 @@ pub(crate) trait Parts: Send + Sync + Sized + 'static {
     type Preempt: Preemptor;
     type Context: ContextSwitch;
     type Slots: SlotAllocator;
+}
+
+/// An OS thread that carries such a worker.
+pub(crate) type OsThread = os_thread::OsThread<WorkerBase>;
+/// All of them.
+pub(crate) type Pool = pool::Pool<WorkerBase>;
+
+impl OsThread {
+    /// H2 of `os_thread`. Async-signal-safe.
+    pub(crate) fn give(&self, worker: &WorkerBase) {
+        self.give_beside(worker, worker.core().monitor.thread_id());
+    }
+
+    /// Lets this OS thread, the calling one, run on any processor again: it goes on for longer than to pass a worker on.
+    #[inline]
+    pub(crate) fn settle(&self, core: &CoreBase) {
+        self.settle_beside(core.monitor.thread_id());
+    }
 }
 
 /// Entry points into code that is compiled for a runtime's parts.
@@ -493,4 +511,17 @@ impl<P: Parts> Worker<P> {
         // SAFETY: C1.
         unsafe { &mut *self.slots.get() }
     }
+}
+
+/// Rounds (timers, debts) are made at every this-many-th decision. Safepoints count as so many decisions, so
+/// that they do not disturb the rhythm.
+pub(crate) const ROUNDS: u32 = 64;
+
+/// Notes that `record` runs on this worker.
+#[inline]
+pub(crate) fn install(base: &WorkerBase, record: &Record) {
+    record.set_state(GvtState::Running);
+    record.meta.worker_id.store(base.index as u32, Relaxed);
+    base.current.set(record);
+    base.row().current_gvthread.store(record.meta.gvthread_id, Relaxed);
 }

@@ -1,13 +1,17 @@
 //! What a runtime, a worker and an OS thread consist of.
 
+pub(crate) mod binding;
 pub(crate) mod contract;
 pub(crate) mod core;
 pub(crate) mod counters;
-pub(crate) mod inner;
+pub(crate) mod handoff;
+pub(crate) mod home;
 pub(crate) mod lag;
+pub(crate) mod no_unwind;
 pub(crate) mod os_thread;
 pub(crate) mod pool;
 pub(crate) mod scale;
 pub(crate) mod section;
 pub(crate) mod timer_moderation;
+pub(crate) mod tls;
 pub(crate) mod wake_affine;

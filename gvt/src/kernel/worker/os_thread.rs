@@ -30,9 +30,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, 
 
 use gvt_traits::Registers;
 
-use crate::kernel::sched::pinned::Home;
 use crate::kernel::thread::record::Record;
-use crate::kernel::worker::core::{CoreBase, WorkerBase};
+use crate::kernel::worker::home::Home;
 use crate::kernel::worker::lag::Account;
 use crate::kernel::worker::wake_affine::Place;
 use crate::os::{futex_wait_until, futex_wake, membarrier};
@@ -40,12 +39,12 @@ use crate::protocol::retake::Claim;
 use crate::protocol::turn::{Receiver, Turn};
 
 /// In an inbox: end.
-const QUIT: *mut WorkerBase = ptr::without_provenance_mut(1);
+const QUIT: *mut () = ptr::without_provenance_mut(1);
 
 #[repr(C)]
-pub(crate) struct OsThread {
+pub(crate) struct OsThread<W> {
     /// The worker that it carries, and how deep in the runtime it is.
-    claim: Claim<WorkerBase>,
+    claim: Claim<W>,
     /// Suspended green threads that can go on only here, and what else `pinned` knows.
     pub(crate) home: Home,
     /// The `Runnable` of the green thread that keeps this OS thread is out.
@@ -66,7 +65,7 @@ pub(crate) struct OsThread {
     keeper_of: AtomicPtr<Record>,
     /// The scheduler's loop, while a green thread runs.
     pub(crate) native: UnsafeCell<Registers>,
-    inbox: AtomicPtr<WorkerBase>,
+    inbox: AtomicPtr<W>,
     /// Where it may run.
     place: Place,
     /// Bumped at each delivery; what the receiver sleeps on.
@@ -77,14 +76,14 @@ pub(crate) struct OsThread {
 }
 
 // SAFETY: `native` is used only by its own OS thread, `wake_affine` as its protocol says; the rest is atomic.
-unsafe impl Sync for OsThread {}
+unsafe impl<W> Sync for OsThread<W> {}
 // SAFETY: as above.
-unsafe impl Send for OsThread {}
+unsafe impl<W> Send for OsThread<W> {}
 
 /// What a wait at the inbox ended with.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Received {
-    Worker(*const WorkerBase),
+pub(crate) enum Received<W> {
+    Worker(*const W),
     /// Told to end.
     Quit,
     /// Told to run without a worker.
@@ -93,7 +92,7 @@ pub(crate) enum Received {
     Late,
 }
 
-impl OsThread {
+impl<W> OsThread<W> {
     pub(crate) fn new() -> Self {
         OsThread {
             // Its first code is the scheduler's.
@@ -130,7 +129,7 @@ impl OsThread {
 
     /// [`Claim::enter`].
     #[inline(always)]
-    pub(crate) fn enter(&self) -> *const WorkerBase {
+    pub(crate) fn enter(&self) -> *const W {
         self.claim.enter()
     }
 
@@ -152,11 +151,11 @@ impl OsThread {
 
     /// [`Claim::worker`].
     #[inline(always)]
-    pub(crate) fn worker(&self) -> *const WorkerBase {
+    pub(crate) fn worker(&self) -> *const W {
         self.claim.worker()
     }
 
-    pub(crate) fn set_worker(&self, worker: *const WorkerBase) {
+    pub(crate) fn set_worker(&self, worker: *const W) {
         self.claim.set_worker(worker);
     }
 
@@ -174,29 +173,22 @@ impl OsThread {
         self.claim.wait_for_decision();
     }
 
-    /// Takes the worker away if this OS thread is outside the runtime with it (E3 to E6 of `retake`). The worker's running
-    /// thread then keeps the OS thread; `note` is told of it before the OS thread can go on in the runtime.
-    ///
-    /// Context: the monitor only.
-    pub(crate) fn detach(&self, worker: &WorkerBase, note: impl FnOnce(&Record)) -> bool {
-        self.claim.detach(worker, membarrier, || {
-            // SAFETY: outside the runtime with a worker it runs a green thread, whose record is mapped; and it does
-            // not change what runs before it is inside.
-            let record = unsafe { &*worker.current.get() };
-            note(record);
-            self.set_keeper_of(record);
-        })
+    /// [`Claim::detach`] with the process's barrier.
+    pub(crate) fn detach(&self, worker: &W, note: impl FnOnce()) -> bool {
+        self.claim.detach(worker, membarrier, note)
     }
 
     /// H2. Async-signal-safe.
-    pub(crate) fn give(&self, worker: &WorkerBase) {
-        self.place.release(self.thread_id.load(Relaxed), worker.core().monitor.thread_id());
+    ///
+    /// `monitor` is an OS thread that nobody confines.
+    pub(super) fn give_beside(&self, worker: &W, monitor: i32) {
+        self.place.release(self.thread_id.load(Relaxed), monitor);
         self.deliver(ptr::from_ref(worker).cast_mut());
     }
 
     /// H2 by an OS thread that then sleeps: the receiver goes on in its place, on its processor; one that runs free stays where
     /// it runs. Async-signal-safe.
-    pub(crate) fn give_place(&self, worker: *const WorkerBase) {
+    pub(crate) fn give_place(&self, worker: *const W) {
         if self.turn.give() == Receiver::Sleeps {
             self.place.take_over(self.thread_id.load(Relaxed));
         }
@@ -216,16 +208,16 @@ impl OsThread {
 
     /// Lets this OS thread, the calling one, run on any processor again: it goes on for longer than to pass a worker on.
     #[inline]
-    pub(crate) fn settle(&self, core: &CoreBase) {
-        self.place.release(0, core.monitor.thread_id());
+    pub(super) fn settle_beside(&self, monitor: i32) {
+        self.place.release(0, monitor);
     }
 
     /// Tells the OS thread to end, once it waits at its inbox.
     pub(crate) fn quit(&self) {
-        self.deliver(QUIT);
+        self.deliver(QUIT.cast());
     }
 
-    fn deliver(&self, what: *mut WorkerBase) {
+    fn deliver(&self, what: *mut W) {
         // ORDERING O1: Release pairs with the Acquire in `receive`: the receiver sees all that the
         // giver did to the worker.
         let before = self.inbox.swap(what, AcqRel);
@@ -245,12 +237,12 @@ impl OsThread {
     }
 
     /// H3: waits for a worker. Async-signal-safe.
-    pub(crate) fn receive(&self, deadline_ns: Option<u64>) -> Received {
+    pub(crate) fn receive(&self, deadline_ns: Option<u64>) -> Received<W> {
         loop {
             let seen = self.deliveries.load(Acquire);
             // ORDERING O1: Acquire pairs with the Release in `deliver`.
             let what = self.inbox.swap(ptr::null_mut(), AcqRel);
-            if what == QUIT {
+            if what.cast() == QUIT {
                 return Received::Quit;
             }
             if !what.is_null() {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use gvt_traits::{MemoryError, WorkerError};
 
-use crate::kernel::worker::inner::InnerLock;
+use crate::kernel::thread::inner::InnerLock;
 use crate::kernel::worker::os_thread::{OsThread, Received};
 use crate::os::monotonic_ns;
 
@@ -28,14 +28,14 @@ const MANY: usize = 16;
 /// Stack of an OS thread of the runtime: the scheduler's loop runs on it, and destructors of threads that could not be given a stack.
 const NATIVE_STACK: usize = 256 << 10;
 
-pub(crate) struct Pool {
+pub(crate) struct Pool<W> {
     /// Every one that was started and has not been seen ended.
     all: InnerLock<Vec<Option<std::thread::JoinHandle<()>>>>,
     /// By the same index; a place is used again when its OS thread has ended.
-    places: Box<[AtomicPtr<OsThread>]>,
+    places: Box<[AtomicPtr<OsThread<W>>]>,
     /// Places that were ever used.
     used: AtomicUsize,
-    spare: InnerLock<Vec<*const OsThread>>,
+    spare: InnerLock<Vec<*const OsThread<W>>>,
     /// The runtime ends: nobody starts any more, and who becomes spare ends. Written under `spare`'s lock.
     closed: AtomicBool,
     /// OS threads that there are.
@@ -47,18 +47,18 @@ pub(crate) struct Pool {
 }
 
 // SAFETY: the pointers in `spare` point to what `places` own, which is `Sync`.
-unsafe impl Sync for Pool {}
+unsafe impl<W> Sync for Pool<W> {}
 // SAFETY: as above.
-unsafe impl Send for Pool {}
+unsafe impl<W> Send for Pool<W> {}
 
-impl Pool {
+impl<W: 'static> Pool<W> {
     /// A pool of at most `limit` OS threads.
     pub(crate) fn new(limit: usize) -> Result<Self, MemoryError> {
         let (mut places, mut spare) = (Vec::new(), Vec::new());
         if places.try_reserve_exact(limit).and_then(|()| spare.try_reserve_exact(limit)).is_err() {
             return Err(MemoryError::Reserve {
                 what: "the list of OS threads (`max_os_threads`)",
-                bytes: limit * (size_of::<AtomicPtr<OsThread>>() + size_of::<*const OsThread>()),
+                bytes: limit * (size_of::<AtomicPtr<OsThread<W>>>() + size_of::<*const OsThread<W>>()),
                 errno: libc::ENOMEM,
             });
         }
@@ -78,8 +78,8 @@ impl Pool {
     /// Starts an OS thread that runs `main` and first waits at its inbox.
     pub(crate) fn start(
         &self,
-        main: impl FnOnce(&'static OsThread) + Send + 'static,
-    ) -> Result<&'static OsThread, WorkerError> {
+        main: impl FnOnce(&'static OsThread<W>) + Send + 'static,
+    ) -> Result<&'static OsThread<W>, WorkerError> {
         let mut all = self.all.lock();
         // ORDERING O2: `join_all` closes before it takes this lock: whoever got in before is joined by it.
         if self.closed.load(Acquire) {
@@ -101,7 +101,7 @@ impl Pool {
         let before = self.places[index].load(Relaxed);
         let place = if before.is_null() { Box::into_raw(Box::new(OsThread::new())) } else { before };
         // SAFETY: a place is freed with the pool.
-        let place: &'static OsThread = unsafe { &*place };
+        let place: &'static OsThread<W> = unsafe { &*place };
         place.reset();
         // ORDERING O1: Release pairs with the Acquire in `each`.
         self.places[index].store(ptr::from_ref(place).cast_mut(), Release);
@@ -135,13 +135,13 @@ impl Pool {
     }
 
     /// A spare OS thread, if one waits.
-    pub(crate) fn take_spare(&self) -> Option<&'static OsThread> {
+    pub(crate) fn take_spare(&self) -> Option<&'static OsThread<W>> {
         let place = self.spare.lock().pop()?;
         // SAFETY: places live as long as the pool, and the pool as long as its OS threads.
         Some(unsafe { &*place })
     }
 
-    pub(crate) fn add_spare(&self, os_thread: &OsThread) {
+    pub(crate) fn add_spare(&self, os_thread: &OsThread<W>) {
         let mut spare = self.spare.lock();
         if self.closed.load(Relaxed) {
             os_thread.quit();
@@ -171,7 +171,7 @@ impl Pool {
     }
 
     /// Waits at the inbox of an OS thread without a worker.
-    pub(crate) fn wait_as_spare(&self, os_thread: &OsThread) -> Received {
+    pub(crate) fn wait_as_spare(&self, os_thread: &OsThread<W>) -> Received<W> {
         let mut deadline = Some(monotonic_ns() + SPARE_PATIENCE.as_nanos() as u64);
         loop {
             match os_thread.receive(deadline) {
@@ -195,7 +195,7 @@ impl Pool {
     }
 
     /// Every OS thread, ended ones included. Takes no lock.
-    pub(crate) fn each(&self) -> impl DoubleEndedIterator<Item = &OsThread> + Clone {
+    pub(crate) fn each(&self) -> impl DoubleEndedIterator<Item = &OsThread<W>> + Clone {
         // ORDERING O1: Acquire pairs with the Release in `start`.
         let used = self.used.load(Acquire);
         // SAFETY: null, or a place that lives as long as the pool.
@@ -231,7 +231,7 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl<W> Drop for Pool<W> {
     fn drop(&mut self) {
         for place in &self.places {
             let place = place.load(Relaxed);

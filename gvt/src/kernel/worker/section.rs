@@ -1,55 +1,29 @@
-//! What an OS thread knows: itself, if it is one of a runtime's.
+//! Sections of the runtime: what must not be interrupted, and knows its worker.
 //!
-//! **Hazard.** After a switch a green thread may be on another OS thread. A compiler that keeps a
-//! thread-local's address over the call that switched would then use another thread's storage.
-//!
-//! **Protocol.** The thread-local is touched only inside functions that are never inlined and never
-//! switch. They hand out values, not addresses.
-//!
-//! **Sections.** Runtime code runs between [`enter`] and [`leave`]; a preemption signal that finds
+//! Runtime code runs between [`enter`] and [`leave`]; a preemption signal that finds
 //! the depth above zero leaves the thread alone, and the monitor takes no worker away from it. The depth belongs to
 //! the OS thread: a switch leaves it as it is, since both sides of a switch are inside the runtime. First deeper, then
 //! the look at the worker (E1, E2 of `retake`): a thread that was taken off between a look and a use would use another's
 //! worker.
 
-use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
-use crate::kernel::sched::detach;
-use crate::kernel::sched::switch::ROUNDS;
 use crate::kernel::thread::record::Record;
-use crate::kernel::worker::contract;
-use crate::kernel::worker::core::WorkerBase;
-use crate::kernel::worker::os_thread::OsThread;
-
-thread_local! {
-    // Constant and without a destructor: no lazy initialisation, usable in a signal handler.
-    static OS_THREAD: Cell<*const OsThread> = const { Cell::new(ptr::null()) };
-}
-
-/// This OS thread, if a runtime started it; else null.
-#[inline(never)]
-pub(crate) fn os_thread() -> *const OsThread {
-    OS_THREAD.get()
-}
-
-/// Makes this OS thread one of a runtime's.
-#[inline(never)]
-pub(crate) fn adopt(os_thread: *const OsThread) {
-    OS_THREAD.set(os_thread);
-}
+use crate::kernel::worker::core::{ROUNDS, WorkerBase};
+use crate::kernel::worker::tls::{self, depth, leave, worker};
+use crate::kernel::worker::{contract, handoff};
 
 /// Enters the runtime; the worker that this OS thread carries, or null on a foreign OS thread. A green thread whose
 /// worker was taken away gets another first.
 #[inline(never)]
 pub(crate) fn enter() -> *const WorkerBase {
     // SAFETY: its own entry stays for as long as an OS thread runs.
-    let Some(os_thread) = (unsafe { OS_THREAD.get().as_ref() }) else {
+    let Some(os_thread) = (unsafe { tls::this().as_ref() }) else {
         return ptr::null();
     };
     let worker = os_thread.enter();
-    if worker.is_null() { detach::rejoin(os_thread) } else { worker }
+    if worker.is_null() { handoff::rejoin(os_thread) } else { worker }
 }
 
 /// [`enter`] by code that must come from outside: it may leave the stack, or use the worker's parts. Ends the process if
@@ -57,14 +31,14 @@ pub(crate) fn enter() -> *const WorkerBase {
 #[inline(never)]
 pub(crate) fn enter_from_outside() -> *const WorkerBase {
     // SAFETY: as in `enter`.
-    let Some(os_thread) = (unsafe { OS_THREAD.get().as_ref() }) else {
+    let Some(os_thread) = (unsafe { tls::this().as_ref() }) else {
         return ptr::null();
     };
     if os_thread.depth() != 0 {
         demand_outside();
     }
     let worker = os_thread.enter();
-    if worker.is_null() { detach::rejoin(os_thread) } else { worker }
+    if worker.is_null() { handoff::rejoin(os_thread) } else { worker }
 }
 
 /// Ends the process if the caller is inside the runtime, on a worker: what it is about to do is for outside (B2).
@@ -75,35 +49,12 @@ pub(crate) fn demand_outside() {
     }
 }
 
-/// How deep inside the runtime this OS thread is; 0 for one that is no runtime's.
-#[inline(never)]
-pub(crate) fn depth() -> u32 {
-    // SAFETY: as in `enter`.
-    unsafe { OS_THREAD.get().as_ref() }.map_or(0, OsThread::depth)
-}
-
-/// Leaves the runtime.
-#[inline(never)]
-pub(crate) fn leave() {
-    // SAFETY: as in `enter`.
-    if let Some(os_thread) = unsafe { OS_THREAD.get().as_ref() } {
-        os_thread.shallow();
-    }
-}
-
-/// The worker that this OS thread carries, or null. Only inside the runtime.
-#[inline(never)]
-pub(crate) fn worker() -> *const WorkerBase {
-    // SAFETY: as in `enter`.
-    unsafe { OS_THREAD.get().as_ref() }.map_or(ptr::null(), OsThread::worker)
-}
-
 /// The running green thread's record, or null. Does not enter the runtime: a thread without a worker learns who it is
 /// without waiting for one.
 #[inline(never)]
 pub(crate) fn current() -> *const Record {
     // SAFETY: as in `enter`.
-    let Some(os_thread) = (unsafe { OS_THREAD.get().as_ref() }) else {
+    let Some(os_thread) = (unsafe { tls::this().as_ref() }) else {
         return ptr::null();
     };
     os_thread.deepen();
@@ -117,20 +68,11 @@ pub(crate) fn current() -> *const Record {
     record
 }
 
-/// Whether the caller is in a section of the runtime, on a worker. Where `first_frame::refuse` calls users' code there is no worker to
-/// park on.
-#[inline(never)]
-pub(crate) fn is_inside() -> bool {
-    // SAFETY: as in `enter`.
-    unsafe { OS_THREAD.get().as_ref() }
-        .is_some_and(|os_thread| os_thread.depth() != 0 && !os_thread.worker().is_null())
-}
-
 /// What `safepoint!` does: counts it, and says whether the running thread is asked to yield.
 #[inline(never)]
 pub(crate) fn safepoint() -> bool {
     // SAFETY: as in `enter`.
-    let Some(os_thread) = (unsafe { OS_THREAD.get().as_ref() }) else {
+    let Some(os_thread) = (unsafe { tls::this().as_ref() }) else {
         return false;
     };
     // SAFETY: a carried worker is alive.
@@ -146,27 +88,6 @@ pub(crate) fn safepoint() -> bool {
     };
     os_thread.shallow();
     asked
-}
-
-/// Keeps the calling thread from being taken off by force until it is dropped, with a worker or without. Inside it nothing
-/// is used that belongs to a worker, and nothing switches: that takes a [`Section`].
-pub(crate) struct Steady(());
-
-impl Steady {
-    #[inline(never)]
-    pub(crate) fn new() -> Self {
-        // SAFETY: as in `enter`.
-        if let Some(os_thread) = unsafe { OS_THREAD.get().as_ref() } {
-            os_thread.deepen();
-        }
-        Steady(())
-    }
-}
-
-impl Drop for Steady {
-    fn drop(&mut self) {
-        leave();
-    }
 }
 
 /// How many more calls look whether their thread is asked to yield; 0 while nobody has been asked lately. So that a call that does not
@@ -213,7 +134,7 @@ fn look() {
 #[inline(never)]
 fn is_asked() -> bool {
     // SAFETY: as in `enter`.
-    let Some(os_thread) = (unsafe { OS_THREAD.get().as_ref() }) else {
+    let Some(os_thread) = (unsafe { tls::this().as_ref() }) else {
         return false;
     };
     if os_thread.depth() != 0 {

@@ -1,0 +1,45 @@
+//! Whether this OS thread may be taken off by force: the thread-local that says which it is.
+//!
+//! **Hazard.** After a switch a green thread may be on another OS thread. A compiler that keeps a thread-local's address over
+//! the call that switched would then use another thread's storage.
+//!
+//! **Protocol.** The thread-local is touched only inside functions that are never inlined and never switch. They hand out
+//! values, not addresses.
+
+use std::cell::Cell;
+use std::ptr;
+
+use crate::protocol::retake::Claim;
+
+/// What is known here of an OS thread: how deep in the runtime it is. Its type says what it carries.
+pub(crate) type Counted = Claim<()>;
+
+thread_local! {
+    // Constant and without a destructor: no lazy initialisation, usable in a signal handler.
+    pub(in crate::kernel) static THIS: Cell<*const Counted> = const { Cell::new(ptr::null()) };
+}
+
+/// Keeps the calling thread from being taken off by force until it is dropped, with a worker or without. Inside it nothing
+/// is used that belongs to a worker, and nothing switches: that takes a `section::Section`.
+pub(crate) struct Steady(());
+
+impl Steady {
+    #[inline(never)]
+    pub(crate) fn new() -> Self {
+        // SAFETY: its own entry stays for as long as an OS thread runs.
+        if let Some(this) = unsafe { THIS.get().as_ref() } {
+            this.deepen();
+        }
+        Steady(())
+    }
+}
+
+impl Drop for Steady {
+    #[inline(never)]
+    fn drop(&mut self) {
+        // SAFETY: as in `new`.
+        if let Some(this) = unsafe { THIS.get().as_ref() } {
+            this.shallow();
+        }
+    }
+}

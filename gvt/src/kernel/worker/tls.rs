@@ -1,0 +1,59 @@
+//! What an OS thread knows of itself, if it is one of a runtime's.
+//!
+//! The functions are never inlined and never switch: see `preempt_count`.
+
+use std::ptr;
+
+use crate::kernel::thread::preempt_count::THIS;
+use crate::kernel::worker::core::{OsThread, WorkerBase};
+
+/// This OS thread, for functions that are never inlined.
+#[inline(always)]
+pub(super) fn this() -> *const OsThread {
+    THIS.get().cast()
+}
+
+/// This OS thread, if a runtime started it; else null.
+#[inline(never)]
+pub(crate) fn os_thread() -> *const OsThread {
+    this()
+}
+
+/// Makes this OS thread one of a runtime's.
+#[inline(never)]
+pub(crate) fn adopt(os_thread: *const OsThread) {
+    // What it begins with is its claim (`OsThread` is `repr(C)`).
+    THIS.set(os_thread.cast());
+}
+
+/// How deep inside the runtime this OS thread is; 0 for one that is no runtime's.
+#[inline(never)]
+pub(crate) fn depth() -> u32 {
+    // SAFETY: its own entry stays for as long as an OS thread runs.
+    unsafe { this().as_ref() }.map_or(0, OsThread::depth)
+}
+
+/// The worker that this OS thread carries, or null. Only inside the runtime.
+#[inline(never)]
+pub(crate) fn worker() -> *const WorkerBase {
+    // SAFETY: its own entry stays for as long as an OS thread runs.
+    unsafe { this().as_ref() }.map_or(ptr::null(), OsThread::worker)
+}
+
+/// Whether the caller is in a section of the runtime, on a worker. Where `first_frame::refuse` calls users' code there is no worker to
+/// park on.
+#[inline(never)]
+pub(crate) fn is_inside() -> bool {
+    // SAFETY: its own entry stays for as long as an OS thread runs.
+    unsafe { this().as_ref() }
+        .is_some_and(|os_thread| os_thread.depth() != 0 && !os_thread.worker().is_null())
+}
+
+/// Leaves the runtime.
+#[inline(never)]
+pub(crate) fn leave() {
+    // SAFETY: its own entry stays for as long as an OS thread runs.
+    if let Some(os_thread) = unsafe { this().as_ref() } {
+        os_thread.shallow();
+    }
+}
