@@ -30,8 +30,8 @@ mod time;
 mod api {
     pub use crate::cancel::token::{CancelReason, CancellationToken, Cancelled, cancellable};
     pub use crate::channel::{Receiver, Sender};
-    pub use crate::kernel::monitor::report::{DeadlockReport, ThreadInfo};
     pub use crate::kernel::monitor::settle::settle;
+    pub use crate::kernel::state::deadlock::{DeadlockReport, ThreadInfo};
     pub use crate::kernel::thread::id::ThreadId;
     pub use crate::runtime::builder::RuntimeBuilder;
     pub use crate::runtime::config::SchedulerConfig;

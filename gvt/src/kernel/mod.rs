@@ -8,10 +8,12 @@
 //! | `monitor` | looking after busy workers, blocked OS threads, deadlocks |
 //! | `sched` | leaving one thread for the next; the loop between; threads that keep their OS thread |
 //! | `worker` | what a runtime, a worker, an OS thread consist of; how workers pass between OS threads |
+//! | `state` | states of the monitor, the starter, of closing, of deadlocks |
 //! | `thread` | a thread's record; where records are |
 
 pub(crate) mod lifecycle;
 pub(crate) mod monitor;
 pub(crate) mod sched;
+pub(crate) mod state;
 pub(crate) mod thread;
 pub(crate) mod worker;

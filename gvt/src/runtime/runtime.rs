@@ -16,14 +16,18 @@ use gvt_traits::{
 };
 
 use crate::cancel::token::CancellationToken;
-use crate::kernel::lifecycle::close::{Closed, Lifecycle, start_os_thread};
+use crate::kernel::lifecycle::close::{Closed, start_os_thread};
 use crate::kernel::lifecycle::{close, overflow};
-use crate::kernel::monitor::look::{MonitorState, Periods};
-use crate::kernel::monitor::report::{DeadlockReport, ThreadInfo};
+use crate::kernel::monitor::look::Periods;
 use crate::kernel::monitor::settle::Settlers;
-use crate::kernel::monitor::spare_starter::StarterState;
 use crate::kernel::monitor::{look, report, spare_starter};
 use crate::kernel::sched::detach;
+use crate::kernel::state::deadlock::Watch;
+use crate::kernel::state::deadlock::lines;
+use crate::kernel::state::deadlock::{DeadlockReport, ThreadInfo};
+use crate::kernel::state::lifecycle::Lifecycle;
+use crate::kernel::state::monitor::MonitorState;
+use crate::kernel::state::starter::StarterState;
 use crate::kernel::thread::table::RecordTable;
 use crate::kernel::worker::core::{Core, CoreBase, Parts, Worker, WorkerBase};
 use crate::kernel::worker::pool::Pool;
@@ -171,7 +175,7 @@ where
                 has_membarrier: false,
                 monitor: MonitorState::new(),
                 starter: StarterState::new(),
-                deadlock: report::Watch::new(config.deadlock_report),
+                deadlock: Watch::new(config.deadlock_report),
                 counters: Default::default(),
                 lifecycle: Lifecycle::new(),
                 cancelled: AtomicBool::new(false),
@@ -335,7 +339,7 @@ where
     /// Context: as [`threads`](Self::threads).
     pub fn dump(&self) -> String {
         let threads = self.threads();
-        format!("gvt: {} green threads{}", threads.len(), report::lines(&threads, usize::MAX))
+        format!("gvt: {} green threads{}", threads.len(), lines(&threads, usize::MAX))
     }
 
     /// Has `hook` called with reports of deadlocks, instead of printing them to stderr.

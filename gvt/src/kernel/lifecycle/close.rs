@@ -13,8 +13,7 @@
 //! notified or sees it. Nothing here is hot.
 
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
-use std::sync::{Condvar, Mutex};
+use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
 use gvt_traits::{Preemptor, PushKind, WorkerError};
@@ -22,75 +21,14 @@ use gvt_traits::{Preemptor, PushKind, WorkerError};
 use crate::kernel::monitor::report;
 use crate::kernel::monitor::report::is_alive;
 use crate::kernel::sched::worker_loop;
-use crate::kernel::thread::inner::InnerLock;
+use crate::kernel::state::deadlock::lines;
 use crate::kernel::thread::record::{Record, UNWIND};
 use crate::kernel::worker::core::OsThread;
 use crate::kernel::worker::core::{Core, CoreBase, Parts};
 use crate::kernel::worker::os_thread::Received;
 use crate::kernel::worker::tls;
 use crate::kernel::worker::wake_affine;
-use crate::protocol::names::Reading;
 use crate::protocol::{join, user, wait};
-
-pub(crate) struct Lifecycle {
-    closing: AtomicBool,
-    stopping: AtomicBool,
-    closer: Mutex<()>,
-    idled: Condvar,
-    /// Held while one name is read: for some instructions, without allocating.
-    reader: InnerLock<()>,
-    pub(crate) reading: Reading,
-    /// Records still referred to after the end; `usize::MAX` while the runtime lives.
-    pub(crate) orphans: AtomicUsize,
-}
-
-impl Lifecycle {
-    pub(crate) const fn new() -> Self {
-        Lifecycle {
-            closing: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-            closer: Mutex::new(()),
-            idled: Condvar::new(),
-            reader: InnerLock::new(()),
-            reading: Reading::new(),
-            orphans: AtomicUsize::new(usize::MAX),
-        }
-    }
-
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.load(SeqCst)
-    }
-
-    pub(crate) fn is_closing(&self) -> bool {
-        self.closing.load(SeqCst)
-    }
-
-    /// The name of a thread that may end meanwhile.
-    ///
-    /// Context: anywhere; allocates.
-    pub(crate) fn name_of(&self, record: &Record) -> Option<String> {
-        // Relaxed: a gauge; `names` looks again.
-        if record.meta.cold.load(Relaxed).is_null() {
-            return None;
-        }
-        // The monitor reads names too.
-        let reader = self.reader.lock();
-        let (name, left) = record.read_name(&self.reading);
-        drop(reader);
-        // Outside: its token may be the last of other records.
-        drop(left);
-        name.map(|name| name.as_ref().to_owned())
-    }
-
-    /// A worker has announced that it is idle.
-    #[inline]
-    pub(crate) fn note_idle(&self) {
-        if self.is_closing() {
-            let _closer = self.closer.lock().unwrap();
-            self.idled.notify_all();
-        }
-    }
-}
 
 /// Starts one more OS thread for a runtime, which calls `ready` and waits for a worker.
 pub(crate) fn start_os_thread<P: Parts>(
@@ -253,7 +191,7 @@ fn report_remaining(core: &CoreBase, waited: Duration) {
         "gvt: the runtime has been waiting for {} s for {count} green thread{} to end:{}",
         waited.as_secs(),
         if count == 1 { "" } else { "s" },
-        report::lines(&threads, 10),
+        lines(&threads, 10),
     );
 }
 

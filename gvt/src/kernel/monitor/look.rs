@@ -43,7 +43,7 @@
 //! G2; all of it lies off the hot path. The gauges of the worker table are Relaxed: what is seen twice is acted upon.
 
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::*, fence};
+use std::sync::atomic::{Ordering::*, fence};
 
 use gvt_traits::{
     GvtId, MAX_WORKERS, OsThreadId, Preemptor, ReadyQueue, SlotAllocator, Strength, TimerBackend,
@@ -54,6 +54,9 @@ use crate::kernel::monitor::report;
 use crate::kernel::monitor::report::Reported;
 use crate::kernel::monitor::rt_priority::Urgency;
 use crate::kernel::sched::detach;
+use crate::kernel::state::monitor::ASLEEP;
+use crate::kernel::state::monitor::AWAKE;
+use crate::kernel::state::monitor::STOP;
 use crate::kernel::thread::record::FAST;
 use crate::kernel::worker::core::OsThread;
 use crate::kernel::worker::core::ROUNDS;
@@ -62,14 +65,10 @@ use crate::kernel::worker::counters::Counters;
 use crate::kernel::worker::no_unwind::NoUnwind;
 use crate::kernel::worker::section;
 use crate::os::{
-    Slice, cpu_time_ns, futex_wait_until, futex_wake, is_asleep_in_futex, is_asleep_in_kernel, is_runnable,
-    monotonic_ns, set_slice, set_timer_slack, thread_id,
+    Slice, cpu_time_ns, futex_wait_until, is_asleep_in_futex, is_asleep_in_kernel, is_runnable, monotonic_ns,
+    set_slice, set_timer_slack, thread_id,
 };
 use crate::protocol::idle::Class;
-
-const AWAKE: u32 = 0;
-pub(crate) const ASLEEP: u32 = 1;
-const STOP: u32 = 2;
 
 /// Looks with every worker asleep before the monitor sleeps too.
 const QUIET_LOOKS: u32 = 2;
@@ -77,49 +76,6 @@ const QUIET_LOOKS: u32 = 2;
 const SOON_NS: u64 = 100_000;
 /// The monitor sleeps no shorter than this.
 const MIN_PAUSE_NS: u64 = 20_000;
-
-pub(crate) struct MonitorState {
-    word: AtomicU32,
-    /// Its OS thread; 0: it has not begun. Relaxed: who finds 0 does without.
-    thread_id: AtomicI32,
-}
-
-impl MonitorState {
-    pub(crate) const fn new() -> Self {
-        MonitorState { word: AtomicU32::new(AWAKE), thread_id: AtomicI32::new(0) }
-    }
-
-    /// The monitor's OS thread; 0: it has not begun.
-    pub(crate) fn thread_id(&self) -> i32 {
-        self.thread_id.load(Relaxed)
-    }
-
-    /// Makes a monitor that sleeps until a certain time look at once. Async-signal-safe.
-    pub(crate) fn nudge(&self) {
-        futex_wake(&self.word, 1);
-    }
-
-    /// G5.
-    #[inline]
-    pub(crate) fn wake_if_asleep(&self) {
-        if self.word.load(SeqCst) == ASLEEP {
-            self.wake();
-        }
-    }
-
-    #[cold]
-    fn wake(&self) {
-        if self.word.compare_exchange(ASLEEP, AWAKE, SeqCst, SeqCst).is_ok() {
-            futex_wake(&self.word, 1);
-        }
-    }
-
-    /// Ends the monitor.
-    pub(crate) fn stop(&self) {
-        self.word.store(STOP, SeqCst);
-        futex_wake(&self.word, 1);
-    }
-}
 
 /// The settings that the monitor works with.
 #[derive(Clone, Copy, Debug)]

@@ -14,127 +14,19 @@
 //! **Limits.** Threads that wait for each other while others go on, or sleep, are not found. What is read of a thread that moves
 //! meanwhile may not fit together.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 use std::time::Duration;
 
 use gvt_traits::{GvtState, Priority, TimerBackend, WaitReason};
 
-use crate::kernel::monitor::look;
+use crate::kernel::state::deadlock::DeadlockReport;
+use crate::kernel::state::deadlock::ThreadInfo;
+use crate::kernel::state::monitor::ASLEEP;
 use crate::kernel::thread::id::ThreadId;
-use crate::kernel::thread::inner::InnerLock;
 use crate::kernel::thread::record::Record;
 use crate::kernel::worker::core::{Core, CoreBase, Parts};
 use crate::os::{futex_wait_until, monotonic_ns};
 use crate::protocol::{user, wait};
-
-/// A green thread as [`Runtime::threads`](crate::Runtime::threads) lists it. It is displayed as one line.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct ThreadInfo {
-    /// Its id.
-    pub id: ThreadId,
-    /// Its name, if it was given one.
-    pub name: Option<String>,
-    /// Its priority.
-    pub priority: Priority,
-    /// What it does.
-    pub state: GvtState,
-    /// If it is blocked: on what.
-    pub reason: Option<WaitReason>,
-    /// If it is blocked: for how long about.
-    pub blocked_for: Option<Duration>,
-    /// If it waits for a time: how long until then.
-    pub wakes_in: Option<Duration>,
-}
-
-impl fmt::Display for ThreadInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.name.as_deref().unwrap_or("unnamed");
-        write!(f, "green thread {} '{name}': ", self.id)?;
-        let (Some(reason), Some(since)) = (self.reason, self.blocked_for) else {
-            return f.write_str(self.state.name());
-        };
-        write!(
-            f,
-            "blocked on {} for about {}.{} s",
-            reason.name(),
-            since.as_secs(),
-            since.subsec_millis() / 100
-        )?;
-        match self.wakes_in {
-            Some(left) => write!(f, ", {}.{} s to go", left.as_secs(), left.subsec_millis() / 100),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Threads that nothing in their runtime will wake; see
-/// [`SchedulerConfig::deadlock_report`](crate::SchedulerConfig::deadlock_report). It is displayed as a report of several lines.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct DeadlockReport {
-    /// How long nothing has run.
-    pub quiet_for: Duration,
-    /// All green threads of the runtime.
-    pub threads: Vec<ThreadInfo>,
-}
-
-/// Lines of a report at the most.
-const MOST_LINES: usize = 100;
-
-impl fmt::Display for DeadlockReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.threads.len();
-        write!(
-            f,
-            "gvt: nothing has run for {:?}; {} and no timer is pending. Unless an OS thread or another runtime wakes \
-             one of them, this is a deadlock:",
-            self.quiet_for,
-            if count == 1 {
-                "the one green thread waits".into()
-            } else {
-                format!("all {count} green threads wait")
-            }
-        )?;
-        f.write_str(&lines(&self.threads, MOST_LINES))
-    }
-}
-
-/// A list of threads, a line each, and how many are in which state; each line after a line break.
-pub(crate) fn lines(threads: &[ThreadInfo], most: usize) -> String {
-    let mut text = String::new();
-    for thread in threads.iter().take(most) {
-        text.push_str(&format!("\n  {thread}"));
-    }
-    if threads.len() > most {
-        text.push_str(&format!("\n  … and {} more", threads.len() - most));
-    }
-    if threads.len() > 1 {
-        text.push_str(&format!("\n  in all: {}", counts(threads)));
-    }
-    text
-}
-
-/// How many threads are in which state, or blocked on what; the most first.
-fn counts(threads: &[ThreadInfo]) -> String {
-    let mut counts = BTreeMap::new();
-    for thread in threads {
-        let what = match thread.reason {
-            Some(reason) => ("blocked on ", reason.name()),
-            None => ("", thread.state.name()),
-        };
-        *counts.entry(what).or_insert(0_usize) += 1;
-    }
-    let mut counts: Vec<_> = counts.into_iter().collect();
-    counts.sort_by_key(|&(_, count)| Reverse(count));
-    let counts: Vec<_> =
-        counts.iter().map(|((blocked, what), count)| format!("{count} {blocked}{what}")).collect();
-    counts.join(", ")
-}
 
 pub(crate) fn is_alive(record: &Record) -> bool {
     use GvtState::*;
@@ -167,38 +59,6 @@ fn info(core: &CoreBase, record: &Record, now_ns: u64) -> ThreadInfo {
     }
 }
 
-type Hook = Box<dyn Fn(&DeadlockReport) + Send + Sync>;
-
-/// What a runtime does about deadlocks.
-pub(crate) struct Watch {
-    /// `None`: nothing.
-    after: Option<Duration>,
-    hook: InnerLock<Option<Arc<Hook>>>,
-}
-
-impl Watch {
-    pub(crate) fn new(after: Option<Duration>) -> Self {
-        Watch { after, hook: InnerLock::new(None) }
-    }
-
-    pub(crate) fn set_hook(&self, hook: Hook) {
-        let hook = Some(Arc::new(hook));
-        let before = std::mem::replace(&mut *self.hook.lock(), hook);
-        // User code, so without the lock. If the monitor is in that hook, it is dropped there.
-        user::discard(before);
-    }
-
-    /// The runtime has ended.
-    pub(crate) fn end(&self) {
-        let hook = self.hook.lock().take();
-        user::discard(hook);
-    }
-
-    fn hook(&self) -> Option<Arc<Hook>> {
-        self.hook.lock().clone()
-    }
-}
-
 /// What the monitor remembers of the present quiet, and of the last report.
 #[derive(Default)]
 pub(crate) struct Reported {
@@ -223,9 +83,9 @@ pub(crate) fn sleep<P: Parts>(core: &Core<P>, word: &AtomicU32, until: Option<u6
         let since = *reported.quiet_since_ns.get_or_insert_with(monotonic_ns);
         since.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
     });
-    futex_wait_until(word, look::ASLEEP, until.into_iter().chain(limit).min());
+    futex_wait_until(word, ASLEEP, until.into_iter().chain(limit).min());
     // ORDERING: SeqCst as all of the monitor's word; a wake-up that comes later ends the next sleep.
-    if word.load(SeqCst) != look::ASLEEP {
+    if word.load(SeqCst) != ASLEEP {
         reported.stir();
     } else if limit.is_some_and(|limit| monotonic_ns() >= limit) {
         reported.looked = true;

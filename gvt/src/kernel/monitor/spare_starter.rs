@@ -23,63 +23,16 @@
 //! Asleep while there are spares enough (`request`).
 
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+use std::sync::atomic::Ordering::*;
 
 use crate::kernel::lifecycle::close;
 use crate::kernel::worker::core::{Core, Parts};
 use crate::kernel::worker::wake_affine;
-use crate::os::{
-    Processors, Slice, futex_wait_until, futex_wake, monotonic_ns, processor, set_slice, set_timer_slack,
-};
-use crate::protocol::request::{Request, Served};
+use crate::os::{Processors, Slice, monotonic_ns, processor, set_slice, set_timer_slack};
+use crate::protocol::request::Served;
 
 /// After a first attempt that failed, and at the most after one of many.
 const PAUSES_NS: (u64, u64) = (1_000_000, 100_000_000);
-
-pub(crate) struct StarterState {
-    request: Request,
-    /// OS threads that it has started and that have not come up.
-    coming: AtomicU32,
-    /// It is at work.
-    starting: AtomicBool,
-}
-
-impl StarterState {
-    pub(crate) const fn new() -> Self {
-        StarterState { request: Request::new(), coming: AtomicU32::new(0), starting: AtomicBool::new(false) }
-    }
-
-    /// Sees to it that there are spares enough, before long. Takes no lock.
-    pub(crate) fn ask(&self) {
-        self.request.ask_and_wake();
-    }
-
-    /// Whether a spare is to come.
-    pub(crate) fn is_starting(&self) -> bool {
-        self.starting.load(Relaxed)
-    }
-
-    /// Ends the starter.
-    pub(crate) fn stop(&self) {
-        self.request.stop();
-    }
-
-    /// A new OS thread has come up, or will not.
-    fn has_come(&self) {
-        self.coming.fetch_sub(1, Relaxed);
-        futex_wake(&self.coming, 1);
-    }
-
-    /// Waits until none is coming up any more.
-    fn wait(&self) {
-        loop {
-            match self.coming.load(Relaxed) {
-                0 => return,
-                coming => _ = futex_wait_until(&self.coming, coming, None),
-            }
-        }
-    }
-}
 
 /// The starter's loop.
 pub(crate) fn run<P: Parts>(core: &Core<P>) {

@@ -18,11 +18,11 @@ use gvt_traits::{
     TimerBackend, TimerEntry, TimerHandle, WorkerState, WorkerTable,
 };
 
-use crate::kernel::lifecycle::close::Lifecycle;
-use crate::kernel::monitor::look::MonitorState;
-use crate::kernel::monitor::report;
 use crate::kernel::monitor::settle::Settlers;
-use crate::kernel::monitor::spare_starter::StarterState;
+use crate::kernel::state::deadlock::Watch;
+use crate::kernel::state::lifecycle::Lifecycle;
+use crate::kernel::state::monitor::MonitorState;
+use crate::kernel::state::starter::StarterState;
 use crate::kernel::thread::record::{Record, StackChoice};
 use crate::kernel::thread::table::{RecordCache, RecordTable};
 use crate::kernel::worker::counters::Counters;
@@ -111,7 +111,7 @@ pub(crate) struct CoreBase {
     /// Whether the kernel has `membarrier` for `retake`.
     pub(crate) has_membarrier: bool,
     pub(crate) monitor: MonitorState,
-    pub(crate) deadlock: report::Watch,
+    pub(crate) deadlock: Watch,
     pub(crate) counters: Counters,
     pub(crate) lifecycle: Lifecycle,
     /// The root token.
