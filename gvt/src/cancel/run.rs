@@ -28,7 +28,8 @@ use gvt_traits::PushKind;
 
 use crate::cancel::token::{CancelReason, CancellationToken};
 use crate::kernel::thread::record::{Record, SCOPED};
-use crate::protocol::{join, user, wait};
+use crate::kernel::worker::joiner;
+use crate::protocol::{user, wait};
 use crate::wait::clock::deadline_ns;
 use crate::wait::lock::Lock;
 use crate::wait::park;
@@ -102,7 +103,7 @@ impl Wake for Caller {
     fn wake(self: Arc<Self>) {
         let thread = self.thread.lock();
         if let Some(record) = thread.as_ref().and_then(CancellationToken::record) {
-            join::wake_wait(record, wait::number(&record.meta.wait), PushKind::Wake);
+            joiner::wake_wait(record, wait::number(&record.meta.wait), PushKind::Wake);
         }
     }
 }

@@ -1,5 +1,8 @@
 //! The few calls to the kernel that the runtime makes.
 
+pub(crate) mod altstack;
+pub(crate) mod flag;
+
 use std::io::{self, Write};
 use std::sync::atomic::AtomicU32;
 

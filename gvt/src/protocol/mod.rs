@@ -8,6 +8,7 @@
 //! | `wait`, `join` | one wait and its wake-up; a thread's end and its joiner |
 //! | `idle`, `parker` | which workers sleep; where |
 //! | `retake` | taking the worker of an OS thread that is outside the runtime |
+//! | `preempt_count` | which OS thread this is, and whether it may be taken off by force |
 //! | `turn` | a preempted thread that waits for a worker, or runs without one |
 //! | `mailbox` | threads brought to an OS thread that may be away, or asleep at home |
 //! | `request` | what one OS thread is asked to see to |
@@ -24,6 +25,8 @@ pub(crate) mod links;
 pub(crate) mod mailbox;
 pub(crate) mod names;
 pub(crate) mod parker;
+#[cfg(not(loom))]
+pub(crate) mod preempt_count;
 pub(crate) mod request;
 pub(crate) mod retake;
 pub(crate) mod turn;

@@ -38,7 +38,7 @@ const PAYLOADS: usize = 8;
 fn assert_outside() {
     #[cfg(not(loom))]
     debug_assert!(
-        !crate::kernel::worker::tls::is_inside(),
+        !crate::protocol::preempt_count::is_inside(),
         "users' code is called inside a section of the runtime"
     );
 }

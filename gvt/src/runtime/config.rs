@@ -1,11 +1,10 @@
 //! A runtime's settings.
 
+use crate::kernel::thread::table::MOST_GVTHREADS;
 use std::time::Duration;
 
 use gvt_traits::{GRACE_PERIOD_NS, MAX_GVTHREADS, MAX_WORKERS, SchedError, TIME_SLICE_NS, TIMER_INTERVAL_NS};
 
-/// The most threads that a runtime can be asked to hold at once.
-pub(crate) const MOST_GVTHREADS: usize = 16 << 20;
 /// The most OS threads that a runtime can be allowed: what Linux has numbers for.
 const MOST_OS_THREADS: usize = 4 << 20;
 

@@ -112,7 +112,7 @@ impl Handle {
     /// From here on nothing is spawned through it or its clones.
     pub(crate) fn shut(&self) {
         // As in `spawn_with`: who waits for the gate inside the runtime keeps its worker.
-        let _steady = crate::kernel::thread::preempt_count::Steady::new();
+        let _steady = crate::protocol::preempt_count::Steady::new();
         self.gate.write().unwrap_or_else(|poisoned| poisoned.into_inner()).0 = std::ptr::null();
     }
 }

@@ -16,12 +16,13 @@ use gvt_traits::{
 };
 
 use crate::cancel::token::CancellationToken;
-use crate::kernel::lifecycle::close::{Closed, start_os_thread};
+use crate::kernel::lifecycle::close::Closed;
 use crate::kernel::lifecycle::{close, overflow};
 use crate::kernel::monitor::look::Periods;
 use crate::kernel::monitor::settle::Settlers;
 use crate::kernel::monitor::{look, report, spare_starter};
 use crate::kernel::sched::detach;
+use crate::kernel::sched::start::start_os_thread;
 use crate::kernel::state::deadlock::Watch;
 use crate::kernel::state::deadlock::lines;
 use crate::kernel::state::deadlock::{DeadlockReport, ThreadInfo};
@@ -378,7 +379,7 @@ where
     /// What `f` says of the allocator of stacks. It may hold locks that workers and the monitor want, so the calling thread
     /// is not taken off meanwhile.
     pub(crate) fn ask_slots<R>(&self, f: impl FnOnce(&S::Output) -> R) -> R {
-        let _steady = crate::kernel::thread::preempt_count::Steady::new();
+        let _steady = crate::protocol::preempt_count::Steady::new();
         // SAFETY: the core lives as long as its runtime.
         f(&unsafe { &*self.core }.slots)
     }

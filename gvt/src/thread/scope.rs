@@ -27,6 +27,7 @@ use gvt_traits::{SchedError, WaitReason};
 use crate::cancel::token::CancellationToken;
 use crate::kernel::thread::id::ThreadId;
 use crate::kernel::thread::record::Record;
+use crate::kernel::worker::joiner;
 use crate::kernel::worker::section;
 use crate::protocol::join::{Ended, Prepared, Waiter};
 use crate::protocol::{join, user};
@@ -106,7 +107,7 @@ impl Data {
             && let Ended::Wake(waiter) = join::end(&self.done, Prepared::Yes)
         {
             // SAFETY: taken out of the word by this call.
-            unsafe { join::wake(waiter, owner.core()) };
+            unsafe { joiner::wake(waiter, owner.core()) };
         }
     }
 }

@@ -3,9 +3,8 @@
 //! The protocol of `list` is written against these few types, so that its models can run it on loom's OS
 //! threads (`models::host`).
 
-use std::hint::spin_loop;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering::*};
+use std::sync::atomic::Ordering::*;
 
 use gvt_traits::WaitReason;
 
@@ -14,7 +13,6 @@ use crate::kernel::thread::record::SCOPED;
 use crate::kernel::worker::core::WorkerBase;
 use crate::kernel::worker::section;
 use crate::kernel::worker::tls;
-use crate::os::{futex_wait_until, futex_wake};
 use crate::wait::park::{Wait, WaitWaker};
 
 /// A section of the runtime, left when dropped; knows the worker there.
@@ -158,89 +156,8 @@ pub(crate) fn draw() -> Option<u64> {
     core.is_virtual.then(|| core.draws.fetch_add(1, Relaxed))
 }
 
-const QUIET: u32 = 0;
-const FIRED: u32 = 1;
-const SLEEPING: u32 = 2;
-
-/// Before it sleeps, an OS thread looks so often with growing pauses, then so often with others let in between.
-const SPIN_ROUNDS: u32 = 6;
-const YIELD_ROUNDS: u32 = 4;
-
-/// What a waiting OS thread sleeps on.
-pub(crate) struct OsFlag {
-    word: AtomicU32,
-}
-
-impl OsFlag {
-    pub(crate) const fn new() -> Self {
-        OsFlag { word: AtomicU32::new(QUIET) }
-    }
-
-    /// Whether it was fired.
-    pub(crate) fn is_fired(&self) -> bool {
-        // ORDERING O1: Acquire pairs with the Release in `fire`.
-        self.word.load(Acquire) == FIRED
-    }
-
-    /// Sleeps until it is fired, at the longest until the deadline.
-    pub(crate) fn wait(&self, deadline_ns: Option<u64>) {
-        if self.is_fired_soon() {
-            return;
-        }
-        // ORDERING O1: as in `is_fired`, on failure.
-        if self.word.compare_exchange(QUIET, SLEEPING, Relaxed, Acquire).is_err() {
-            return;
-        }
-        while !self.is_fired() {
-            if !futex_wait_until(&self.word, SLEEPING, deadline_ns) {
-                // Back, so that a firing meanwhile stays seen; the result does not matter.
-                let _ = self.word.compare_exchange(SLEEPING, QUIET, Relaxed, Relaxed);
-                return;
-            }
-        }
-    }
-
-    /// Looks for a while before sleeping: OS threads that answer each other do so in less time than a sleep and its
-    /// wake-up take (some 4 µs on one core, 30 µs across cores).
-    fn is_fired_soon(&self) -> bool {
-        for round in 0..SPIN_ROUNDS + YIELD_ROUNDS {
-            if self.is_fired() {
-                return true;
-            }
-            if round < SPIN_ROUNDS {
-                (0..1 << round).for_each(|_| spin_loop());
-            } else {
-                std::thread::yield_now();
-            }
-        }
-        false
-    }
-
-    pub(crate) fn waker(&self) -> OsWaker {
-        OsWaker(&raw const self.word)
-    }
-}
-
-/// Fires a flag.
-pub(crate) struct OsWaker(*const AtomicU32);
-
-impl OsWaker {
-    /// Ends the sleep. The exchange is the last access: the flag's owner may then be gone, and the kernel only
-    /// uses the address as a key.
-    ///
-    /// # Safety
-    ///
-    /// **C1**: the flag is there until it is fired.
-    pub(crate) unsafe fn fire(self) {
-        // ORDERING O1: Release pairs with the Acquire in `is_fired` and `wait`.
-        // SAFETY: C1.
-        if unsafe { &*self.0 }.swap(FIRED, Release) == SLEEPING {
-            futex_wake(self.0, 1);
-        }
-    }
-}
-
 pub(crate) use crate::kernel::worker::section::give_way;
+pub(crate) use crate::os::flag::{OsFlag, OsWaker};
 pub(crate) use std::hint::spin_loop as spin;
 
 /// A number that no other thread has at the same time, and never 0.

@@ -7,10 +7,11 @@ use gvt_traits::{PushKind, TimerEntry, TimerType, WaitReason, WakeTicket, Worker
 use crate::cancel::token;
 use crate::kernel::thread::record::{Record, SCOPED, UNWIND};
 use crate::kernel::worker::core::{CoreBase, WorkerBase};
+use crate::kernel::worker::joiner;
 use crate::kernel::worker::section;
 use crate::kernel::worker::tls;
+use crate::protocol::wait;
 use crate::protocol::wait::Woken;
-use crate::protocol::{join, wait};
 
 /// What unwinds a thread at shutdown. Not a panic: no hook runs and nothing is printed.
 pub(crate) struct ShutdownUnwind;
@@ -57,7 +58,7 @@ impl WaitWaker {
     /// Context: any OS thread or green thread.
     pub(crate) fn wake(self) -> bool {
         // SAFETY: see the `Send` impl.
-        join::wake_wait(unsafe { &*self.record }, self.number, PushKind::Wake)
+        joiner::wake_wait(unsafe { &*self.record }, self.number, PushKind::Wake)
     }
 
     /// [`wake`](Self::wake) by a caller that is inside the runtime, on a worker of the waiter's.

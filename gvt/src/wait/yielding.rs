@@ -1,7 +1,6 @@
 //! Letting others run.
 
 use crate::kernel::worker::section;
-use crate::kernel::worker::tls;
 
 /// Steps back: lets other threads that are ready run, and returns when it is this one's turn again.
 ///
@@ -11,17 +10,7 @@ use crate::kernel::worker::tls;
 /// Context: a green thread, or an OS thread. After it the OS thread may be another.
 #[inline]
 pub fn yield_now() {
-    // SAFETY: a carried worker is alive.
-    let green = match unsafe { section::enter_from_outside().as_ref() } {
-        Some(worker) => {
-            // SAFETY: a green thread that runs on `worker`, inside the runtime.
-            unsafe { (worker.vtable.yield_now)(worker) };
-            true
-        }
-        None => false,
-    };
-    tls::leave();
-    if !green {
+    if !section::step_back() {
         std::thread::yield_now();
     }
 }

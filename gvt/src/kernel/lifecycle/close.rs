@@ -16,55 +16,15 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
-use gvt_traits::{Preemptor, PushKind, WorkerError};
+use gvt_traits::{Preemptor, PushKind};
 
 use crate::kernel::monitor::report;
 use crate::kernel::monitor::report::is_alive;
-use crate::kernel::sched::worker_loop;
 use crate::kernel::state::deadlock::lines;
 use crate::kernel::thread::record::{Record, UNWIND};
-use crate::kernel::worker::core::OsThread;
 use crate::kernel::worker::core::{Core, CoreBase, Parts};
-use crate::kernel::worker::os_thread::Received;
-use crate::kernel::worker::tls;
-use crate::kernel::worker::wake_affine;
-use crate::protocol::{join, user, wait};
-
-/// Starts one more OS thread for a runtime, which calls `ready` and waits for a worker.
-pub(crate) fn start_os_thread<P: Parts>(
-    core: &Core<P>,
-    ready: impl FnOnce(&'static OsThread) + Send + 'static,
-) -> Result<&'static OsThread, WorkerError> {
-    // SAFETY: the core is freed only after its OS threads have been joined.
-    let core: &'static Core<P> = unsafe { &*ptr::from_ref(core) };
-    core.base.pool.start(move |os_thread| {
-        crate::os::set_timer_slack();
-        let _alternate = crate::kernel::lifecycle::overflow::AlternateStack::install();
-        // Both are inherited from whoever starts this OS thread, where a pinned thread may have changed them.
-        crate::os::set_signal_mask(core.base.signal_mask);
-        wake_affine::begin(core.base.monitor.thread_id());
-        // From here on a giver may confine it, and notes where it may run: not before what was inherited is undone.
-        os_thread.thread_id.store(crate::os::thread_id(), Relaxed);
-        core.preempt.enter_thread();
-        os_thread.signal_mask.store(crate::os::signal_mask(), Relaxed);
-        tls::adopt(os_thread);
-        core.base.pool.has_come();
-        ready(os_thread);
-        while let Received::Worker(worker) = core.base.pool.wait_as_spare(os_thread) {
-            // SAFETY: received.
-            if !unsafe { worker_loop::carry::<P>(os_thread, worker) } {
-                break;
-            }
-        }
-    })
-}
-
-/// Sees to it that the monitor finds spare OS threads.
-pub(crate) fn keep_spare(core: &CoreBase) {
-    if core.keeps_spare && core.pool.missing() > 0 {
-        core.starter.ask();
-    }
-}
+use crate::kernel::worker::joiner;
+use crate::protocol::{user, wait};
 
 /// How a wait for the end came out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -162,7 +122,7 @@ fn unwind_waiters(core: &CoreBase, patience: bool) {
     for record in core.table.used() {
         if let Some(number) = stuck_in(record, soon) {
             record.meta.flags.fetch_or(UNWIND, Relaxed);
-            join::wake_wait(record, number, PushKind::Wake);
+            joiner::wake_wait(record, number, PushKind::Wake);
         }
     }
 }
@@ -207,7 +167,7 @@ pub(crate) fn bury(core: NonNull<CoreBase>) {
         }
     }
     let orphan = Orphan(core);
-    if tls::is_inside() {
+    if crate::protocol::preempt_count::is_inside() {
         // A scheduler's caller: it has let go of a record that kept another runtime's token. If the OS refuses a
         // thread, the core is leaked.
         let _ = std::thread::Builder::new().name("gvt-burial".into()).spawn(move || orphan.destroy());

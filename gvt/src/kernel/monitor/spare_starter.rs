@@ -25,7 +25,7 @@
 use std::ptr;
 use std::sync::atomic::Ordering::*;
 
-use crate::kernel::lifecycle::close;
+use crate::kernel::sched::start;
 use crate::kernel::worker::core::{Core, Parts};
 use crate::kernel::worker::wake_affine;
 use crate::os::{Processors, Slice, monotonic_ns, processor, set_slice, set_timer_slack};
@@ -87,7 +87,7 @@ fn start_spare<P: Parts>(core: &'static Core<P>) -> bool {
     let undo = move || {
         before.map(|(before, here)| wake_affine::restore(0, here, before, core.base.monitor.thread_id()))
     };
-    let started = close::start_os_thread(core, move |os_thread| {
+    let started = start::start_os_thread(core, move |os_thread| {
         set_slice(Slice::Usual);
         undo();
         core.base.pool.add_spare(os_thread);

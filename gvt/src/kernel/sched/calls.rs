@@ -2,13 +2,37 @@
 
 use gvt_traits::{MemoryError, Slot, SlotAllocator, StackClass, TimerBackend, TimerEntry, TimerHandle};
 
-use crate::kernel::worker::core::{Core, CoreBase, Parts};
+use crate::kernel::sched::{detach, pinned, start, switch};
+use crate::kernel::worker::core::{Core, CoreBase, Parts, Vtable};
 use crate::kernel::worker::no_unwind::NoUnwind;
+
+impl<P: Parts> Core<P> {
+    /// Its table.
+    pub(crate) const VTABLE: Vtable = Vtable {
+        yield_now: switch::yield_now::<P>,
+        park: switch::park::<P>,
+        park_for: switch::park_for::<P>,
+        push: switch::push::<P>,
+        push_spawned: switch::push_spawned::<P>,
+        push_woken: switch::push_woken::<P>,
+        inject: switch::inject::<P>,
+        insert_timer: insert_timer::<P>,
+        cancel_timer: cancel_timer::<P>,
+        now_ns: now_ns::<P>,
+        reserve_slots: reserve_slots::<P>,
+        class_for: class_for::<P>,
+        stack_bounds: stack_bounds::<P>,
+        release_worker: detach::release_worker::<P>,
+        divert: pinned::divert_on::<P>,
+        start_spare: start::start_spare::<P>,
+        destroy: destroy::<P>,
+    };
+}
 
 /// # Safety
 ///
 /// C1 of `Core::of`.
-pub(super) unsafe fn insert_timer<P: Parts>(base: &CoreBase, entry: TimerEntry) -> TimerHandle {
+unsafe fn insert_timer<P: Parts>(base: &CoreBase, entry: TimerEntry) -> TimerHandle {
     let no_unwind = NoUnwind;
     // SAFETY: C1.
     let handle = unsafe { Core::<P>::of(base) }.timer.insert(entry);
@@ -19,7 +43,7 @@ pub(super) unsafe fn insert_timer<P: Parts>(base: &CoreBase, entry: TimerEntry) 
 /// # Safety
 ///
 /// C1 of `Core::of`.
-pub(super) unsafe fn cancel_timer<P: Parts>(base: &CoreBase, handle: TimerHandle) -> Option<TimerEntry> {
+unsafe fn cancel_timer<P: Parts>(base: &CoreBase, handle: TimerHandle) -> Option<TimerEntry> {
     let no_unwind = NoUnwind;
     // SAFETY: C1.
     let entry = unsafe { Core::<P>::of(base) }.timer.cancel(handle);
@@ -30,7 +54,7 @@ pub(super) unsafe fn cancel_timer<P: Parts>(base: &CoreBase, handle: TimerHandle
 /// # Safety
 ///
 /// C1 of `Core::of`.
-pub(super) unsafe fn now_ns<P: Parts>(base: &CoreBase) -> u64 {
+unsafe fn now_ns<P: Parts>(base: &CoreBase) -> u64 {
     let no_unwind = NoUnwind;
     // SAFETY: C1.
     let now = unsafe { Core::<P>::of(base) }.now_ns();
@@ -41,7 +65,7 @@ pub(super) unsafe fn now_ns<P: Parts>(base: &CoreBase) -> u64 {
 /// # Safety
 ///
 /// C1 of `Core::of`.
-pub(super) unsafe fn reserve_slots<P: Parts>(
+unsafe fn reserve_slots<P: Parts>(
     base: &CoreBase,
     class: StackClass,
     threads: usize,
@@ -53,7 +77,7 @@ pub(super) unsafe fn reserve_slots<P: Parts>(
 /// # Safety
 ///
 /// C1 of `Core::of`.
-pub(super) unsafe fn class_for<P: Parts>(base: &CoreBase, bytes: usize) -> Result<StackClass, MemoryError> {
+unsafe fn class_for<P: Parts>(base: &CoreBase, bytes: usize) -> Result<StackClass, MemoryError> {
     // SAFETY: C1.
     unsafe { Core::<P>::of(base) }.slots.class_for(bytes)
 }
@@ -61,7 +85,7 @@ pub(super) unsafe fn class_for<P: Parts>(base: &CoreBase, bytes: usize) -> Resul
 /// # Safety
 ///
 /// C1 of `Core::of`; **C2**: `slot` is in use.
-pub(super) unsafe fn stack_bounds<P: Parts>(base: &CoreBase, slot: u32) -> (usize, usize) {
+unsafe fn stack_bounds<P: Parts>(base: &CoreBase, slot: u32) -> (usize, usize) {
     // SAFETY: C2; the token is taken apart again below.
     let slot = unsafe { Slot::from_index(slot) };
     // SAFETY: C1.

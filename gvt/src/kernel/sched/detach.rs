@@ -41,7 +41,6 @@ use std::time::Duration;
 
 use gvt_traits::{GvtState, Interrupted, WaitReason};
 
-use crate::kernel::lifecycle::close;
 use crate::kernel::sched::pinned;
 use crate::kernel::sched::switch::{fire_timers, pick};
 use crate::kernel::thread::record::{FAST, Record};
@@ -60,7 +59,10 @@ use crate::protocol::wait::Committed;
 
 /// A spare OS thread, a new one if need be and allowed.
 pub(crate) fn spare<P: Parts>(core: &Core<P>) -> Option<&'static OsThread> {
-    core.base.pool.take_spare().or_else(|| close::start_os_thread(core, |_| ()).ok())
+    core.base.pool.take_spare().or_else(|| {
+        // SAFETY: the table belongs to this core's type.
+        unsafe { (core.base.vtable.start_spare)(&core.base) }
+    })
 }
 
 /// Gives the worker of this OS thread to another (Y1, Y2); `false` if none can be had.

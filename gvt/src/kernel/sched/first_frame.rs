@@ -15,6 +15,7 @@ use crate::kernel::sched::switch::{arrive, pick};
 use crate::kernel::thread::record::{Cold, EntryFn, Record, Step};
 use crate::kernel::worker::core::install;
 use crate::kernel::worker::core::{After, CoreBase, Parts, Worker, WorkerBase};
+use crate::kernel::worker::joiner;
 use crate::kernel::worker::no_unwind::NoUnwind;
 use crate::kernel::worker::section;
 use crate::kernel::worker::tls;
@@ -86,19 +87,19 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
                 record.set_state(GvtState::Running);
                 tls::leave();
                 // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
-                unsafe { join::wake(waiter, record.core()) };
+                unsafe { joiner::wake(waiter, record.core()) };
                 local_key::end_of(record);
                 base = enter_again();
                 record.set_state(GvtState::Finished);
             }
             Ended::Wake(waiter) if waiter.is_green() => {
-                if let Some(task) = join::end_named(waiter, base.core()) {
+                if let Some(task) = joiner::end_named(waiter, base.core()) {
                     // SAFETY: this OS thread carries the worker, inside the runtime.
                     unsafe { switch::push_joined::<P>(base, task) };
                 }
             }
             // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
-            Ended::Wake(waiter) => unsafe { join::wake(waiter, base.core()) },
+            Ended::Wake(waiter) => unsafe { joiner::wake(waiter, base.core()) },
         }
         if prepared == Prepared::Yes {
             let count = credit(record) + 1;
@@ -252,7 +253,7 @@ pub(crate) unsafe fn refuse<P: Parts>(worker: &Worker<P>, record: &Record, error
             // A future's waker is users' code, as the closure's destructor.
             os_thread.set_worker(if waiter.is_task() { ptr::null() } else { base });
             // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
-            unsafe { join::wake(waiter, base.core()) };
+            unsafe { joiner::wake(waiter, base.core()) };
             os_thread.set_worker(base);
         }
         Ended::Detached => {

@@ -5,5 +5,6 @@ pub(crate) mod detach;
 pub(crate) mod first_frame;
 pub(crate) mod idle_worker;
 pub(crate) mod pinned;
+pub(crate) mod start;
 pub(crate) mod switch;
 pub(crate) mod worker_loop;

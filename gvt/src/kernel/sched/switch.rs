@@ -32,13 +32,13 @@ use gvt_traits::{
     Runnable, Slot, SlotAllocator, TimerBackend, TimerEntry, WakeTicket, WorkerId,
 };
 
-use crate::kernel::sched::{calls, detach, first_frame, pinned};
+use crate::kernel::sched::{detach, first_frame, pinned};
 use crate::kernel::thread::record::Record;
 use crate::kernel::thread::table::RecordTable;
 use crate::kernel::worker::binding;
 use crate::kernel::worker::core::ROUNDS;
 use crate::kernel::worker::core::install;
-use crate::kernel::worker::core::{After, Core, CoreBase, Departed, Parts, Vtable, Worker, WorkerBase};
+use crate::kernel::worker::core::{After, Core, CoreBase, Departed, Parts, Worker, WorkerBase};
 use crate::kernel::worker::handoff;
 use crate::kernel::worker::no_unwind::NoUnwind;
 use crate::kernel::worker::tls;
@@ -49,27 +49,6 @@ use crate::protocol::wait::Committed;
 
 /// Stacks and records are prefetched for so many threads at once, at every this-many-th decision.
 const GROUP: u32 = 8;
-
-impl<P: Parts> Core<P> {
-    pub(crate) const VTABLE: Vtable = Vtable {
-        yield_now: yield_now::<P>,
-        park: park::<P>,
-        park_for: park_for::<P>,
-        push: push::<P>,
-        push_spawned: push_spawned::<P>,
-        push_woken: push_woken::<P>,
-        inject: inject::<P>,
-        insert_timer: calls::insert_timer::<P>,
-        cancel_timer: calls::cancel_timer::<P>,
-        now_ns: calls::now_ns::<P>,
-        reserve_slots: calls::reserve_slots::<P>,
-        class_for: calls::class_for::<P>,
-        stack_bounds: calls::stack_bounds::<P>,
-        release_worker: detach::release_worker::<P>,
-        divert: pinned::divert_on::<P>,
-        destroy: calls::destroy::<P>,
-    };
-}
 
 /// Where a thread that was picked can be run.
 pub(crate) enum Place {
@@ -486,7 +465,7 @@ unsafe fn run_rarer_after<P: Parts>(worker: &Worker<P>, after: After) {
 /// # Safety
 ///
 /// **C1**: called by a green thread that runs on `base`, inside the runtime.
-unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
+pub(super) unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
     let no_unwind = NoUnwind;
     // SAFETY: C1.
     let worker = unsafe { Worker::<P>::of(base) };
@@ -522,7 +501,7 @@ unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
 /// # Safety
 ///
 /// **C1**: called by a green thread that runs on `base`, inside the runtime, with its wait armed.
-unsafe fn park<P: Parts>(base: &WorkerBase) {
+pub(super) unsafe fn park<P: Parts>(base: &WorkerBase) {
     let no_unwind = NoUnwind;
     // SAFETY: C1.
     let worker = unsafe { Worker::<P>::of(base) };
@@ -544,7 +523,7 @@ unsafe fn park<P: Parts>(base: &WorkerBase) {
 /// # Safety
 ///
 /// C1 of [`park`].
-unsafe fn park_for<P: Parts>(base: &WorkerBase, awaited: &Record) {
+pub(super) unsafe fn park_for<P: Parts>(base: &WorkerBase, awaited: &Record) {
     let no_unwind = NoUnwind;
     // SAFETY: C1.
     let worker = unsafe { Worker::<P>::of(base) };
@@ -558,7 +537,7 @@ unsafe fn park_for<P: Parts>(base: &WorkerBase, awaited: &Record) {
 /// # Safety
 ///
 /// C1 of `Core::of`.
-unsafe fn push<P: Parts>(base: &CoreBase, task: Runnable, kind: PushKind) {
+pub(super) unsafe fn push<P: Parts>(base: &CoreBase, task: Runnable, kind: PushKind) {
     let no_unwind = NoUnwind;
     // Two sections are the caller's and this one. One more: the scheduler's own push when a thread ends, or else a part or a
     // destructor that the scheduler called wakes somebody. This worker's end of the queue may be lent out then (B2).
@@ -578,7 +557,7 @@ unsafe fn push<P: Parts>(base: &CoreBase, task: Runnable, kind: PushKind) {
 /// # Safety
 ///
 /// C1 of `Core::of`.
-unsafe fn inject<P: Parts>(base: &CoreBase, task: Runnable) {
+pub(super) unsafe fn inject<P: Parts>(base: &CoreBase, task: Runnable) {
     let no_unwind = NoUnwind;
     let class = class_of(base, &task);
     // SAFETY: C1.
@@ -593,7 +572,7 @@ unsafe fn inject<P: Parts>(base: &CoreBase, task: Runnable) {
 /// # Safety
 ///
 /// **C1**: this OS thread carries `base` and is inside the runtime.
-unsafe fn push_spawned<P: Parts>(base: &WorkerBase, task: Runnable) {
+pub(super) unsafe fn push_spawned<P: Parts>(base: &WorkerBase, task: Runnable) {
     let no_unwind = NoUnwind;
     // SAFETY: C1.
     unsafe { push_here(Worker::<P>::of(base), task, PushKind::Spawn) };
@@ -616,7 +595,7 @@ pub(crate) unsafe fn push_joined<P: Parts>(base: &WorkerBase, task: Runnable) {
 /// # Safety
 ///
 /// C1 of [`push_spawned`].
-unsafe fn push_woken<P: Parts>(base: &WorkerBase, task: Runnable) {
+pub(super) unsafe fn push_woken<P: Parts>(base: &WorkerBase, task: Runnable) {
     let no_unwind = NoUnwind;
     // SAFETY: C1.
     unsafe { push_here(Worker::<P>::of(base), task, PushKind::Wake) };

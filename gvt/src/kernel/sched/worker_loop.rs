@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering::*;
 
 use gvt_traits::ContextSwitch;
 
-use crate::kernel::lifecycle::close;
 use crate::kernel::sched::switch::{run_after, target, target_slow};
 use crate::kernel::sched::{detach, pinned};
 use crate::kernel::worker::binding::remind;
@@ -31,7 +30,7 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
         let worker = unsafe { Worker::<P>::of(&*worker) };
         worker.base.set_carrier(Some(os_thread));
         worker.base.coarse_ns.store(worker.core().now_ns(), Relaxed);
-        close::keep_spare(&worker.core().base);
+        worker.core().base.keep_spare();
         remind(&worker.base, os_thread);
     }
     let goes_on = loop {

@@ -33,6 +33,8 @@ impl Lifecycle {
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
+        // ORDERING: SeqCst, as all of these: `close` sets them and then looks at the workers' announcements, which are in one
+        // order with them.
         self.stopping.load(SeqCst)
     }
 

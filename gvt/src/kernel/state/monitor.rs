@@ -32,6 +32,7 @@ impl MonitorState {
     /// G5.
     #[inline]
     pub(crate) fn wake_if_asleep(&self) {
+        // ORDERING: SeqCst, as all of the word: G1 to G5 of `look` are in one total order.
         if self.word.load(SeqCst) == ASLEEP {
             self.wake();
         }

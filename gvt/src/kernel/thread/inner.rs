@@ -9,7 +9,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::kernel::thread::preempt_count::Steady;
+use crate::protocol::preempt_count::Steady;
 
 /// A mutex whose holder is not taken off by force.
 pub(crate) struct InnerLock<T>(Mutex<T>);

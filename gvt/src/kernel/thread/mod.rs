@@ -2,6 +2,5 @@
 
 pub(crate) mod id;
 pub(crate) mod inner;
-pub(crate) mod preempt_count;
 pub(crate) mod record;
 pub(crate) mod table;

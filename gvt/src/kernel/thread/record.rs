@@ -25,7 +25,6 @@ use std::sync::{Arc, OnceLock};
 use gvt_traits::{GvtId, GvtState, Metadata, RecordHead, Registers, Runnable, StackClass};
 
 use crate::cancel::token::{CancellationToken, Scopes};
-use crate::kernel::worker::core::CoreBase;
 use crate::protocol::names;
 use crate::protocol::names::Reading;
 use crate::thread::local_key::Locals;
@@ -176,14 +175,6 @@ impl Record {
     pub(crate) fn shown(&self) -> &Metadata {
         // SAFETY: C1 of `of`: `Cold` begins with the tag; whoever has the record keeps it.
         unsafe { Metadata::of(&self.meta) }
-    }
-
-    #[inline]
-    pub(crate) fn core(&self) -> &CoreBase {
-        // Relaxed: written once, before the record was first handed out.
-        let core = self.meta.runtime.load(Relaxed) as *const CoreBase;
-        // SAFETY: the core outlives its table.
-        unsafe { &*core }
     }
 
     /// Whether it never ran, and so has no stack yet.

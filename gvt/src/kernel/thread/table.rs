@@ -17,10 +17,23 @@ use gvt_traits::{GvtId, MemoryError, Metadata, SchedError};
 
 use crate::kernel::thread::inner::InnerLock;
 use crate::kernel::thread::record::Record;
-use crate::kernel::worker::core::CoreBase;
 
 /// Records that a worker keeps for itself.
 pub(crate) const CACHE: usize = 64;
+
+/// The most threads that a runtime can be asked to hold at once.
+pub(crate) const MOST_GVTHREADS: usize = 16 << 20;
+
+/// What a table's records belong to: a runtime's core.
+pub(crate) trait Owner {
+    /// Its address, which each record notes.
+    fn address(&self) -> *mut ();
+
+    fn workers(&self) -> usize;
+
+    /// Makes sure that so many threads can have stacks.
+    fn reserve(&self, threads: usize) -> Result<(), MemoryError>;
+}
 
 pub(crate) struct RecordTable {
     base: NonNull<Record>,
@@ -143,16 +156,16 @@ impl RecordTable {
     #[inline]
     pub(crate) fn allocate(
         &self,
-        core: &CoreBase,
+        owner: &impl Owner,
         cache: Option<&mut RecordCache>,
     ) -> Result<NonNull<Record>, SchedError> {
         if let Some(cache) = cache {
             if let Some(index) = cache.pop() {
                 return Ok(self.at(index));
             }
-            return self.refill(core, Some(cache));
+            return self.refill(owner, Some(cache));
         }
-        self.refill(core, None)
+        self.refill(owner, None)
     }
 
     fn at(&self, index: u32) -> NonNull<Record> {
@@ -163,14 +176,14 @@ impl RecordTable {
     #[cold]
     fn refill(
         &self,
-        core: &CoreBase,
+        owner: &impl Owner,
         cache: Option<&mut RecordCache>,
     ) -> Result<NonNull<Record>, SchedError> {
         let mut free = self.free.lock();
         if free.is_empty() {
             let mut wanted = if cache.is_some() { self.batch.max(1) } else { 1 };
             // Where stacks for so many cannot be had, perhaps for fewer.
-            while let Err(error) = self.grow(core, &mut free, wanted) {
+            while let Err(error) = self.grow(owner, &mut free, wanted) {
                 if wanted == 1 || !matches!(error, SchedError::Memory(_)) {
                     return Err(error);
                 }
@@ -190,7 +203,7 @@ impl RecordTable {
     }
 
     /// Adds up to `wanted` fresh records to the free list.
-    fn grow(&self, core: &CoreBase, free: &mut Vec<u32>, wanted: usize) -> Result<(), SchedError> {
+    fn grow(&self, owner: &impl Owner, free: &mut Vec<u32>, wanted: usize) -> Result<(), SchedError> {
         let from = self.high_water.load(Relaxed) as usize;
         let to = (from + wanted).min(self.capacity);
         if to == from {
@@ -208,14 +221,14 @@ impl RecordTable {
         }
         // A thread that ends lets go of its record first and of its slot when it has left it, so each worker may
         // have one slot in use for which there is no thread.
-        core.reserve_slots(to + core.worker_count)?;
+        owner.reserve(to + owner.workers())?;
         for index in (from..to).rev() {
             let record = self.at(index as u32);
             // SAFETY: inside the array, beyond what was used so far; nobody refers to it.
             unsafe { record.write(Record::new(GvtId::new(index as u32))) };
             // SAFETY: just initialised.
             let record = unsafe { record.as_ref() };
-            record.meta.runtime.store((&raw const *core).cast_mut().cast(), Relaxed);
+            record.meta.runtime.store(owner.address(), Relaxed);
             free.push(index as u32);
         }
         // ORDERING O1: Release pairs with the Acquire in `used`.

@@ -24,7 +24,7 @@ use crate::kernel::state::lifecycle::Lifecycle;
 use crate::kernel::state::monitor::MonitorState;
 use crate::kernel::state::starter::StarterState;
 use crate::kernel::thread::record::{Record, StackChoice};
-use crate::kernel::thread::table::{RecordCache, RecordTable};
+use crate::kernel::thread::table::{Owner, RecordCache, RecordTable};
 use crate::kernel::worker::counters::Counters;
 use crate::kernel::worker::scale::Scale;
 use crate::kernel::worker::timer_moderation::Pace;
@@ -91,6 +91,8 @@ pub(crate) struct Vtable {
     pub(crate) release_worker: unsafe fn(&WorkerBase) -> bool,
     /// Has interrupted code call into the scheduler; see `pinned`.
     pub(crate) divert: unsafe fn(&WorkerBase, *mut std::ffi::c_void) -> bool,
+    /// Starts an OS thread, which is spare then.
+    pub(crate) start_spare: unsafe fn(&CoreBase) -> Option<&'static OsThread>,
     /// Frees the core.
     pub(crate) destroy: unsafe fn(*const CoreBase),
 }
@@ -524,4 +526,38 @@ pub(crate) fn install(base: &WorkerBase, record: &Record) {
     record.meta.worker_id.store(base.index as u32, Relaxed);
     base.current.set(record);
     base.row().current_gvthread.store(record.meta.gvthread_id, Relaxed);
+}
+
+impl Owner for CoreBase {
+    fn address(&self) -> *mut () {
+        ptr::from_ref(self).cast_mut().cast()
+    }
+
+    fn workers(&self) -> usize {
+        self.worker_count
+    }
+
+    fn reserve(&self, threads: usize) -> Result<(), MemoryError> {
+        self.reserve_slots(threads)
+    }
+}
+
+impl Record {
+    /// The runtime that it belongs to.
+    #[inline]
+    pub(crate) fn core(&self) -> &CoreBase {
+        // Relaxed: written once, before the record was first handed out.
+        let core = self.meta.runtime.load(Relaxed) as *const CoreBase;
+        // SAFETY: the core outlives its table.
+        unsafe { &*core }
+    }
+}
+
+impl CoreBase {
+    /// Sees to it that the monitor finds spare OS threads.
+    pub(crate) fn keep_spare(&self) {
+        if self.keeps_spare && self.pool.missing() > 0 {
+            self.starter.ask();
+        }
+    }
 }

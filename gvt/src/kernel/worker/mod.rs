@@ -6,6 +6,7 @@ pub(crate) mod core;
 pub(crate) mod counters;
 pub(crate) mod handoff;
 pub(crate) mod home;
+pub(crate) mod joiner;
 pub(crate) mod lag;
 pub(crate) mod no_unwind;
 pub(crate) mod os_thread;

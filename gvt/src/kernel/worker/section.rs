@@ -123,11 +123,27 @@ pub(crate) fn give_way() {
 #[inline(never)]
 fn look() {
     if is_asked() {
-        crate::yield_now();
+        step_back();
     } else {
         // Some may get lost among several threads.
         LOOKS.store(LOOKS.load(Relaxed).saturating_sub(1), Relaxed);
     }
+}
+
+/// Lets other threads that are ready run, and returns when it is this one's turn again; `false`: no green thread.
+#[inline]
+pub(crate) fn step_back() -> bool {
+    // SAFETY: a carried worker is alive.
+    let green = match unsafe { enter_from_outside().as_ref() } {
+        Some(worker) => {
+            // SAFETY: a green thread that runs on `worker`, inside the runtime.
+            unsafe { (worker.vtable.yield_now)(worker) };
+            true
+        }
+        None => false,
+    };
+    leave();
+    green
 }
 
 /// Whether the caller is a green thread outside the runtime's code, has a worker, and is asked to yield.

@@ -4,8 +4,8 @@
 
 use std::ptr;
 
-use crate::kernel::thread::preempt_count::THIS;
 use crate::kernel::worker::core::{OsThread, WorkerBase};
+use crate::protocol::preempt_count::THIS;
 
 /// This OS thread, for functions that are never inlined.
 #[inline(always)]
@@ -38,15 +38,6 @@ pub(crate) fn depth() -> u32 {
 pub(crate) fn worker() -> *const WorkerBase {
     // SAFETY: its own entry stays for as long as an OS thread runs.
     unsafe { this().as_ref() }.map_or(ptr::null(), OsThread::worker)
-}
-
-/// Whether the caller is in a section of the runtime, on a worker. Where `first_frame::refuse` calls users' code there is no worker to
-/// park on.
-#[inline(never)]
-pub(crate) fn is_inside() -> bool {
-    // SAFETY: its own entry stays for as long as an OS thread runs.
-    unsafe { this().as_ref() }
-        .is_some_and(|os_thread| os_thread.depth() != 0 && !os_thread.worker().is_null())
 }
 
 /// Leaves the runtime.

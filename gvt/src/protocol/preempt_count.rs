@@ -16,7 +16,15 @@ pub(crate) type Counted = Claim<()>;
 
 thread_local! {
     // Constant and without a destructor: no lazy initialisation, usable in a signal handler.
-    pub(in crate::kernel) static THIS: Cell<*const Counted> = const { Cell::new(ptr::null()) };
+    pub(crate) static THIS: Cell<*const Counted> = const { Cell::new(ptr::null()) };
+}
+
+/// Whether the caller is in a section of the runtime, on a worker. Where `first_frame::refuse` calls users' code there is no worker to
+/// park on.
+#[inline(never)]
+pub(crate) fn is_inside() -> bool {
+    // SAFETY: its own entry stays for as long as an OS thread runs.
+    unsafe { THIS.get().as_ref() }.is_some_and(|this| this.depth() != 0 && !this.worker().is_null())
 }
 
 /// Keeps the calling thread from being taken off by force until it is dropped, with a worker or without. Inside it nothing
