@@ -28,7 +28,10 @@ mod time;
 
 #[cfg(not(loom))]
 mod api {
-    pub use crate::cancel::token::{CancelReason, CancellationToken, Cancelled, cancellable};
+    pub use crate::cancel::cancelled::Cancelled;
+    pub use crate::cancel::reason::CancelReason;
+    pub use crate::cancel::run::cancellable;
+    pub use crate::cancel::token::CancellationToken;
     pub use crate::channel::{Receiver, Sender};
     pub use crate::kernel::monitor::settle::settle;
     pub use crate::kernel::state::deadlock::{DeadlockReport, ThreadInfo};

@@ -22,17 +22,17 @@
 //! never idle.
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*, fence};
+use std::sync::atomic::{Ordering::*, fence};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::cancel::registry::{self, Watching};
 use crate::cancel::token::CancellationToken;
 use crate::channel::arms::{On, Operation};
 use crate::channel::select::Handle;
@@ -44,43 +44,6 @@ use crate::wait::clock::has_passed;
 use crate::wait::list::Node;
 use crate::wait::list::Verdict;
 use crate::wait::lock::Lock;
-
-/// Waits in the process.
-static WATCHES: AtomicUsize = AtomicUsize::new(0);
-/// Their numbers.
-static NEXT: AtomicU64 = AtomicU64::new(0);
-
-const SHARDS: usize = 32;
-
-/// By the address of a node, and a number for each wait there, so that to come and to go is a look-up however many wait.
-type Table = BTreeMap<(usize, u64), Arc<Watch>>;
-
-static TABLES: [Lock<Table>; SHARDS] = [const { Lock::new(BTreeMap::new()) }; SHARDS];
-
-fn table(address: usize) -> &'static Lock<Table> {
-    &TABLES[(address >> 6) % SHARDS]
-}
-
-/// K5 and K6: the node at `address` has been cancelled.
-pub(super) fn tell(address: usize) {
-    // ORDERING O1: the fence pairs with the one in `Cancelled::new`.
-    fence(SeqCst);
-    if WATCHES.load(Relaxed) != 0 {
-        tell_slow(address);
-    }
-}
-
-#[cold]
-fn tell_slow(address: usize) {
-    let table = table(address).lock();
-    let watches: Vec<_> =
-        table.range((address, 0)..=(address, u64::MAX)).map(|(_, watch)| watch.clone()).collect();
-    drop(table);
-    // Without the lock: they wake others, and the last to go lets go of its token.
-    for watch in watches {
-        watch.look();
-    }
-}
 
 struct Watch {
     token: CancellationToken,
@@ -95,11 +58,11 @@ struct State {
     waker: Option<user::Waker>,
 }
 
-impl Watch {
-    /// Whether the token is cancelled; if so all that wait here are woken.
-    fn look(&self) -> bool {
+impl Watching for Watch {
+    /// If the token is cancelled all that wait here are woken.
+    fn look(&self) {
         if !self.token.is_cancelled() {
-            return false;
+            return;
         }
         let mut state = self.state.lock();
         let (sender, waker) = (state.sender.take(), state.waker.take());
@@ -108,7 +71,6 @@ impl Watch {
         if let Some(waker) = waker {
             waker.wake();
         }
-        true
     }
 }
 
@@ -139,8 +101,39 @@ pub struct Cancelled {
     alarm: Option<Alarm>,
 }
 
+impl CancellationToken {
+    /// The cancellation as something to wait for: in [`select!`](crate::select), by
+    /// [`wait`](Cancelled::wait), or as a future, with any executor.
+    ///
+    /// ```
+    /// # gvt::Runtime::new(Default::default()).block_on(|| {
+    /// let (requests, incoming) = gvt::channel::<u32>(1);
+    /// let server = gvt::spawn(move |token| {
+    ///     let (cancelled, mut served) = (token.cancelled(), 0);
+    ///     loop {
+    ///         gvt::select! {
+    ///             recv(incoming) -> _request => served += 1,
+    ///             recv(cancelled) -> _ => return served,
+    ///         }
+    ///     }
+    /// });
+    /// requests.send(1).unwrap();
+    /// # gvt::sleep_ms(1);
+    /// server.token().cancel();
+    /// assert_eq!(server.join().unwrap(), 1);
+    /// # });
+    /// ```
+    ///
+    /// Making one costs a look-up a generation and two allocations: make it once, before the loop.
+    ///
+    /// Context: anywhere but in a signal handler.
+    pub fn cancelled(&self) -> Cancelled {
+        Cancelled::new(self)
+    }
+}
+
 impl Cancelled {
-    pub(super) fn new(token: &CancellationToken) -> Self {
+    fn new(token: &CancellationToken) -> Self {
         let (sender, receiver) = bounded(0);
         let state = Lock::new(State { sender: Some(sender), waker: None });
         let (mut addresses, mut deadline) = (Vec::new(), None::<Instant>);
@@ -151,11 +144,7 @@ impl Cancelled {
         });
         let watch = Arc::new(Watch { token: token.clone(), deadline, state });
         // K1.
-        WATCHES.fetch_add(1, Relaxed);
-        let number = NEXT.fetch_add(1, Relaxed);
-        for &address in &addresses {
-            table(address).lock().insert((address, number), watch.clone());
-        }
+        let number = registry::enter(&addresses, &watch);
         let registration = Arc::new(Registration { watch, number, addresses });
         // K2. ORDERING O1: pairs with the fence in `tell`.
         fence(SeqCst);
@@ -243,11 +232,7 @@ impl Operation for Cancelling<'_> {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        for &address in &self.addresses {
-            let removed = table(address).lock().remove(&(address, self.number));
-            drop(removed);
-        }
-        WATCHES.fetch_sub(1, Relaxed);
+        registry::leave(&self.addresses, self.number);
     }
 }
 

@@ -2,5 +2,6 @@
 
 pub(crate) mod cancelled;
 pub(crate) mod reason;
+pub(crate) mod registry;
 pub(crate) mod run;
 pub(crate) mod token;

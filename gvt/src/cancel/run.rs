@@ -21,76 +21,20 @@
 use std::panic::resume_unwind;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, Ordering::*, fence};
+use std::sync::atomic::Ordering::*;
 use std::task::{Wake, Waker};
 
 use gvt_traits::PushKind;
 
-use crate::cancel::token::{CancelReason, CancellationToken};
+use crate::cancel::reason::CancelReason;
+use crate::cancel::token::{CancellationToken, Scope};
 use crate::kernel::thread::record::{Record, SCOPED};
 use crate::kernel::worker::joiner;
 use crate::protocol::{user, wait};
+use crate::wait::cancelled::CancelUnwind;
 use crate::wait::clock::deadline_ns;
 use crate::wait::lock::Lock;
 use crate::wait::park;
-
-/// What unwinds a thread whose wait was cancelled. Not a panic: no hook runs and nothing is printed.
-struct CancelUnwind;
-
-/// The tokens that a thread's waits end with, innermost first. Its own thread's alone.
-#[derive(Default)]
-pub(crate) struct Scopes(AtomicPtr<Scope>);
-
-struct Scope {
-    token: *const CancellationToken,
-    deadline_ns: Option<u64>,
-    outer: *const Scope,
-}
-
-impl Scopes {
-    fn each<'a>(&'a self) -> impl Iterator<Item = &'a Scope> {
-        // Relaxed: the thread's own.
-        let mut next = self.0.load(Relaxed).cast_const();
-        std::iter::from_fn(move || {
-            // SAFETY: a scope is on its thread's stack, and taken off the list before it goes.
-            let scope = unsafe { next.as_ref::<'a>() }?;
-            next = scope.outer;
-            Some(scope)
-        })
-    }
-}
-
-/// U4: whether the running thread's waits are to end now.
-#[cold]
-pub(crate) fn is_pending(record: &Record) -> bool {
-    // ORDERING O1: U3: pairs with K5 of `cancelled`.
-    fence(SeqCst);
-    // SAFETY: the token outlives its scope.
-    !std::thread::panicking()
-        && record.cold().scopes.each().any(|scope| unsafe { &*scope.token }.is_cancelled())
-}
-
-/// When they will at the latest.
-#[cold]
-pub(crate) fn earliest_deadline_ns(record: &Record) -> Option<u64> {
-    if std::thread::panicking() {
-        return None;
-    }
-    record.cold().scopes.each().filter_map(|scope| scope.deadline_ns).min()
-}
-
-/// U6: the running thread's wait has not come true: unwinds if one of its tokens is cancelled.
-#[inline]
-pub(crate) fn unwind_if_cancelled(record: &Record) {
-    if record.has_flag(SCOPED) && is_pending(record) {
-        unwind_cancelled();
-    }
-}
-
-#[cold]
-pub(crate) fn unwind_cancelled() -> ! {
-    resume_unwind(Box::new(CancelUnwind))
-}
 
 /// Whom a token's cancellation is told.
 struct Caller {
@@ -120,7 +64,7 @@ impl Drop for Entered<'_> {
         // U7.
         let thread = self.caller.thread.lock().take();
         // Relaxed: the thread's own.
-        self.record.cold().scopes.0.store(self.outer.cast_mut(), Relaxed);
+        self.record.extras().scopes.store(self.outer.cast_mut(), Relaxed);
         if self.outer.is_null() {
             // Relaxed: as above; the others' bits stay.
             self.record.meta.flags.fetch_and(!SCOPED, Relaxed);
@@ -177,11 +121,11 @@ impl CancellationToken {
         let cancelled = self.cancelled();
         let caller = Arc::new(Caller { thread: Lock::new(Some(CancellationToken::of(record))) });
         // U1.
-        let scopes = &record.cold().scopes;
-        let outer = scopes.0.load(Relaxed).cast_const();
+        let scopes = &record.extras().scopes;
+        let outer = scopes.load(Relaxed).cast_const();
         let scope = Scope { token: self, deadline_ns: self.deadline().map(deadline_ns), outer };
         let entered = Entered { record, outer, caller };
-        scopes.0.store(ptr::from_ref(&scope).cast_mut(), Relaxed);
+        scopes.store(ptr::from_ref(&scope).cast_mut(), Relaxed);
         record.meta.flags.fetch_or(SCOPED, Relaxed);
         cancelled.tell(&Waker::from(entered.caller.clone()));
         let outcome = user::catch(f);
@@ -222,7 +166,7 @@ impl CancellationToken {
 ///
 /// As there.
 pub fn cancellable<T>(f: impl FnOnce() -> T) -> Result<T, CancelReason> {
-    match crate::current_token() {
+    match park::current().map(CancellationToken::of) {
         Some(token) => token.run_until_cancelled(f),
         None => Ok(f()),
     }

@@ -28,35 +28,22 @@
 
 use std::fmt;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU8, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering::*};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use gvt_traits::{GvtId, GvtState};
-
-pub use crate::cancel::cancelled::Cancelled;
-pub use crate::cancel::reason::CancelReason;
-pub use crate::cancel::run::cancellable;
-pub(crate) use crate::cancel::run::{
-    Scopes, earliest_deadline_ns, is_pending, unwind_cancelled, unwind_if_cancelled,
-};
-
-use crate::cancel::cancelled;
-use crate::cancel::reason::Code;
-use crate::kernel::worker::core::{CoreBase, WorkerBase};
+use crate::cancel::reason::{CancelReason, Code};
+use crate::cancel::registry;
+use crate::kernel::worker::core::CoreBase;
 use crate::wait::clock::{has_passed, now};
 
-use crate::kernel::lifecycle::close;
-use crate::kernel::sched::first_frame;
-use crate::kernel::sched::first_frame::Freed;
-use crate::kernel::thread::record::Record;
-use crate::kernel::worker::section;
+use crate::kernel::thread::record::{Above, Cold, ColdBox, Record};
+use crate::kernel::worker::lineage::{ADOPTED, Up, climb, look_up, mark};
+use crate::kernel::worker::references::release_anywhere;
 use crate::wait::host::give_way;
+use crate::wait::locals::Locals;
+use crate::wait::parking::Parking;
 
-/// References to its own record that a thread is born with, for its children.
-pub(crate) const CREDIT: u32 = 64;
-/// In `Metadata::cancelled`: the parent of the thread's token is not its spawner's. The rest of the byte is a [`Code`].
-const ADOPTED: u8 = 0x80;
 /// More than a record can have by other means than forgetting tokens.
 const MOST_REFERENCES: u32 = u32::MAX / 2;
 
@@ -100,22 +87,16 @@ pub(super) struct OwnNode {
 
 impl OwnNode {
     fn code(&self) -> Code {
-        // Acquire pairs with the Release in `set`.
+        // Acquire pairs with the Release in `mark`.
         let code = Code(self.code.load(Acquire));
         match self.deadline {
             Some(deadline) if !code.is_set() && has_passed(deadline) => {
-                set(&self.code, Code::DEADLINE);
+                mark(&self.code, Code::DEADLINE.0);
                 Code(self.code.load(Acquire))
             }
             _ => code,
         }
     }
-}
-
-/// Cancels a node unless it is; the first to do so says why. What else is in the byte stays.
-fn set(flag: &AtomicU8, code: Code) {
-    // Release pairs with the Acquire of those that look: what was done before is seen by who sees the cancellation.
-    let _ = flag.fetch_update(Release, Relaxed, |seen| (seen & !ADOPTED == 0).then_some(seen | code.0));
 }
 
 impl Drop for OwnNode {
@@ -204,7 +185,7 @@ impl CancellationToken {
     pub fn cancel_because(&self, words: impl Into<Arc<str>>) {
         let place = match &self.node {
             // SAFETY: kept by the token.
-            Node::Thread(record) => &unsafe { record.as_ref() }.cold().words,
+            Node::Thread(record) => &unsafe { record.as_ref() }.extras().words,
             Node::Own(node) => &node.words,
         };
         // Of two at once one's words stay; whichever then cancels first.
@@ -215,14 +196,14 @@ impl CancellationToken {
     fn cancel_as(&self, code: Code) {
         match &self.node {
             // SAFETY: kept by the token.
-            Node::Thread(record) => set(&unsafe { record.as_ref() }.meta.cancelled, code),
+            Node::Thread(record) => mark(&unsafe { record.as_ref() }.meta.cancelled, code.0),
             Node::Own(node) => {
                 // What came first stays the reason, whether or not somebody has looked since: its deadline, if that has passed.
                 node.code();
-                set(&node.code, code);
+                mark(&node.code, code.0);
             }
         }
-        cancelled::tell(self.address());
+        registry::tell(self.address());
     }
 
     /// Where its node is, as a name for it.
@@ -276,7 +257,7 @@ impl CancellationToken {
             reason = match step {
                 Step::Own(own) => own.code().reason(|| own.words.get().cloned()),
                 // With words it stays as long as its descendants, so its cold part is there.
-                Step::Thread(record, code) => code.reason(|| record.cold().words.get().cloned()),
+                Step::Thread(record, code) => code.reason(|| record.extras().words.get().cloned()),
                 Step::Root(core) => core.cancelled.load(Acquire).then_some(CancelReason::ShutDown),
             };
             reason.is_none()
@@ -298,35 +279,6 @@ impl CancellationToken {
         Err(self.reason().unwrap_or(CancelReason::Requested))
     }
 
-    /// The cancellation as something to wait for: in [`select!`](crate::select), by
-    /// [`wait`](Cancelled::wait), or as a future, with any executor.
-    ///
-    /// ```
-    /// # gvt::Runtime::new(Default::default()).block_on(|| {
-    /// let (requests, incoming) = gvt::channel::<u32>(1);
-    /// let server = gvt::spawn(move |token| {
-    ///     let (cancelled, mut served) = (token.cancelled(), 0);
-    ///     loop {
-    ///         gvt::select! {
-    ///             recv(incoming) -> _request => served += 1,
-    ///             recv(cancelled) -> _ => return served,
-    ///         }
-    ///     }
-    /// });
-    /// requests.send(1).unwrap();
-    /// # gvt::sleep_ms(1);
-    /// server.token().cancel();
-    /// assert_eq!(server.join().unwrap(), 1);
-    /// # });
-    /// ```
-    ///
-    /// Making one costs a look-up a generation and two allocations: make it once, before the loop.
-    ///
-    /// Context: anywhere but in a signal handler.
-    pub fn cancelled(&self) -> Cancelled {
-        Cancelled::new(self)
-    }
-
     /// Calls `f` with each node whose cancellation is this token's, from itself up, until it answers `false`.
     pub(super) fn each_ancestor<'a>(&'a self, f: &mut dyn FnMut(Step<'a>) -> bool) {
         let mut node = &self.node;
@@ -340,7 +292,7 @@ impl CancellationToken {
                     let mut line = Vec::new();
                     let adopted = record.core().changes.steadily(|| {
                         line.clear();
-                        climb(record, |record, code| line.push((record, code)))
+                        climb(record, |record, code| line.push((record, Code(code))))
                     });
                     if !line.into_iter().all(|(record, code)| f(Step::Thread(record, code))) {
                         return;
@@ -404,70 +356,95 @@ impl Step<'_> {
     }
 }
 
-/// What is above a line of threads.
-enum Up<'a> {
-    /// One of them is cancelled, or the runtime is.
-    Cancelled,
-    /// The last of them was spawned under a token. It stays as long as its descendants do.
-    Adopted(&'a Record),
-    /// The runtime, and that is not cancelled.
-    Root,
+/// What few threads have: their [`Cold`], and what belongs to this floor and those above.
+#[repr(C)]
+pub(crate) struct Extras {
+    cold: Cold,
+    /// The parent of its token, if that is not its spawner's.
+    token: Option<CancellationToken>,
+    /// Why it was cancelled.
+    words: OnceLock<Arc<str>>,
+    /// The thread's own.
+    pub(crate) locals: Locals,
+    /// What `unpark` leaves for `park`.
+    pub(crate) parking: Parking,
+    /// What its waits end with: a list, innermost first. Its own thread's alone.
+    pub(super) scopes: AtomicPtr<Scope>,
 }
 
-#[inline]
-fn look_up(record: &Record) -> Up<'_> {
-    record.core().changes.steadily(|| look_along(record))
+/// A token that waits end with (`run`).
+pub(super) struct Scope {
+    pub(super) token: *const CancellationToken,
+    pub(super) deadline_ns: Option<u64>,
+    pub(super) outer: *const Scope,
 }
 
-/// L5 of `links`.
-#[inline]
-fn look_along(record: &Record) -> Up<'_> {
-    let mut record = record;
-    loop {
-        // Acquire pairs with the Release in `set`.
-        let flag = record.meta.cancelled.load(Acquire);
-        if flag != 0 {
-            let cancelled = flag != ADOPTED || record.core().cancelled.load(Acquire);
-            return if cancelled { Up::Cancelled } else { Up::Adopted(record) };
-        }
-        match parent_of(record) {
-            Some(parent) => record = parent,
-            None if record.core().cancelled.load(Acquire) => return Up::Cancelled,
-            None => return Up::Root,
-        }
+impl Extras {
+    /// For a thread with these.
+    pub(crate) fn boxed(tag: u64, name: Option<Arc<str>>, token: Option<CancellationToken>) -> ColdBox {
+        let fresh = Box::new(Extras {
+            cold: Cold { tag, name, above: &ABOVE },
+            token,
+            words: OnceLock::new(),
+            locals: Locals::default(),
+            parking: Parking::default(),
+            scopes: AtomicPtr::new(ptr::null_mut()),
+        });
+        // SAFETY: C1: it begins with its `Cold` (`repr(C)`), and `ABOVE` frees it as what it is.
+        unsafe { ColdBox::from_raw(Box::into_raw(fresh).cast()) }
+    }
+
+    /// # Safety
+    ///
+    /// **C1**: `cold` is that of a record.
+    unsafe fn of(cold: &Cold) -> &Self {
+        // SAFETY: all are made by `boxed`.
+        unsafe { &*ptr::from_ref(cold).cast() }
+    }
+
+    /// The tokens that the thread's waits end with.
+    pub(super) fn each_scope(&self) -> impl Iterator<Item = &Scope> {
+        // Relaxed: the thread's own.
+        let mut next = self.scopes.load(Relaxed).cast_const();
+        std::iter::from_fn(move || {
+            // SAFETY: a scope is on its thread's stack, and taken off the list before it goes.
+            let scope = unsafe { next.as_ref() }?;
+            next = scope.outer;
+            Some(scope)
+        })
     }
 }
 
-/// L5 of `links`, all the way up; the last of the line if that was spawned under a token.
-fn climb<'a>(record: &'a Record, mut visit: impl FnMut(&'a Record, Code)) -> Option<&'a Record> {
-    let mut record = record;
-    loop {
-        let flag = record.meta.cancelled.load(Acquire);
-        visit(record, Code(flag & !ADOPTED));
-        if flag & ADOPTED != 0 {
-            return Some(record);
-        }
-        record = parent_of(record)?;
-    }
-}
+/// What the kernel and the waits below call.
+static ABOVE: Above = Above {
+    // SAFETY: `boxed` made it.
+    free: |cold| drop(unsafe { Box::from_raw(cold.cast::<Extras>()) }),
+    // SAFETY: the table's own.
+    end_locals: |cold| unsafe { Extras::of(cold).locals.end() },
+    ends_waits: |cold| {
+        // SAFETY: the table's own; a scope's token outlives it.
+        unsafe { Extras::of(cold).each_scope().any(|scope| (*scope.token).is_cancelled()) }
+    },
+    earliest_deadline_ns: |cold| {
+        // SAFETY: the table's own.
+        unsafe { Extras::of(cold) }.each_scope().filter_map(|scope| scope.deadline_ns).min()
+    },
+};
 
-#[inline]
-fn parent_of(record: &Record) -> Option<&Record> {
-    // Acquire: O2 of `links`.
-    let parent = GvtId::new(record.meta.parent_id.load(Acquire));
-    parent.is_some().then(|| record.core().table.get(parent))
+impl Record {
+    /// What few threads have; makes it if need be. The caller holds a reference or runs the thread.
+    ///
+    /// Context: may allocate.
+    pub(crate) fn extras(&self) -> &Extras {
+        // SAFETY: C1: this record's.
+        unsafe { Extras::of(self.cold(|| Extras::boxed(0, None, None))) }
+    }
 }
 
 /// What a thread was spawned under, if that is not its spawner's token.
 fn adopted_parent(record: &Record) -> Option<&CancellationToken> {
     let adopted = record.meta.cancelled.load(Acquire) & ADOPTED != 0;
-    adopted.then(|| record.cold().token.as_ref()).flatten()
-}
-
-/// Notes that a thread which is about to be spawned has its token's parent in its cold part.
-pub(crate) fn adopt(record: &Record) {
-    // ORDERING: Release: as the stores in `spawn_on`.
-    record.meta.cancelled.store(ADOPTED, Release);
+    adopted.then(|| record.extras().token.as_ref()).flatten()
 }
 
 /// The name of a runtime's root token.
@@ -479,7 +456,7 @@ fn core_address(core: &CoreBase) -> usize {
 pub(crate) fn cancel_root(core: &CoreBase) {
     // Release pairs with the Acquire in `look_up`.
     core.cancelled.store(true, Release);
-    cancelled::tell(core_address(core));
+    registry::tell(core_address(core));
 }
 
 impl Default for CancellationToken {
@@ -501,7 +478,7 @@ impl Clone for CancellationToken {
 impl Drop for CancellationToken {
     fn drop(&mut self) {
         if let Node::Thread(record) = &self.node {
-            release(*record, 1);
+            release_anywhere(*record, 1);
         }
     }
 }
@@ -511,43 +488,6 @@ impl fmt::Debug for CancellationToken {
         f.debug_struct("CancellationToken")
             .field("is_cancelled", &self.is_cancelled())
             .finish_non_exhaustive()
-    }
-}
-
-/// Lets go of the caller's references to a record, from wherever the caller is.
-pub(crate) fn release(record: NonNull<Record>, count: u32) {
-    // SAFETY: the references are the caller's.
-    let freed = entered(|worker| unsafe { first_frame::release_one(record.as_ref(), count, worker) });
-    clear_away(freed);
-}
-
-/// Lets go of a thread that has ended, from wherever the caller is, who had its handle.
-pub(crate) fn release_own(record: NonNull<Record>) {
-    // SAFETY: it has ended, and the caller had its handle.
-    let freed = entered(|worker| unsafe { first_frame::release_own(record.as_ref(), worker) });
-    clear_away(freed);
-}
-
-/// Calls `f` inside the runtime, with what this OS thread carries.
-#[inline]
-fn entered(f: impl FnOnce(Option<&WorkerBase>) -> Option<Freed>) -> Option<Freed> {
-    let section = section::Section::new();
-    f(section.worker())
-}
-
-/// Drops what freed records have left, outside the runtime: it may be users' code.
-#[inline]
-fn clear_away(freed: Option<Freed>) {
-    let mut freed = freed;
-    while let Some(Freed { cold, owed, core }) = freed {
-        drop(cold);
-        if let Some(core) = core {
-            close::bury(core);
-        }
-        freed = owed.and_then(|(record, count)| {
-            // SAFETY: they are owed.
-            entered(|worker| unsafe { first_frame::release_one(record.as_ref(), count, worker) })
-        });
     }
 }
 
@@ -564,70 +504,5 @@ impl Borrowed {
 
     pub(crate) fn get(&self) -> &CancellationToken {
         &self.0
-    }
-}
-
-/// Makes the running thread `parent` the parent of a thread that it spawns: takes a reference for it.
-/// Returns the place to note as the child's parent.
-///
-/// # Safety
-///
-/// **C1**: called by the thread `parent` itself, on a worker, inside the runtime.
-#[inline]
-pub(crate) unsafe fn take_parent(parent: &Record) -> GvtId {
-    // Relaxed: the credit is the thread's own.
-    let credit = parent.meta.children_credit.load(Relaxed);
-    if credit == CREDIT {
-        // The first child.
-        let link = parent.meta.parent_id.load(Relaxed);
-        if link != u32::MAX && is_done(parent.core().table.get(GvtId::new(link))) {
-            pass_over_ancestors(parent);
-        }
-    } else if credit == 0 {
-        // Relaxed: the thread's own reference keeps the record meanwhile. Never `CREDIT` again, which
-        // means the first child.
-        parent.meta.references.fetch_add(CREDIT, Relaxed);
-        parent.meta.children_credit.store(CREDIT - 1, Relaxed);
-        return parent.meta.id();
-    }
-    parent.meta.children_credit.store(credit - 1, Relaxed);
-    parent.meta.id()
-}
-
-/// Whether a thread has ended and only one child refers to its record, so that it may be passed over.
-fn is_done(record: &Record) -> bool {
-    // ORDERING O1: Acquire pairs with the Release of those that let go: if one reference is left, all that
-    // they did is seen, the end of the thread and its own passing over included.
-    record.meta.references.load(Acquire) == 1
-        && matches!(record.state(), GvtState::Finished | GvtState::Cancelled)
-        // Whoever has the token that it was spawned under may cancel that; and words are not copied.
-        && matches!(Code(record.meta.cancelled.load(Relaxed)), Code::NONE | Code::REQUESTED)
-}
-
-/// Passes over ancestors that have ended and that nobody else refers to.
-///
-/// Context: the thread itself, when it spawns; or whoever lets go of it after its end, before that.
-#[cold]
-pub(crate) fn pass_over_ancestors(thread: &Record) {
-    let core = thread.core();
-    loop {
-        // Relaxed: only the caller changes it.
-        let link = GvtId::new(thread.meta.parent_id.load(Relaxed));
-        if !link.is_some() || !is_done(core.table.get(link)) || !core.changes.may_pass() {
-            return;
-        }
-        let parent = core.table.get(link);
-        let code = Code(parent.meta.cancelled.load(Acquire));
-        if code.is_set() && adopted_parent(thread).is_none() {
-            // For ever, and with it this thread.
-            set(&thread.meta.cancelled, code);
-        }
-        // The thread takes its parent's reference over. Relaxed: nobody else changes that any more.
-        let above = parent.meta.parent_id.load(Relaxed);
-        // ORDERING O2 of `links`: Release: who sees the new link sees what is copied.
-        core.changes.pass(|| thread.meta.parent_id.store(above, Release));
-        // L3. ORDERING: as above.
-        parent.meta.parent_id.store(u32::MAX, Release);
-        release(NonNull::from(parent), 1);
     }
 }

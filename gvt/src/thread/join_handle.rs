@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use gvt_traits::{GvtState, WaitReason};
 
-use crate::cancel::token;
 use crate::cancel::token::CancellationToken;
 use crate::channel::Receiver;
 use crate::channel::arms::{On, Operation};
@@ -27,9 +26,11 @@ use crate::future::Parker;
 use crate::kernel::thread::id::ThreadId;
 use crate::kernel::thread::record::{Record, SCOPED, Step};
 use crate::kernel::worker::joiner::Foreign;
+use crate::kernel::worker::lineage;
 use crate::protocol::join::Waiter;
 use crate::protocol::{join, user};
 use crate::thread::scope::ScopedJoinHandle;
+use crate::wait::cancelled;
 use crate::wait::clock::now;
 use crate::wait::host::{OsFlag, give_way};
 use crate::wait::list::Node;
@@ -97,7 +98,7 @@ impl<T> JoinHandle<T> {
         let this = ManuallyDrop::new(self);
         // SAFETY: ended; this was the only handle, and its record holds a `T`.
         let result = unsafe { this.record().take_result::<T>() };
-        token::release_own(this.record);
+        lineage::release_own_anywhere(this.record);
         result
     }
 
@@ -444,7 +445,7 @@ fn wait_foreign(word: &AtomicU64, me: &Record) {
         let _registered = Registered(word, waiter, foreign);
         wait.park();
         if !join::has_ended(word) {
-            token::unwind_if_cancelled(me);
+            cancelled::unwind_if_cancelled(me);
         }
     }
 }
@@ -473,7 +474,7 @@ impl<T> Drop for JoinHandle<T> {
             let entry = unsafe { std::mem::transmute::<u64, crate::kernel::thread::record::EntryFn>(entry) };
             // SAFETY: ended, so the result is the handle's.
             unsafe { entry(self.record(), Step::DropResult) };
-            token::release_own(self.record);
+            lineage::release_own_anywhere(self.record);
         }
         // Otherwise the record is the thread's.
     }

@@ -14,14 +14,12 @@
 //!
 //! **Cost.** A thread that uses none pays one load at its end. An access looks through the list of those that the thread has used.
 
-use std::cell::{Cell, RefCell, UnsafeCell};
+use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
 use std::ptr;
-use std::sync::atomic::Ordering::*;
 
-use crate::kernel::thread::record::Record;
-use crate::protocol::user;
+use crate::wait::locals::{Entry, Locals, State};
 use crate::wait::park;
 
 /// A green-thread local; made by [`gvt_local!`](crate::gvt_local). Its interface is that of [`std::thread::LocalKey`].
@@ -34,115 +32,10 @@ pub struct LocalKey<T: 'static> {
 #[non_exhaustive]
 pub struct AccessError;
 
-#[derive(Clone, Copy)]
-enum State {
-    Initialising,
-    Alive(*mut ()),
-    Gone,
-}
-
-struct Entry {
-    /// The key's address.
-    key: *const (),
-    state: State,
-    drop: unsafe fn(*mut ()),
-}
-
-/// A thread's values.
-#[derive(Default)]
-pub(crate) struct Locals {
-    entries: UnsafeCell<Vec<Entry>>,
-}
-
-// SAFETY: L1: one thread uses it, wherever that runs.
-unsafe impl Sync for Locals {}
-// SAFETY: as above.
-unsafe impl Send for Locals {}
-
-impl Locals {
-    /// Lets `f` at the list. `f` runs no code of users'.
-    ///
-    /// # Safety
-    ///
-    /// **C1**: L1; and `f` does not call back.
-    unsafe fn with<R>(&self, f: impl FnOnce(&mut Vec<Entry>) -> R) -> R {
-        // SAFETY: C1.
-        f(unsafe { &mut *self.entries.get() })
-    }
-
-    /// # Safety
-    ///
-    /// **C1**: L1.
-    unsafe fn state(&self, key: *const ()) -> Option<State> {
-        // SAFETY: C1.
-        unsafe {
-            self.with(|entries| entries.iter().find(|entry| ptr::eq(entry.key, key)).map(|entry| entry.state))
-        }
-    }
-
-    /// # Safety
-    ///
-    /// **C1**: L1.
-    unsafe fn set_state(&self, key: *const (), state: State) {
-        // SAFETY: C1.
-        unsafe {
-            self.with(|entries| {
-                if let Some(entry) = entries.iter_mut().find(|entry| ptr::eq(entry.key, key)) {
-                    entry.state = state;
-                }
-            });
-        }
-    }
-
-    /// Drops all values.
-    ///
-    /// # Safety
-    ///
-    /// **C1**: L1, at the thread's end.
-    unsafe fn end(&self) {
-        // L2.
-        let take_youngest = |entries: &mut Vec<Entry>| {
-            entries.iter_mut().rev().find_map(|entry| match entry.state {
-                State::Alive(value) => {
-                    entry.state = State::Gone;
-                    Some((value, entry.drop))
-                }
-                _ => None,
-            })
-        };
-        // SAFETY: C1.
-        while let Some((value, drop)) = unsafe { self.with(take_youngest) } {
-            // SAFETY: `drop` is that of the value's type, which was made by `Box::into_raw`.
-            user::call(|| unsafe { drop(value) });
-        }
-        // SAFETY: C1.
-        drop(unsafe { self.with(std::mem::take) });
-    }
-}
-
 /// Drops the running thread's locals, at its end.
-///
-/// Context: the thread's own stack, preemption on.
-#[inline]
-pub(crate) fn end_of(record: &Record) {
-    // Relaxed: made by the thread itself, if it has locals.
-    if !record.meta.cold.load(Relaxed).is_null() {
-        end_slow(record);
-    }
-}
-
-/// [`end_of`], for who does not have its record at hand.
 pub(crate) fn end_of_running() {
     if let Some(record) = park::current() {
-        end_of(record);
-    }
-}
-
-#[cold]
-fn end_slow(record: &Record) {
-    if let Some(cold) = record.cold_if_any() {
-        // SAFETY: C1: this is the running thread, after its closure.
-        unsafe { cold.locals.end() };
+        record.end_locals();
     }
 }
 
@@ -176,7 +69,7 @@ fn of_os_thread() -> *const Locals {
 fn here<'a>() -> Result<&'a Locals, AccessError> {
     match park::current() {
         // The record outlives its thread, and keeps its cold part.
-        Some(record) => Ok(&record.cold().locals),
+        Some(record) => Ok(&record.extras().locals),
         // SAFETY: null, or the calling thread's own.
         None => unsafe { of_os_thread().as_ref() }.ok_or(AccessError),
     }

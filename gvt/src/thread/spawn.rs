@@ -6,11 +6,12 @@ use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{GvtState, Priority, PushKind, SchedError};
 
-use crate::cancel::token;
+use crate::cancel::token::Extras;
 use crate::cancel::token::{Borrowed, CancellationToken};
 use crate::kernel::thread::id::{self, ID_BATCH};
-use crate::kernel::thread::record::{Cold, EntryFn, Outcome, PINNED, REENTRANT, Record, StackChoice, Step};
+use crate::kernel::thread::record::{EntryFn, Outcome, PINNED, REENTRANT, Record, StackChoice, Step};
 use crate::kernel::worker::core::{CoreBase, WorkerBase};
+use crate::kernel::worker::lineage;
 use crate::kernel::worker::section;
 use crate::kernel::worker::tls;
 use crate::protocol::user;
@@ -189,8 +190,8 @@ where
     meta.priority.store(Priority::Normal as u8, Relaxed);
     meta.affinity.store(u8::MAX, Relaxed);
     // One that the thread shares with its handle, and what it may hand to its children.
-    meta.references.store(1 + token::CREDIT, Relaxed);
-    meta.children_credit.store(token::CREDIT, Relaxed);
+    meta.references.store(1 + lineage::CREDIT, Relaxed);
+    meta.children_credit.store(lineage::CREDIT, Relaxed);
     record.set_state(GvtState::Created);
     let parent = worker.and_then(|worker| {
         meta.worker_id.store(worker.index as u32, Relaxed);
@@ -198,7 +199,7 @@ where
         unsafe { worker.current.get().as_ref() }
     });
     // SAFETY: C2: the parent is the running thread.
-    let parent = parent.map_or(u32::MAX, |parent| unsafe { token::take_parent(parent) }.index());
+    let parent = parent.map_or(u32::MAX, |parent| unsafe { lineage::take_parent(parent) }.index());
     // ORDERING O1: as of `cancelled`.
     meta.parent_id.store(parent, Release);
     meta.unique_id.store(next_id(worker), Relaxed);
@@ -243,11 +244,11 @@ fn apply(record: &Record, options: Options) {
     // Relaxed: as in `spawn_on`.
     record.meta.flags.store(flags, Relaxed);
     if options.token.is_some() {
-        token::adopt(record);
+        lineage::adopt(record);
     }
     let Options { tag, name, token, .. } = options;
     if tag != 0 || name.is_some() || token.is_some() {
-        record.set_cold(Box::new(Cold { tag, name, token, ..Cold::default() }));
+        record.set_cold(Extras::boxed(tag, name, token));
     }
 }
 
@@ -283,13 +284,13 @@ where
             let token = unsafe { Borrowed::new(record) };
             match user::catch(|| f(token.get())) {
                 Ok(value) => {
-                    crate::thread::local_key::end_of(record);
+                    record.end_locals();
                     // SAFETY: the closure was taken out, so the storage is free.
                     unsafe { record.put(&record.meta.result_ptr, value) };
                     record.set_outcome(Outcome::Value);
                 }
                 Err(payload) => {
-                    crate::thread::local_key::end_of(record);
+                    record.end_locals();
                     let payload =
                         if payload.is::<ShutdownUnwind>() { Box::new(SchedError::ShutDown) } else { payload };
                     // SAFETY: as above.

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use gvt_traits::{TimerType, WaitReason};
 
-use crate::cancel::token;
 use crate::kernel::thread::record::SCOPED;
 use crate::kernel::worker::scale::nanoseconds;
+use crate::wait::cancelled;
 use crate::wait::clock::{deadline_ns, has_passed};
 use crate::wait::park;
 use crate::wait::park::Wait;
@@ -38,7 +38,7 @@ fn sleep_until_ns(deadline_ns: u64) {
         if !(core.lifecycle.is_closing() || record.has_flag(SCOPED)) || core.now_ns() >= deadline_ns {
             return;
         }
-        token::unwind_if_cancelled(record);
+        cancelled::unwind_if_cancelled(record);
     }
 }
 

@@ -8,11 +8,11 @@ use std::sync::atomic::Ordering::*;
 
 use gvt_traits::WaitReason;
 
-use crate::cancel::token;
 use crate::kernel::thread::record::SCOPED;
 use crate::kernel::worker::core::WorkerBase;
 use crate::kernel::worker::section;
 use crate::kernel::worker::tls;
+use crate::wait::cancelled;
 use crate::wait::park::{Wait, WaitWaker};
 
 /// A section of the runtime, left when dropped; knows the worker there.
@@ -115,10 +115,10 @@ impl Parked {
     /// Unwinds, without the guard, if the thread's waits are to end since a token was cancelled (`token::run`).
     pub(crate) fn unless_cancelled<G>(&self, guard: G) -> G {
         if crate::wait::park::current()
-            .is_some_and(|thread| thread.has_flag(SCOPED) && token::is_pending(thread))
+            .is_some_and(|thread| thread.has_flag(SCOPED) && cancelled::is_pending(thread))
         {
             drop(guard);
-            token::unwind_cancelled();
+            cancelled::unwind_cancelled();
         }
         guard
     }

@@ -7,11 +7,19 @@
 //! | `clock` | the clock that deadlines go by |
 //! | `host` | green threads and OS threads as waiters |
 //! | `park`, `yielding` | a green thread's wait; letting others run |
+//! | `cancelled` | waits that end with a token |
+//! | `parking`, `locals` | what a thread keeps for `unpark`, and for its locals |
 //! | `alarm`, `ringer` | deadlines of futures |
 
+#[cfg(not(loom))]
+pub(crate) mod cancelled;
 pub(crate) mod list;
 #[cfg(not(loom))]
+pub(crate) mod locals;
+#[cfg(not(loom))]
 pub(crate) mod park;
+#[cfg(not(loom))]
+pub(crate) mod parking;
 #[cfg(not(loom))]
 pub(crate) mod ringer;
 #[cfg(not(loom))]

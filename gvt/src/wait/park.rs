@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{PushKind, TimerEntry, TimerType, WaitReason, WakeTicket, WorkerId};
 
-use crate::cancel::token;
 use crate::kernel::thread::record::{Record, SCOPED, UNWIND};
 use crate::kernel::worker::core::{CoreBase, WorkerBase};
 use crate::kernel::worker::joiner;
@@ -12,6 +11,7 @@ use crate::kernel::worker::section;
 use crate::kernel::worker::tls;
 use crate::protocol::wait;
 use crate::protocol::wait::Woken;
+use crate::wait::cancelled;
 
 /// What unwinds a thread at shutdown. Not a panic: no hook runs and nothing is printed.
 pub(crate) struct ShutdownUnwind;
@@ -162,16 +162,16 @@ impl<'a> Wait<'a> {
     }
 
     /// [`park`](Self::park) of a thread whose waits end with tokens: comes back without having been woken if one is cancelled.
-    /// Whoever waits then looks whether the wait has come true, and if not, calls `token::unwind_if_cancelled`.
+    /// Whoever waits then looks whether the wait has come true, and if not, calls `cancelled::unwind_if_cancelled`.
     #[cold]
     fn park_scoped(self, deadline_ns: Option<u64>) {
         let record = self.record;
         // U3, U4 of `token::run`.
-        if token::is_pending(record) {
+        if cancelled::is_pending(record) {
             record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
             return;
         }
-        match deadline_ns.into_iter().chain(token::earliest_deadline_ns(record)).min() {
+        match deadline_ns.into_iter().chain(cancelled::earliest_deadline_ns(record)).min() {
             Some(deadline_ns) => self.park_with_timer(deadline_ns, TimerType::Deadline),
             None => {
                 self.park_shielded();

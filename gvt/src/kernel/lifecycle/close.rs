@@ -12,7 +12,7 @@
 //! itself after the closer has looked sees `closing`, and one that looks for `stopping` after its announcement is either
 //! notified or sees it. Nothing here is hot.
 
-use std::ptr::{self, NonNull};
+use std::ptr::{self};
 use std::sync::atomic::Ordering::*;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use crate::kernel::state::deadlock::lines;
 use crate::kernel::thread::record::{Record, UNWIND};
 use crate::kernel::worker::core::{Core, CoreBase, Parts};
 use crate::kernel::worker::joiner;
-use crate::protocol::{user, wait};
+use crate::protocol::wait;
 
 /// How a wait for the end came out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -155,27 +155,6 @@ fn report_remaining(core: &CoreBase, waited: Duration) {
     );
 }
 
-/// Ends a core that is orphaned no more: the last record that somebody referred to is free. Its parts are users' code.
-pub(crate) fn bury(core: NonNull<CoreBase>) {
-    struct Orphan(NonNull<CoreBase>);
-    // SAFETY: nobody else refers to it.
-    unsafe impl Send for Orphan {}
-    impl Orphan {
-        fn destroy(self) {
-            // SAFETY: the runtime is gone and nobody refers to a record any more.
-            user::call(|| unsafe { (self.0.as_ref().vtable.destroy)(self.0.as_ptr()) });
-        }
-    }
-    let orphan = Orphan(core);
-    if crate::protocol::preempt_count::is_inside() {
-        // A scheduler's caller: it has let go of a record that kept another runtime's token. If the OS refuses a
-        // thread, the core is leaked.
-        let _ = std::thread::Builder::new().name("gvt-burial".into()).spawn(move || orphan.destroy());
-    } else {
-        orphan.destroy();
-    }
-}
-
 /// Ends the helpers (monitor, starter) and the workers of a runtime in which no thread is left, then the core, unless somebody still refers
 /// to a record; the last of those then ends the core.
 ///
@@ -210,7 +189,7 @@ pub(crate) unsafe fn stop<P: Parts>(core: *const Core<P>, helpers: Vec<std::thre
     // Nobody calls it any more; what it has captured goes here, in its owner's hands, not with the last record.
     base.deadlock.end();
     for worker in &this.workers {
-        crate::kernel::sched::first_frame::settle_debt(&worker.base);
+        crate::kernel::worker::references::settle_debt(&worker.base);
         // SAFETY: no OS thread carries it any more.
         base.table.spill_all(unsafe { &mut *worker.base.records.get() });
     }

@@ -4,24 +4,24 @@
 //! next thread is picked. If that one never ran, its closure is run right here, on the same, warm
 //! stack; a burst of short threads thus runs on a handful of stacks without a switch.
 
-use std::ptr::{self, NonNull};
+use std::ptr::{self};
 use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{ContextSwitch, GvtState, MemoryError, SchedError};
 
-use crate::cancel::token;
 use crate::kernel::sched::switch;
 use crate::kernel::sched::switch::{arrive, pick};
-use crate::kernel::thread::record::{Cold, EntryFn, Record, Step};
+use crate::kernel::thread::record::{EntryFn, Record, Step};
 use crate::kernel::worker::core::install;
-use crate::kernel::worker::core::{After, CoreBase, Parts, Worker, WorkerBase};
+use crate::kernel::worker::core::{After, Parts, Worker, WorkerBase};
 use crate::kernel::worker::joiner;
+use crate::kernel::worker::lineage::pass_over;
 use crate::kernel::worker::no_unwind::NoUnwind;
+use crate::kernel::worker::references::{credit, release};
 use crate::kernel::worker::section;
 use crate::kernel::worker::tls;
 use crate::protocol::join;
 use crate::protocol::join::{Ended, Prepared};
-use crate::thread::local_key;
 
 /// The first function on a stack; `argument` is the record of the thread it was bound for.
 ///
@@ -59,7 +59,7 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
             // Its destructor is user code, so this is done outside the runtime.
             // SAFETY: the outcome is stored, and the handle is gone, so nobody else can reach it.
             unsafe { entry(record)(record, Step::DropResult) };
-            local_key::end_of(record);
+            record.end_locals();
             let base = enter_again();
             // SAFETY: the references are the thread's, since it has no handle.
             unsafe { let_go(record, GvtState::Finished, prepared, base) };
@@ -88,7 +88,7 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
                 tls::leave();
                 // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
                 unsafe { joiner::wake(waiter, record.core()) };
-                local_key::end_of(record);
+                record.end_locals();
                 base = enter_again();
                 record.set_state(GvtState::Finished);
             }
@@ -177,54 +177,6 @@ fn stay(record: &Record) {
     record.set_stays();
 }
 
-/// What a thread has taken for its children and not used.
-fn credit(record: &Record) -> u32 {
-    // Relaxed: the thread's own; the handle reads it after the end, ordered by `join_waiters`.
-    record.meta.children_credit.load(Relaxed)
-}
-
-/// Lets go of the handle's share of an ended thread's references: all that go with the last of the two, unless the thread
-/// stays. `None`: others refer to the record.
-///
-/// # Safety
-///
-/// **C1**: the thread has ended, and the caller has its handle. C2 of [`release_one`].
-#[inline]
-pub(crate) unsafe fn release_own(record: &Record, worker: Option<&WorkerBase>) -> Option<Freed> {
-    let count = if record.stays() { 1 } else { credit(record) + 1 };
-    // ORDERING O1: as in `is_last`.
-    if record.meta.references.load(Acquire) != count {
-        // SAFETY: C1, C2.
-        return unsafe { release_own_shared(record, count, worker) };
-    }
-    // SAFETY: C1: the last references.
-    Some(unsafe { free_one(record, worker) })
-}
-
-/// [`release_own`] while others refer to the record.
-///
-/// # Safety
-///
-/// C1 and C2 of [`release_own`].
-#[cold]
-unsafe fn release_own_shared(record: &Record, count: u32, worker: Option<&WorkerBase>) -> Option<Freed> {
-    if !record.stays() {
-        token::pass_over_ancestors(record);
-    }
-    // SAFETY: C1: the references are the caller's. C2.
-    unsafe { release_one(record, count, worker) }
-}
-
-/// Somebody who keeps a record looks along its link for long yet: passes over its ancestors, while its last `count` references of
-/// its own keep it.
-#[inline]
-fn pass_over(record: &Record, count: u32) {
-    // ORDERING O1: as in `is_last`.
-    if record.meta.references.load(Acquire) != count {
-        token::pass_over_ancestors(record);
-    }
-}
-
 /// Ends a thread that could not be given a stack: its handle's `join` says why.
 ///
 /// # Safety
@@ -267,147 +219,4 @@ pub(crate) unsafe fn refuse<P: Parts>(worker: &Worker<P>, record: &Record, error
         Ended::Unprepared => unreachable!("it said that it was prepared"),
     }
     base.count_ended();
-}
-
-/// Lets go of `count` references to a record of the worker's runtime; the last frees it, then the ancestors that it was the last
-/// to refer to: one after the other, since a family may be deep.
-///
-/// # Safety
-///
-/// **C1**: the references are the caller's. **C2**: this OS thread carries `worker`, inside the runtime.
-#[inline]
-pub(crate) unsafe fn release(record: &Record, count: u32, worker: &WorkerBase) {
-    if is_last(record, count) {
-        // SAFETY: the last reference.
-        unsafe { free(record, worker) };
-    }
-}
-
-/// Takes `count` off a record's references, unless they are all there are: then says so.
-#[inline]
-fn is_last(record: &Record, count: u32) -> bool {
-    // ORDERING O1: Acquire on the shortcut, and the fence below, pair with the Release of the others
-    // that let go: their last accesses happen before the record is reused.
-    if record.meta.references.load(Acquire) != count
-        && record.meta.references.fetch_sub(count, Release) != count
-    {
-        return false;
-    }
-    std::sync::atomic::fence(Acquire);
-    true
-}
-
-/// # Safety
-///
-/// **C1**: nobody refers to the record any more. C2 of [`release`].
-unsafe fn free(record: &Record, worker: &WorkerBase) {
-    let mut record = record;
-    loop {
-        // SAFETY: C1, and then `is_last`; C2.
-        let freed = unsafe { free_one(record, Some(worker)) };
-        debug_assert!(freed.core.is_none(), "the worker's core is there");
-        // What a token in it was the last to keep goes elsewhere (`lifecycle::bury`).
-        drop(freed.cold);
-        match freed.owed {
-            Some((next, count)) => {
-                // SAFETY: kept by what is owed.
-                record = unsafe { next.as_ref() };
-                if !is_last(record, count) {
-                    return;
-                }
-            }
-            None => return,
-        }
-    }
-}
-
-/// What a freed record leaves for the one who freed it.
-pub(crate) struct Freed {
-    /// To be dropped. Its token may be the last of other records.
-    pub(crate) cold: Option<Box<Cold>>,
-    /// References that are now to be let go of.
-    pub(crate) owed: Option<(NonNull<Record>, u32)>,
-    /// The runtime is gone, and nobody refers to its records any more: to be buried.
-    pub(crate) core: Option<NonNull<CoreBase>>,
-}
-
-/// Lets go of `count` references to a record of any runtime; `None`: others refer to it.
-///
-/// # Safety
-///
-/// **C1**: the references are the caller's. **C2**: inside the runtime, where `worker` is what this OS thread carries.
-#[inline]
-pub(crate) unsafe fn release_one(record: &Record, count: u32, worker: Option<&WorkerBase>) -> Option<Freed> {
-    // SAFETY: C1: the last reference.
-    is_last(record, count).then(|| unsafe { free_one(record, worker) })
-}
-
-/// Frees a record.
-///
-/// # Safety
-///
-/// C1 of [`free`]; C2 of [`release_one`].
-#[inline(always)]
-unsafe fn free_one(record: &Record, worker: Option<&WorkerBase>) -> Freed {
-    // SAFETY: the core is there: the record is outstanding.
-    let core: &CoreBase = unsafe { &*ptr::from_ref(record.core()) };
-    record.meta.references.store(0, Relaxed);
-    // Relaxed: nobody refers to the record any more.
-    let has_cold = !record.meta.cold.load(Relaxed).is_null();
-    let cold = if has_cold {
-        // SAFETY: C1.
-        unsafe { record.take_cold(&core.lifecycle.reading) }
-    } else {
-        None
-    };
-    // ORDERING O3: Release: as the stores in `spawn_on`.
-    let parent = record.meta.parent_id.swap(u32::MAX, Release);
-    let parent = (parent != u32::MAX).then(|| core.table.get(gvt_traits::GvtId::new(parent)));
-    match worker {
-        Some(worker) if ptr::eq(worker.core, core) => {
-            // SAFETY: this OS thread carries the worker, inside the runtime.
-            core.table.release(record, Some(unsafe { &mut *worker.records.get() }));
-            let owed =
-                parent.and_then(
-                    |parent| if core.table.is_exact() { Some((parent, 1)) } else { owe(worker, parent) },
-                );
-            Freed { cold, owed: owed.map(|(next, count)| (NonNull::from(next), count)), core: None }
-        }
-        _ => {
-            let last = core.table.release_outside(record, &core.lifecycle.orphans);
-            debug_assert!(!last || parent.is_none(), "a parent is outstanding as long as its child");
-            // If there is a parent it is outstanding, so the core is there.
-            Freed {
-                cold,
-                owed: parent.map(|parent| (NonNull::from(parent), 1)),
-                core: last.then(|| NonNull::from(core)),
-            }
-        }
-    }
-}
-
-/// Notes a reference to let go of later: children of one parent end in a row, on several workers,
-/// and would all meet on the parent's counter. Returns what was owed to another.
-fn owe<'a>(worker: &WorkerBase, parent: &Record) -> Option<(&'a Record, u32)> {
-    let (owed_to, count) = worker.debt.get();
-    if ptr::eq(owed_to, parent) {
-        worker.debt.set((owed_to, count + 1));
-        return None;
-    }
-    worker.debt.set((parent, 1));
-    // SAFETY: null, or kept by the debt.
-    unsafe { owed_to.as_ref() }.map(|owed_to| (owed_to, count))
-}
-
-/// Lets go of what is owed.
-pub(crate) fn settle_debt(worker: &WorkerBase) {
-    loop {
-        let (owed_to, count) = worker.debt.replace((ptr::null(), 0));
-        if owed_to.is_null() {
-            return;
-        }
-        // Freeing it may run up a debt with its own parent.
-        // SAFETY: the debt held them.
-        unsafe { release(&*owed_to, count, worker) };
-    }
 }

@@ -41,6 +41,7 @@ use crate::kernel::worker::core::install;
 use crate::kernel::worker::core::{After, Core, CoreBase, Departed, Parts, Worker, WorkerBase};
 use crate::kernel::worker::handoff;
 use crate::kernel::worker::no_unwind::NoUnwind;
+use crate::kernel::worker::references::settle_debt;
 use crate::kernel::worker::tls;
 use crate::kernel::worker::{contract, section};
 use crate::protocol::idle::Class;
@@ -178,7 +179,7 @@ pub(crate) unsafe fn rounds<P: Parts>(worker: &Worker<P>) {
     if binding::was_deaf() {
         worker.core().preempt.enter_thread();
     }
-    first_frame::settle_debt(&worker.base);
+    settle_debt(&worker.base);
     // SAFETY: C1.
     unsafe { fire_timers(worker) };
     handoff::welcome_back(&worker.core().base);

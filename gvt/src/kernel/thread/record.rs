@@ -19,15 +19,13 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
-use std::sync::{Arc, OnceLock};
 
 use gvt_traits::{GvtId, GvtState, Metadata, RecordHead, Registers, Runnable, StackClass};
 
-use crate::cancel::token::{CancellationToken, Scopes};
 use crate::protocol::names;
 use crate::protocol::names::Reading;
-use crate::thread::local_key::Locals;
 
 /// Bytes of closure or result that fit without a box.
 pub(crate) const INLINE_BYTES: usize = 64;
@@ -112,24 +110,63 @@ const _: () = assert!(size_of::<Record>() == 256);
 // `Sync`.
 unsafe impl Sync for Record {}
 
-/// What few threads have.
-#[derive(Default)]
+/// What few threads have. It is the beginning of something larger, which belongs to the floors above.
 #[repr(C)]
 pub(crate) struct Cold {
     /// First, where queues look for it (C1 of `Metadata::of`).
     pub(crate) tag: u64,
     /// Shared, so that it is copied without allocating (`names`).
     pub(crate) name: Option<Arc<str>>,
-    /// The parent of its token, if that is not its spawner's.
-    pub(crate) token: Option<CancellationToken>,
-    /// Why it was cancelled.
-    pub(crate) words: OnceLock<Arc<str>>,
-    /// The thread's own.
-    pub(crate) locals: Locals,
-    /// What `unpark` leaves for `park`.
-    pub(crate) parking: crate::thread::unpark::Token,
-    /// What its waits end with.
-    pub(crate) scopes: Scopes,
+    /// What the floors above do with it.
+    pub(crate) above: &'static Above,
+}
+
+/// What the floors above do with a [`Cold`] of theirs. Each is called with one that has this table.
+pub(crate) struct Above {
+    /// Frees it.
+    pub(crate) free: unsafe fn(*mut Cold),
+    /// Drops the running thread's locals, at its end.
+    pub(crate) end_locals: unsafe fn(&Cold),
+    /// Whether one of the tokens that the running thread's waits end with is cancelled.
+    pub(crate) ends_waits: fn(&Cold) -> bool,
+    /// Their earliest deadline.
+    pub(crate) earliest_deadline_ns: fn(&Cold) -> Option<u64>,
+}
+
+impl Cold {
+    /// [`Above::ends_waits`].
+    pub(crate) fn ends_waits(&self) -> bool {
+        (self.above.ends_waits)(self)
+    }
+
+    /// [`Above::earliest_deadline_ns`].
+    pub(crate) fn earliest_deadline_ns(&self) -> Option<u64> {
+        (self.above.earliest_deadline_ns)(self)
+    }
+}
+
+/// Owns a [`Cold`] and what it is the beginning of.
+pub(crate) struct ColdBox(NonNull<Cold>);
+
+impl ColdBox {
+    /// # Safety
+    ///
+    /// **C1**: `cold` is valid, nobody else owns it, and its table frees it.
+    pub(crate) unsafe fn from_raw(cold: *mut Cold) -> Self {
+        // SAFETY: C1.
+        ColdBox(unsafe { NonNull::new_unchecked(cold) })
+    }
+
+    fn into_raw(self) -> *mut Cold {
+        std::mem::ManuallyDrop::new(self).0.as_ptr()
+    }
+}
+
+impl Drop for ColdBox {
+    fn drop(&mut self) {
+        // SAFETY: C1 of `from_raw`.
+        unsafe { (self.0.as_ref().above.free)(self.0.as_ptr()) };
+    }
 }
 
 /// What the entry function is asked to do.
@@ -345,28 +382,47 @@ impl Record {
     /// What few threads have; makes it if need be. The caller holds a reference or runs the thread.
     ///
     /// Context: may allocate.
-    pub(crate) fn cold(&self) -> &Cold {
+    pub(crate) fn cold(&self, make: impl FnOnce() -> ColdBox) -> &Cold {
         if let Some(cold) = self.cold_if_any() {
             return cold;
         }
-        let fresh = Box::into_raw(Box::<Cold>::default());
+        let fresh = make().into_raw();
         // ORDERING O1: Release publishes it; Acquire on failure sees another's.
         match self.meta.cold.compare_exchange(std::ptr::null_mut(), fresh.cast(), Release, Acquire) {
             // SAFETY: freed only when the last reference goes.
             Ok(_) => unsafe { &*fresh },
             Err(there) => {
                 // SAFETY: it was never published.
-                drop(unsafe { Box::from_raw(fresh) });
+                drop(unsafe { ColdBox::from_raw(fresh) });
                 // SAFETY: as above.
                 unsafe { &*(there as *const Cold) }
             }
         }
     }
 
+    /// Drops the running thread's locals, at its end.
+    ///
+    /// Context: the thread's own stack, preemption on.
+    #[inline]
+    pub(crate) fn end_locals(&self) {
+        // Relaxed: made by the thread itself, if it has locals.
+        if !self.meta.cold.load(Relaxed).is_null() {
+            self.end_locals_slow();
+        }
+    }
+
+    #[cold]
+    fn end_locals_slow(&self) {
+        if let Some(cold) = self.cold_if_any() {
+            // SAFETY: this is the running thread, after its closure.
+            unsafe { (cold.above.end_locals)(cold) };
+        }
+    }
+
     /// Before the thread is first pushed.
-    pub(crate) fn set_cold(&self, cold: Box<Cold>) {
+    pub(crate) fn set_cold(&self, cold: ColdBox) {
         // ORDERING O1: Release pairs with the Acquire in `cold_if_any`.
-        self.meta.cold.store(Box::into_raw(cold).cast(), Release);
+        self.meta.cold.store(cold.into_raw().cast(), Release);
     }
 
     /// Takes what `set_cold` or `cold` made; `None` also if one who reads the name frees it (`names`).
@@ -374,20 +430,20 @@ impl Record {
     /// # Safety
     ///
     /// **C1**: nobody else refers to the record.
-    pub(crate) unsafe fn take_cold(&self, reading: &Reading) -> Option<Box<Cold>> {
+    pub(crate) unsafe fn take_cold(&self, reading: &Reading) -> Option<ColdBox> {
         let cold = names::take(&self.meta.cold, reading) as *mut Cold;
-        // SAFETY: C1; it came from `Box::into_raw`.
-        (!cold.is_null()).then(|| unsafe { Box::from_raw(cold) })
+        // SAFETY: C1; it came from `ColdBox::into_raw`.
+        (!cold.is_null()).then(|| unsafe { ColdBox::from_raw(cold) })
     }
 
     /// A copy of the name of a thread that may end meanwhile, and what is then left to be dropped, outside the runtime.
     ///
     /// Context: one caller at a time for each `reading`.
-    pub(crate) fn read_name(&self, reading: &Reading) -> (Option<Arc<str>>, Option<Box<Cold>>) {
+    pub(crate) fn read_name(&self, reading: &Reading) -> (Option<Arc<str>>, Option<ColdBox>) {
         // SAFETY: N3 of `names`: it is not freed before this returns.
         let copy = |cold: *mut ()| unsafe { (*(cold as *const Cold)).name.clone() };
         let (name, left) = names::read(&self.meta.cold, reading, copy);
-        // SAFETY: M2 of `names`: nobody else has it; it came from `Box::into_raw`.
-        (name.flatten(), (!left.is_null()).then(|| unsafe { Box::from_raw(left as *mut Cold) }))
+        // SAFETY: M2 of `names`: nobody else has it; it came from `ColdBox::into_raw`.
+        (name.flatten(), (!left.is_null()).then(|| unsafe { ColdBox::from_raw(left as *mut Cold) }))
     }
 }

@@ -1,0 +1,51 @@
+//! What `unpark` leaves for `park`; `thread::unpark` has the protocol.
+
+use std::mem;
+
+use gvt_traits::WaitReason;
+
+use crate::wait::list::{List, Manner, Verdict, wait};
+use crate::wait::lock::Lock;
+
+/// A thread's token.
+pub(crate) struct Parking(Lock<State>);
+
+struct State {
+    is_there: bool,
+    waiter: List<()>,
+}
+
+const MANNER: Manner<(), State, ()> = Manner {
+    list: |state, _| &mut state.waiter,
+    reason: WaitReason::Park,
+    abandon: |_, state, _, verdict, _, _| state.is_there |= verdict == Verdict::Served,
+};
+
+impl Default for Parking {
+    fn default() -> Self {
+        Parking(Lock::new(State { is_there: false, waiter: List::new() }))
+    }
+}
+
+impl Parking {
+    /// U1.
+    pub(crate) fn take(&self, deadline_ns: Option<u64>) {
+        let mut state = self.0.lock();
+        if !mem::take(&mut state.is_there) {
+            wait(&(), state, &MANNER, 0, &mut None, deadline_ns);
+        }
+    }
+
+    /// U2.
+    pub(crate) fn give(&self) {
+        let mut state = self.0.lock();
+        let here = state.here();
+        match state.waiter.take() {
+            Some(waiter) => {
+                let wake = waiter.end(Verdict::Served, here);
+                state.wake(wake);
+            }
+            None => state.is_there = true,
+        }
+    }
+}
