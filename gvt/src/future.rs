@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use gvt_traits::WaitReason;
 
-use crate::time::timeout::TimedOut;
 use crate::wait::alarm::Alarm;
+use crate::wait::clock::TimedOut;
 use crate::wait::clock::{deadline_ns, has_passed, now};
 use crate::wait::list::Verdict;
 use crate::wait::list::{List, Manner, wait};

@@ -56,7 +56,8 @@ mod api {
     pub use crate::thread::unpark::{park, park_timeout};
     pub use crate::time::interval::{Interval, MissedTicks, interval, interval_at};
     pub use crate::time::sleep::{sleep, sleep_ms, sleep_until, sleep_us};
-    pub use crate::time::timeout::{TimedOut, timeout, timeout_at};
+    pub use crate::time::timeout::{timeout, timeout_at};
+    pub use crate::wait::clock::TimedOut;
     pub use crate::wait::clock::{coarse_now_ns, now, now_ns};
     #[doc(hidden)]
     pub use crate::wait::yielding::__safepoint;

@@ -22,7 +22,6 @@ use std::time::{Duration, Instant};
 use gvt_traits::WaitReason;
 
 use super::selected::{Token, Wish};
-use super::{Receiver, Sender};
 use crate::protocol::shim::is_failing;
 use crate::wait::clock::{deadline_ns, now};
 use crate::wait::host::{OsFlag, draw, give_way};
@@ -96,16 +95,6 @@ pub struct Arm<'a> {
 impl<'a> Arm<'a> {
     pub(super) fn new(handle: &'a dyn Handle, end: *const (), index: usize) -> Self {
         Arm { handle, index, end, node: UnsafeCell::new(MaybeUninit::uninit()) }
-    }
-
-    /// A send.
-    pub fn send<T>(sender: &'a Sender<T>) -> Self {
-        Self::new(sender, std::ptr::from_ref(sender).cast(), 0)
-    }
-
-    /// A receive.
-    pub fn receive<T>(receiver: &'a Receiver<T>) -> Self {
-        Self::new(receiver, std::ptr::from_ref(receiver).cast(), 0)
     }
 }
 

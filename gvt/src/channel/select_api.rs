@@ -277,3 +277,15 @@ impl fmt::Debug for SelectedOperation<'_> {
         f.pad("SelectedOperation { .. }")
     }
 }
+
+impl<'a> Arm<'a> {
+    /// A send.
+    pub fn send<T>(sender: &'a Sender<T>) -> Self {
+        Self::new(sender, std::ptr::from_ref(sender).cast(), 0)
+    }
+
+    /// A receive.
+    pub fn receive<T>(receiver: &'a Receiver<T>) -> Self {
+        Self::new(receiver, std::ptr::from_ref(receiver).cast(), 0)
+    }
+}

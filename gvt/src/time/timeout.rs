@@ -1,26 +1,14 @@
 //! Limits on how long something may take.
 
 use std::error::Error;
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use gvt_traits::SchedError;
 
 use crate::cancel::token::CancellationToken;
 use crate::thread::{self, Builder};
+use crate::wait::clock::TimedOut;
 use crate::wait::clock::{has_passed, now};
-
-/// Something took longer than it was given.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TimedOut;
-
-impl fmt::Display for TimedOut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad("it took longer than it was given")
-    }
-}
-
-impl Error for TimedOut {}
 
 /// Runs `f` on a green thread of its own and waits for it, for `limit` at the longest.
 ///

@@ -8,6 +8,8 @@
 //! A clock of a backend's own begins at the instant at which its runtime was built, and then goes its own way: what
 //! [`now`] returns on a green thread may be far from `Instant::now()`.
 
+use std::error::Error;
+use std::fmt;
 use std::time::Instant;
 
 use crate::kernel::worker::scale::Scale;
@@ -80,3 +82,15 @@ pub(crate) fn coarse_ns() -> u64 {
         _ => os::monotonic_coarse_ns(),
     }
 }
+
+/// Something took longer than it was given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimedOut;
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("it took longer than it was given")
+    }
+}
+
+impl Error for TimedOut {}

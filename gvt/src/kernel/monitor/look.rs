@@ -18,7 +18,7 @@
 //! - **M3** a deadline has passed and nobody has fired it: a sleeping worker is woken for it, or, if all are busy, every worker
 //!   is asked for its rounds;
 //! - **M4** threads are queued and another worker sleeps, and either a worker is stuck or that has been so for [`SPREAD_LOOKS`]
-//!   looks: the sleeper is woken. A thread that was woken first is kept by its waker (`switch::push_here`), and nobody is told of
+//!   looks: the sleeper is woken. A thread that was woken first is kept by its waker (`enqueue::push_here`), and nobody is told of
 //!   it when both then take turns by yielding. Whether any is queued is the queue's word (Q8).
 //!
 //! - **M6** a thread is seen to compute for `min_run` and longer without a break: that is noted, and when it next wakes by timer it
@@ -254,9 +254,9 @@ impl<P: Parts> Monitor<'_, P> {
         self.queued_looks = if queued && sleepers != 0 { self.queued_looks + 1 } else { 0 };
         if sleepers != 0 && ((stuck && queued) || self.queued_looks >= SPREAD_LOOKS) {
             self.queued_looks = 0;
-            crate::kernel::sched::switch::wake_one(base, Class::Normal);
+            crate::kernel::sched::wakeup::wake_one(base, Class::Normal);
             if base.idle.has_classes() {
-                crate::kernel::sched::switch::wake_one(base, Class::Low);
+                crate::kernel::sched::wakeup::wake_one(base, Class::Low);
             }
         }
     }

@@ -2,20 +2,20 @@
 
 use gvt_traits::{MemoryError, Slot, SlotAllocator, StackClass, TimerBackend, TimerEntry, TimerHandle};
 
-use crate::kernel::sched::{detach, pinned, start, switch};
+use crate::kernel::sched::{detach, enqueue, first_frame, leave, pinned, start};
 use crate::kernel::worker::core::{Core, CoreBase, Parts, Vtable};
 use crate::kernel::worker::no_unwind::NoUnwind;
 
 impl<P: Parts> Core<P> {
     /// Its table.
     pub(crate) const VTABLE: Vtable = Vtable {
-        yield_now: switch::yield_now::<P>,
-        park: switch::park::<P>,
-        park_for: switch::park_for::<P>,
-        push: switch::push::<P>,
-        push_spawned: switch::push_spawned::<P>,
-        push_woken: switch::push_woken::<P>,
-        inject: switch::inject::<P>,
+        yield_now: leave::yield_now::<P>,
+        park: leave::park::<P>,
+        park_for: leave::park_for::<P>,
+        push: enqueue::push::<P>,
+        push_spawned: enqueue::push_spawned::<P>,
+        push_woken: enqueue::push_woken::<P>,
+        inject: enqueue::inject::<P>,
         insert_timer: insert_timer::<P>,
         cancel_timer: cancel_timer::<P>,
         now_ns: now_ns::<P>,
@@ -24,6 +24,7 @@ impl<P: Parts> Core<P> {
         stack_bounds: stack_bounds::<P>,
         release_worker: detach::release_worker::<P>,
         divert: pinned::divert_on::<P>,
+        first_frame: first_frame::root::<P>,
         start_spare: start::start_spare::<P>,
         destroy: destroy::<P>,
     };

@@ -41,10 +41,12 @@ use std::time::Duration;
 
 use gvt_traits::{GvtState, Interrupted, WaitReason};
 
-use crate::kernel::sched::pinned;
-use crate::kernel::sched::switch::{fire_timers, pick};
+use crate::kernel::sched::enqueue;
+use crate::kernel::sched::pick::pick;
+use crate::kernel::sched::timers::fire_timers;
 use crate::kernel::thread::record::{FAST, Record};
 use crate::kernel::worker::core::OsThread;
+use crate::kernel::worker::core::spare;
 use crate::kernel::worker::core::{After, Core, CoreBase, Parts, Worker, WorkerBase};
 use crate::kernel::worker::counters::Counters;
 use crate::kernel::worker::handoff::keep;
@@ -57,14 +59,6 @@ use crate::os::is_asleep_in_kernel;
 use crate::protocol::wait;
 use crate::protocol::wait::Committed;
 
-/// A spare OS thread, a new one if need be and allowed.
-pub(crate) fn spare<P: Parts>(core: &Core<P>) -> Option<&'static OsThread> {
-    core.base.pool.take_spare().or_else(|| {
-        // SAFETY: the table belongs to this core's type.
-        unsafe { (core.base.vtable.start_spare)(&core.base) }
-    })
-}
-
 /// Gives the worker of this OS thread to another (Y1, Y2); `false` if none can be had.
 ///
 /// # Safety
@@ -74,7 +68,7 @@ pub(crate) fn spare<P: Parts>(core: &Core<P>) -> Option<&'static OsThread> {
 pub(crate) unsafe fn release_worker<P: Parts>(base: &WorkerBase) -> bool {
     // SAFETY: C1.
     let worker = unsafe { Worker::<P>::of(base) };
-    let Some(spare) = spare(worker.core()) else {
+    let Some(spare) = spare(&worker.core().base) else {
         return false;
     };
     // SAFETY: C1; spare.
@@ -107,7 +101,7 @@ const RETRY: Duration = Duration::from_micros(200);
 unsafe fn release_worker_at_any_cost<P: Parts>(worker: &Worker<P>, record: &Record) -> bool {
     let core: &Core<P> = worker.core();
     loop {
-        if let Some(receiver) = spare(core) {
+        if let Some(receiver) = spare(&core.base) {
             // SAFETY: C1; spare.
             unsafe { give(worker, receiver) };
             return true;
@@ -128,7 +122,7 @@ unsafe fn release_worker_at_any_cost<P: Parts>(worker: &Worker<P>, record: &Reco
                 return true;
             }
             // SAFETY: C1; just picked.
-            unsafe { pinned::put_back(worker, next) };
+            unsafe { enqueue::put_back(worker, next) };
         }
         std::thread::sleep(RETRY);
     }
@@ -264,7 +258,7 @@ pub(crate) unsafe extern "C" fn on_interrupt(context: *mut c_void) -> Interrupte
         Some(worker) if os_thread.gives_worker.swap(false, Relaxed) => give_from_blocked(os_thread, worker),
         Some(worker) => {
             // SAFETY: outside the runtime until just now, with this worker and this context.
-            if worker.current().has_flag(FAST) && unsafe { pinned::divert(os_thread, worker, context) } {
+            if worker.current().has_flag(FAST) && unsafe { divert(os_thread, worker, context) } {
                 // Inside it from here on, until it goes on.
                 return Interrupted::Taken;
             }
@@ -373,4 +367,25 @@ fn preempt(os_thread: &OsThread, worker: &WorkerBase) {
     spare.give_place(worker);
     // SAFETY: queued by the spare on arrival.
     unsafe { resume(os_thread, record) };
+}
+
+/// For the preemption signal's hook: has the interrupted thread switch stacks; `false` if that cannot be done just here. If
+/// `true`, `depth` is [`diverted`]'s to lower.
+///
+/// # Safety
+///
+/// **C1**: `context` is the handler's; this OS thread carries `worker`, and was outside the runtime.
+pub(crate) unsafe fn divert(
+    os_thread: &OsThread,
+    worker: &WorkerBase,
+    context: *mut std::ffi::c_void,
+) -> bool {
+    // SAFETY: C1; the kernel's set of signals is its first word.
+    let mask = unsafe { (&raw const (*context.cast::<libc::ucontext_t>()).uc_sigmask).cast::<u64>().read() };
+    // In another signal's handler, or with signals blocked for a reason: not to be left. Nor is a panic.
+    if mask != os_thread.signal_mask.load(Relaxed) || std::thread::panicking() {
+        return false;
+    }
+    // SAFETY: C1.
+    unsafe { (worker.vtable.divert)(worker, context) }
 }

@@ -4,16 +4,19 @@
 //! next thread is picked. If that one never ran, its closure is run right here, on the same, warm
 //! stack; a burst of short threads thus runs on a handful of stacks without a switch.
 
-use std::ptr::{self};
 use std::sync::atomic::Ordering::*;
 
-use gvt_traits::{ContextSwitch, GvtState, MemoryError, SchedError};
+use gvt_traits::{ContextSwitch, GvtState};
 
+use crate::kernel::sched::enqueue;
+use crate::kernel::sched::pick::pick;
 use crate::kernel::sched::switch;
-use crate::kernel::sched::switch::{arrive, pick};
-use crate::kernel::thread::record::{EntryFn, Record, Step};
+use crate::kernel::sched::switch::arrive;
+use crate::kernel::thread::record::{Record, Step};
 use crate::kernel::worker::core::install;
 use crate::kernel::worker::core::{After, Parts, Worker, WorkerBase};
+use crate::kernel::worker::ending::entry;
+use crate::kernel::worker::ending::let_go;
 use crate::kernel::worker::joiner;
 use crate::kernel::worker::lineage::pass_over;
 use crate::kernel::worker::no_unwind::NoUnwind;
@@ -95,7 +98,7 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
             Ended::Wake(waiter) if waiter.is_green() => {
                 if let Some(task) = joiner::end_named(waiter, base.core()) {
                     // SAFETY: this OS thread carries the worker, inside the runtime.
-                    unsafe { switch::push_joined::<P>(base, task) };
+                    unsafe { enqueue::push_joined::<P>(base, task) };
                 }
             }
             // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
@@ -144,79 +147,10 @@ fn enter_again<'a>() -> &'a WorkerBase {
     unsafe { &*section::enter() }
 }
 
-fn entry(record: &Record) -> EntryFn {
-    // Relaxed: written before the thread was pushed.
-    let entry = record.meta.entry_fn.load(Relaxed);
-    // SAFETY: `spawn` stored an `EntryFn` there.
-    unsafe { std::mem::transmute::<u64, EntryFn>(entry) }
-}
-
-/// Lets go of what a thread without a handle holds: the reference that the two shared, and those that it took
-/// for children and did not use.
-///
-/// # Safety
-///
-/// **C1**: this OS thread carries `worker`, inside the runtime; **C2**: the thread's end found it detached, and
-/// its outcome was dropped.
-unsafe fn let_go(record: &Record, state: GvtState, prepared: Prepared, worker: &WorkerBase) {
-    record.set_state(state);
-    let count = match prepared {
-        Prepared::No => credit(record) + 1,
-        Prepared::Yes => credit(record) + 2,
-    };
-    pass_over(record, count);
-    // SAFETY: C2: they are this thread's.
-    unsafe { release(record, count, worker) };
-}
-
 /// J6 of `join`: the running thread keeps its record beyond its end.
 #[cold]
 fn stay(record: &Record) {
     // Relaxed: the thread holds other references; the handle learns of it by `join_waiters`.
     record.meta.references.fetch_add(1, Relaxed);
     record.set_stays();
-}
-
-/// Ends a thread that could not be given a stack: its handle's `join` says why.
-///
-/// # Safety
-///
-/// **C1**: this OS thread carries `worker`; **C2**: `record` was just picked and never ran.
-#[cold]
-pub(crate) unsafe fn refuse<P: Parts>(worker: &Worker<P>, record: &Record, error: MemoryError) {
-    let base = &worker.base;
-    base.core().discharge(record.stack_choice());
-    // The closure's destructor is user code, and has no stack of its own to run on. It runs here, on the
-    // stack of a thread that is about to leave, so it must not find a worker to park on: it runs as if
-    // outside the runtime, with preemption off.
-    // SAFETY: a worker's OS thread is one of the runtime's.
-    let os_thread = unsafe { &*tls::os_thread() };
-    os_thread.set_worker(ptr::null());
-    // SAFETY: C2.
-    unsafe { entry(record)(record, Step::Refuse) };
-    os_thread.set_worker(base);
-    // SAFETY: the closure is gone, so the storage is free.
-    unsafe { record.put_panic(Box::new(SchedError::Memory(error))) };
-    record.set_state(GvtState::Cancelled);
-    // It has no record to keep for itself: the waker below runs as no green thread.
-    match join::end(&record.meta.join_waiters, Prepared::Yes) {
-        Ended::Nobody => {}
-        Ended::Wake(waiter) => {
-            // A future's waker is users' code, as the closure's destructor.
-            os_thread.set_worker(if waiter.is_task() { ptr::null() } else { base });
-            // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
-            unsafe { joiner::wake(waiter, base.core()) };
-            os_thread.set_worker(base);
-        }
-        Ended::Detached => {
-            os_thread.set_worker(ptr::null());
-            // SAFETY: stored above, and nobody else can reach it.
-            unsafe { entry(record)(record, Step::DropResult) };
-            os_thread.set_worker(base);
-            // SAFETY: C1, dropped.
-            unsafe { let_go(record, GvtState::Cancelled, Prepared::No, base) };
-        }
-        Ended::Unprepared => unreachable!("it said that it was prepared"),
-    }
-    base.count_ended();
 }

@@ -21,7 +21,8 @@ use std::sync::atomic::Ordering::*;
 use gvt_traits::{IdleWait, ReadyQueue, TimerBackend};
 
 use crate::kernel::monitor::settle::settle_if_quiet;
-use crate::kernel::sched::switch::{fire_timers, wake_one};
+use crate::kernel::sched::timers::fire_timers;
+use crate::kernel::sched::wakeup::wake_one;
 use crate::kernel::worker::core::{Parts, Worker};
 use crate::kernel::worker::references::settle_debt;
 use crate::protocol::idle::Retracted;

@@ -46,9 +46,9 @@
 use std::ptr;
 use std::sync::atomic::Ordering::*;
 
-use gvt_traits::{ContextSwitch, GvtState, PushKind, ReadyQueue, Registers, StackBounds};
+use gvt_traits::{ContextSwitch, GvtState, ReadyQueue, Registers, StackBounds};
 
-use crate::kernel::sched::{detach, switch};
+use crate::kernel::sched::switch;
 use crate::kernel::thread::record::{FAST, PINNED, REENTRANT, Record};
 use crate::kernel::worker::binding::here;
 use crate::kernel::worker::binding::is_welcome;
@@ -56,44 +56,12 @@ use crate::kernel::worker::binding::last;
 use crate::kernel::worker::binding::remind;
 use crate::kernel::worker::binding::tagged;
 use crate::kernel::worker::core::OsThread;
-use crate::kernel::worker::core::{After, Core, CoreBase, Parts, Worker, WorkerBase};
+use crate::kernel::worker::core::spare;
+use crate::kernel::worker::core::{After, CoreBase, Parts, Worker, WorkerBase};
 use crate::kernel::worker::counters::Counters;
 use crate::kernel::worker::no_unwind::NoUnwind;
 use crate::kernel::worker::section;
 use crate::kernel::worker::tls;
-
-/// `switch::pick` on an OS thread with residents: a thread that runs here, or none and perhaps one in `handoff`.
-///
-/// # Safety
-///
-/// C1 of `switch::pick`.
-#[cold]
-pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record> {
-    let os_thread = here();
-    let base = &worker.base;
-    if !base.handoff.get().is_null() {
-        return None;
-    }
-    if let Some(resident) = os_thread.home.take() {
-        return Some(resident);
-    }
-    // SAFETY: C1.
-    let task = worker.core().queue.pop(unsafe { worker.queue() })?;
-    if base.searching.get() {
-        // SAFETY: C1.
-        unsafe { switch::found(worker) };
-    }
-    let next = switch::own(base, task);
-    // SAFETY: records outlive their tokens.
-    let record = unsafe { &*next };
-    let place = record.meta.suspended.load(Relaxed);
-    let runs_here = if place.is_null() { is_welcome(os_thread, record) } else { place == tagged(os_thread) };
-    if runs_here && !base.core().migrates {
-        return Some(next);
-    }
-    base.handoff.set(next);
-    None
-}
 
 /// Where a thread that was picked goes on, for the scheduler's loop.
 pub(crate) enum Route {
@@ -139,7 +107,7 @@ pub(crate) unsafe fn route<P: Parts>(worker: &Worker<P>, os_thread: &OsThread, r
         && !record.is_fresh()
         && last(record).load(Relaxed) == ptr::from_ref(os_thread).addr() as u64;
     if (ran_here || !is_welcome(os_thread, record))
-        && let Some(spare) = detach::spare(worker.core())
+        && let Some(spare) = spare(&worker.core().base)
     {
         base.handoff.set(record);
         return Route::To(spare);
@@ -231,27 +199,6 @@ impl Drop for Stay {
     }
 }
 
-/// For the preemption signal's hook: has the interrupted thread switch stacks; `false` if that cannot be done just here. If
-/// `true`, `depth` is [`diverted`]'s to lower.
-///
-/// # Safety
-///
-/// **C1**: `context` is the handler's; this OS thread carries `worker`, and was outside the runtime.
-pub(crate) unsafe fn divert(
-    os_thread: &OsThread,
-    worker: &WorkerBase,
-    context: *mut std::ffi::c_void,
-) -> bool {
-    // SAFETY: C1; the kernel's set of signals is its first word.
-    let mask = unsafe { (&raw const (*context.cast::<libc::ucontext_t>()).uc_sigmask).cast::<u64>().read() };
-    // In another signal's handler, or with signals blocked for a reason: not to be left. Nor is a panic.
-    if mask != os_thread.signal_mask.load(Relaxed) || std::thread::panicking() {
-        return false;
-    }
-    // SAFETY: C1.
-    unsafe { (worker.vtable.divert)(worker, context) }
-}
-
 /// [`divert`], for a runtime's parts.
 ///
 /// # Safety
@@ -310,7 +257,7 @@ unsafe extern "C" fn diverted<P: Parts>() {
 ///
 /// # Safety
 ///
-/// C1 of `switch::pick`.
+/// C1 of `pick::pick`.
 unsafe fn target_if_any<P: Parts>(worker: &Worker<P>) -> Option<*const Registers> {
     let base = &worker.base;
     let current = base.current.get();
@@ -321,33 +268,4 @@ unsafe fn target_if_any<P: Parts>(worker: &Worker<P>) -> Option<*const Registers
         return None;
     }
     Some(target)
-}
-
-/// A yield for which [`pick`] found nobody who runs here: through the loop, if it has found one for elsewhere, or if it is
-/// to find `record` itself another OS thread.
-///
-/// # Safety
-///
-/// C1 of `switch::pick`; `record` is the running thread's.
-#[cold]
-pub(crate) unsafe fn yield_to_loop<P: Parts>(worker: &Worker<P>, record: &Record) {
-    let base = &worker.base;
-    if !base.handoff.get().is_null() || base.core().migrates {
-        let target = switch::native(base);
-        record.set_state(GvtState::Ready);
-        // SAFETY: C1; the loop of this OS thread.
-        unsafe { switch::depart(worker, record, After::yielded(record), target) };
-    }
-}
-
-/// Queues a picked thread again, behind the others.
-///
-/// # Safety
-///
-/// **C1**: called on the OS thread that carries `worker`; `record` was just picked.
-pub(crate) unsafe fn put_back<P: Parts>(worker: &Worker<P>, record: &Record) {
-    // SAFETY: C1.
-    unsafe { switch::push_here(worker, record.runnable(), PushKind::Yield) };
-    let core: &Core<P> = worker.core();
-    switch::wake_one(&core.base, core.base.idle.class_of(worker.base.index));
 }

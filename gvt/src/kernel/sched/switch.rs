@@ -27,29 +27,21 @@
 use std::ptr;
 use std::sync::atomic::Ordering::*;
 
-use gvt_traits::{
-    ContextSwitch, GvtState, MemoryError, Preemptor, Priority, PushFence, PushKind, ReadyQueue, Registers,
-    Runnable, Slot, SlotAllocator, TimerBackend, TimerEntry, WakeTicket, WorkerId,
-};
+use gvt_traits::{ContextSwitch, MemoryError, PushKind, Registers, Slot, SlotAllocator};
 
-use crate::kernel::sched::{detach, first_frame, pinned};
+use crate::kernel::sched::enqueue::push_here;
+use crate::kernel::sched::pick::pick;
+use crate::kernel::sched::rounds::rounds;
 use crate::kernel::thread::record::Record;
-use crate::kernel::thread::table::RecordTable;
 use crate::kernel::worker::binding;
-use crate::kernel::worker::core::ROUNDS;
 use crate::kernel::worker::core::install;
-use crate::kernel::worker::core::{After, Core, CoreBase, Departed, Parts, Worker, WorkerBase};
+use crate::kernel::worker::core::{After, Departed, Parts, Worker, WorkerBase};
+use crate::kernel::worker::ending::refuse;
 use crate::kernel::worker::handoff;
 use crate::kernel::worker::no_unwind::NoUnwind;
-use crate::kernel::worker::references::settle_debt;
 use crate::kernel::worker::tls;
-use crate::kernel::worker::{contract, section};
-use crate::protocol::idle::Class;
 use crate::protocol::wait;
 use crate::protocol::wait::Committed;
-
-/// Stacks and records are prefetched for so many threads at once, at every this-many-th decision.
-const GROUP: u32 = 8;
 
 /// Where a thread that was picked can be run.
 pub(crate) enum Place {
@@ -57,223 +49,6 @@ pub(crate) enum Place {
     Here(*const Record),
     /// On the OS thread that keeps it.
     Held(*const Record),
-}
-
-/// Takes the next thread from the queue.
-///
-/// # Safety
-///
-/// **C1**: this OS thread carries `worker` and is inside the runtime.
-#[inline(always)]
-pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record> {
-    let base = &worker.base;
-    let activity = base.count_activity(1);
-    base.wakes.set(0);
-    if activity.is_multiple_of(ROUNDS) || base.poke.load(Relaxed) {
-        // SAFETY: C1.
-        unsafe { rounds(worker) };
-        if base.poke.load(Relaxed) {
-            // SAFETY: C1.
-            return unsafe { pinned::pick(worker) };
-        }
-    }
-    let queue = &worker.core().queue;
-    // SAFETY: C1.
-    let local = unsafe { worker.queue() };
-    let record = own(base, queue.pop(local)?);
-    if activity.is_multiple_of(GROUP) {
-        look_ahead::<P>(&base.core().table, queue, local);
-    }
-    if base.searching.get() {
-        // SAFETY: C1.
-        unsafe { found(worker) };
-    }
-    Some(record)
-}
-
-/// The record of a thread that a queue handed out, which must be of the worker's runtime (Q9).
-#[inline(always)]
-pub(crate) fn own(base: &WorkerBase, task: Runnable) -> *const Record {
-    let record: *const Record = task.into_raw().cast().as_ptr();
-    // SAFETY: records outlive their tokens, those of other runtimes too.
-    // Relaxed: written once, before the record was first handed out.
-    if unsafe { (*record).meta.runtime.load(Relaxed) } != base.core.cast_mut().cast() {
-        contract::foreign_token();
-    }
-    record
-}
-
-/// Prefetches the stacks of the next [`GROUP`] threads, and the records of those behind them.
-///
-/// In groups, since most of what a thread costs that has not run for long is the walk through the page tables to its
-/// stack, under virtualisation half a microsecond, and a prefetch does not retire before its walk is over. Walks that begin
-/// together go on together: prefetching one thread a decision, four ahead, left 57 % of the time of 20,000 sleepers in
-/// that one instruction.
-#[inline(always)]
-fn look_ahead<P: Parts>(table: &RecordTable, queue: &P::Queue, local: &<P::Queue as ReadyQueue>::Local) {
-    const AHEAD: usize = GROUP as usize;
-    // Half-open ranges: an inclusive one keeps a flag.
-    for distance in 1..AHEAD + 1 {
-        let Some(address) = queue.upcoming(local, distance) else { return };
-        // Q7: the queue is safe code, and may say anything.
-        let Some(record) = table.lies_within(address) else { return };
-        // SAFETY: records are mapped as long as the core; a stale or blank one costs a useless prefetch.
-        unsafe { P::Context::prefetch(record.as_ref().registers()) };
-    }
-    for distance in AHEAD + 1..2 * AHEAD + 1 {
-        let Some(record) = queue.upcoming(local, distance) else { return };
-        prefetch_record(record.as_ptr().cast());
-    }
-}
-
-#[inline]
-fn prefetch_record(record: *const Record) {
-    use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    let place = record.cast::<i8>();
-    // SAFETY: a prefetch never faults, whatever the address.
-    unsafe {
-        _mm_prefetch::<_MM_HINT_T0>(place);
-        _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(64));
-    }
-}
-
-/// The searcher found something (I9 of `idle`).
-///
-/// # Safety
-///
-/// C1 of [`pick`].
-#[cold]
-pub(crate) unsafe fn found<P: Parts>(worker: &Worker<P>) {
-    let base = &worker.base;
-    base.searching.set(false);
-    base.core().idle.found(base.index);
-    // SAFETY: C1.
-    if worker.core().queue.has_work(unsafe { worker.queue() }) {
-        wake_one(base.core(), base.core().idle.class_of(base.index));
-    }
-}
-
-/// Wakes a sleeping worker for a thread of `class`, if there is one and none searches.
-#[inline]
-pub(crate) fn wake_one(core: &CoreBase, class: Class) {
-    if let Some(index) = core.idle.choose(class) {
-        core.unpark(index);
-    }
-}
-
-/// The class of a thread that is about to be queued.
-#[inline]
-fn class_of(core: &CoreBase, task: &Runnable) -> Class {
-    if core.idle.has_classes() && task.priority() == Priority::Low { Class::Low } else { Class::Normal }
-}
-
-/// What is done now and then: timers, debts.
-///
-/// # Safety
-///
-/// C1 of [`pick`].
-#[cold]
-#[inline(never)]
-pub(crate) unsafe fn rounds<P: Parts>(worker: &Worker<P>) {
-    worker.base.poke.store(false, Relaxed);
-    if binding::was_deaf() {
-        worker.core().preempt.enter_thread();
-    }
-    settle_debt(&worker.base);
-    // SAFETY: C1.
-    unsafe { fire_timers(worker) };
-    handoff::welcome_back(&worker.core().base);
-    binding::remind_here(&worker.base);
-}
-
-/// Wakes the threads whose timers have expired; returns how many entries that were.
-///
-/// # Safety
-///
-/// C1 of [`pick`].
-pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
-    let core = worker.core();
-    let Some(deadline) = core.timer.next_deadline_ns() else {
-        return 0;
-    };
-    let now = core.now_ns();
-    worker.base.coarse_ns.store(now, Relaxed);
-    if deadline > now {
-        return 0;
-    }
-    let me = WorkerId::new(worker.base.index);
-    // A record that has not been touched for long takes a cache miss or two, so a few are fetched at a time.
-    let mut behind = [None::<(&Record, WakeTicket)>; 8];
-    let mut place = 0;
-    let wake = |(record, ticket): (&Record, WakeTicket)| {
-        if !wait::is_pending(&record.meta.wait, ticket.sequence) {
-            return;
-        }
-        // ORDERING O1: Acquire pairs with the Release in `Wait::park_until`: while this wait is the present one the
-        // deadline is its own; and should a later one's be seen here, then so is that wait's number below.
-        if record.meta.wake_time_ns.load(Acquire) == 0 && wait::is_pending(&record.meta.wait, ticket.sequence)
-        {
-            contract::broken("T1", format_args!("a timer gave out {ticket:?}, a wait that has no deadline"));
-        }
-        if wait::wake(&record.meta.wait, ticket.sequence) == wait::Woken::Queue {
-            // SAFETY: this call ended the wait of a parked thread, so no token of it exists.
-            let task = unsafe { record.runnable() };
-            let kind = if record.take_busy() { PushKind::TimerBusy } else { PushKind::Timer };
-            // SAFETY: C1; the timer backend does not touch queues.
-            unsafe { push_here(worker, task, kind) };
-        }
-    };
-    let fired = core.timer.expire(me, now, &mut |entry: TimerEntry| {
-        let Some(record) = core.base.table.find(entry.ticket.id) else {
-            contract::broken("T1", format_args!("a timer gave out {:?}, where no thread is", entry.ticket));
-        };
-        prefetch_record(record);
-        behind[place].replace((record, entry.ticket)).into_iter().for_each(wake);
-        place = (place + 1) % behind.len();
-    });
-    behind[place..].iter().chain(&behind[..place]).copied().flatten().for_each(wake);
-    worker.base.pace.fired(fired, now);
-    fired
-}
-
-/// Queues a thread on this worker, and wakes another worker if that helps.
-///
-/// # Safety
-///
-/// C1 of [`pick`].
-#[inline(always)]
-pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kind: PushKind) {
-    let core = worker.core();
-    // After a yield the number of queued threads has not grown: whoever should know has been told. And
-    // an only worker is awake, since it is this one.
-    if kind == PushKind::Yield || core.base.worker_count == 1 {
-        // SAFETY: C1.
-        core.queue.push(unsafe { worker.queue() }, task, kind);
-        return;
-    }
-    let class = class_of(&core.base, &task);
-    // SAFETY: C1.
-    core.queue.push(unsafe { worker.queue() }, task, kind);
-    let base = &worker.base;
-    let offer = match kind {
-        // The first thread woken since the last decision is likely run here next, when the present
-        // one waits; waking another worker for it would tear a pair apart. Should the
-        // present one run on instead, the monitor offers it.
-        PushKind::Wake | PushKind::Joined | PushKind::Timer | PushKind::TimerBusy => {
-            let wakes = base.wakes.get();
-            base.wakes.set(wakes + 1);
-            let is_worth = wakes > 0 && (kind != PushKind::Timer || base.pace.is_worth(wakes));
-            // Nor is it kept by a worker that may not run it.
-            is_worth || (class == Class::Normal && core.base.idle.class_of(base.index) == Class::Low)
-        }
-        _ => true,
-    };
-    if offer {
-        if P::Queue::PUSH_FENCE == PushFence::ByRuntime {
-            core.base.idle.push_fence();
-        }
-        wake_one(&core.base, class);
-    }
 }
 
 /// Makes a picked thread ready to be switched to.
@@ -309,7 +84,7 @@ unsafe fn bind<P: Parts>(worker: &Worker<P>, record: &Record) -> Result<(), Memo
     record.meta.slot.store(slot.into_index(), Relaxed);
     let argument = (&raw const *record).cast_mut().cast();
     // SAFETY: C1 of `prepare`: the thread is this worker's. C2: the slot is fresh from the allocator.
-    unsafe { P::Context::prepare(record.registers(), stack, first_frame::root::<P>, argument) };
+    unsafe { P::Context::prepare(record.registers(), stack, worker.base.vtable.first_frame, argument) };
     Ok(())
 }
 
@@ -362,7 +137,7 @@ pub(crate) unsafe fn target_slow<P: Parts>(worker: &Worker<P>, mut next: *const 
                 return native(&worker.base);
             }
             // SAFETY: C1; just picked and not started.
-            Err(error) => unsafe { first_frame::refuse(worker, &*next, error) },
+            Err(error) => unsafe { refuse(worker, &*next, error) },
         }
         // SAFETY: C1.
         match unsafe { pick(worker) } {
@@ -461,144 +236,4 @@ unsafe fn run_rarer_after<P: Parts>(worker: &Worker<P>, after: After) {
             unsafe { worker.core().slots.release(worker.slots(), slot) };
         }
     }
-}
-
-/// # Safety
-///
-/// **C1**: called by a green thread that runs on `base`, inside the runtime.
-pub(super) unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
-    let no_unwind = NoUnwind;
-    // SAFETY: C1.
-    let worker = unsafe { Worker::<P>::of(base) };
-    let record = base.current();
-    if record.is_asked() {
-        record.answer();
-        section::has_yielded();
-        // Somebody may wait for a timer.
-        base.poke.store(true, Relaxed);
-    }
-    // A thread that unwinds stays on its OS thread, whose panic count it has raised.
-    if !std::thread::panicking() {
-        // SAFETY: C1, entered.
-        if let Some(next) = unsafe { pick(worker) } {
-            // SAFETY: C1; just picked.
-            let target = unsafe { target_of(worker, next) };
-            // Nobody at all: those who were picked could not be given a stack.
-            if base.current.get().is_null() && base.handoff.get().is_null() {
-                base.current.set(record);
-            } else {
-                record.set_state(GvtState::Ready);
-                // SAFETY: C1, entered; the target is fresh.
-                unsafe { depart(worker, record, After::yielded(record), target) };
-            }
-        } else if base.poke.load(Relaxed) {
-            // SAFETY: C1, entered; nobody was picked.
-            unsafe { pinned::yield_to_loop(worker, record) };
-        }
-    }
-    std::mem::forget(no_unwind);
-}
-
-/// # Safety
-///
-/// **C1**: called by a green thread that runs on `base`, inside the runtime, with its wait armed.
-pub(super) unsafe fn park<P: Parts>(base: &WorkerBase) {
-    let no_unwind = NoUnwind;
-    // SAFETY: C1.
-    let worker = unsafe { Worker::<P>::of(base) };
-    let record = base.current();
-    record.set_state(GvtState::Blocked);
-    record.meta.blocked_since_ns.store(base.coarse_ns.load(Relaxed), Relaxed);
-    if std::thread::panicking() {
-        // SAFETY: C1.
-        unsafe { detach::park_held::<P>(worker, record) };
-    } else {
-        // SAFETY: C1.
-        let target = unsafe { target(worker) };
-        // SAFETY: C1; the target is fresh.
-        unsafe { depart(worker, record, After::parked(record), target) };
-    }
-    std::mem::forget(no_unwind);
-}
-
-/// # Safety
-///
-/// C1 of [`park`].
-pub(super) unsafe fn park_for<P: Parts>(base: &WorkerBase, awaited: &Record) {
-    let no_unwind = NoUnwind;
-    // SAFETY: C1.
-    let worker = unsafe { Worker::<P>::of(base) };
-    // SAFETY: C1.
-    worker.core().queue.expedite(unsafe { worker.queue() }, awaited.shown());
-    std::mem::forget(no_unwind);
-    // SAFETY: C1.
-    unsafe { park::<P>(base) };
-}
-
-/// # Safety
-///
-/// C1 of `Core::of`.
-pub(super) unsafe fn push<P: Parts>(base: &CoreBase, task: Runnable, kind: PushKind) {
-    let no_unwind = NoUnwind;
-    // Two sections are the caller's and this one. One more: the scheduler's own push when a thread ends, or else a part or a
-    // destructor that the scheduler called wakes somebody. This worker's end of the queue may be lent out then (B2).
-    // SAFETY: a carried worker is alive.
-    match unsafe { section::enter().as_ref() } {
-        Some(worker) if ptr::eq(worker.core, base) && (kind == PushKind::Joined || tls::depth() <= 2) => {
-            // SAFETY: carried by this OS thread, inside the runtime.
-            unsafe { push_here(Worker::<P>::of(worker), task, kind) };
-        }
-        // SAFETY: C1.
-        _ => unsafe { inject::<P>(base, task) },
-    }
-    tls::leave();
-    std::mem::forget(no_unwind);
-}
-
-/// # Safety
-///
-/// C1 of `Core::of`.
-pub(super) unsafe fn inject<P: Parts>(base: &CoreBase, task: Runnable) {
-    let no_unwind = NoUnwind;
-    let class = class_of(base, &task);
-    // SAFETY: C1.
-    unsafe { Core::<P>::of(base) }.queue.inject(task);
-    std::mem::forget(no_unwind);
-    if P::Queue::PUSH_FENCE == PushFence::ByRuntime {
-        base.idle.push_fence();
-    }
-    wake_one(base, class);
-}
-
-/// # Safety
-///
-/// **C1**: this OS thread carries `base` and is inside the runtime.
-pub(super) unsafe fn push_spawned<P: Parts>(base: &WorkerBase, task: Runnable) {
-    let no_unwind = NoUnwind;
-    // SAFETY: C1.
-    unsafe { push_here(Worker::<P>::of(base), task, PushKind::Spawn) };
-    std::mem::forget(no_unwind);
-}
-
-/// Queues the joiner of a thread that ends on this worker.
-///
-/// # Safety
-///
-/// C1 of [`push_spawned`].
-#[inline(always)]
-pub(crate) unsafe fn push_joined<P: Parts>(base: &WorkerBase, task: Runnable) {
-    let no_unwind = NoUnwind;
-    // SAFETY: C1.
-    unsafe { push_here(Worker::<P>::of(base), task, PushKind::Joined) };
-    std::mem::forget(no_unwind);
-}
-
-/// # Safety
-///
-/// C1 of [`push_spawned`].
-pub(super) unsafe fn push_woken<P: Parts>(base: &WorkerBase, task: Runnable) {
-    let no_unwind = NoUnwind;
-    // SAFETY: C1.
-    unsafe { push_here(Worker::<P>::of(base), task, PushKind::Wake) };
-    std::mem::forget(no_unwind);
 }

@@ -8,10 +8,11 @@ use std::sync::atomic::Ordering::*;
 
 use gvt_traits::ContextSwitch;
 
+use crate::kernel::sched::pinned;
 use crate::kernel::sched::switch::{run_after, target, target_slow};
-use crate::kernel::sched::{detach, pinned};
 use crate::kernel::worker::binding::remind;
 use crate::kernel::worker::core::OsThread;
+use crate::kernel::worker::core::spare;
 use crate::kernel::worker::core::{Parts, Worker, WorkerBase};
 use crate::kernel::worker::no_unwind::NoUnwind;
 use crate::kernel::worker::tls;
@@ -65,7 +66,7 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
             // An OS thread that is spent does not linger.
             if os_thread.home.is_spent()
                 && !worker.core().base.lifecycle.is_stopping()
-                && let Some(spare) = detach::spare(worker.core())
+                && let Some(spare) = spare(&worker.core().base)
             {
                 // SAFETY: C1.
                 break unsafe { hand_over(worker, os_thread, spare) };

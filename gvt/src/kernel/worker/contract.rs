@@ -4,10 +4,10 @@
 //! it: a [`Runnable`](gvt_traits::Runnable) cannot be made up or copied. What types leave open is checked where the runtime takes an
 //! answer:
 //!
-//! - a token that another runtime made (Q9): `switch::pick`, `pinned::pick`;
+//! - a token that another runtime made (Q9): `pick::pick`, `pick_bound::pick`;
 //! - an address to prefetch that is no record's (Q7): `RecordTable::lies_within`;
-//! - an entry of a timer that names no thread, or a wait without a deadline (T1): `switch::fire_timers`;
-//! - a call back into the runtime (B2): `section::enter_from_outside`, `switch::push`;
+//! - an entry of a timer that names no thread, or a wait without a deadline (T1): `timers::fire_timers`;
+//! - a call back into the runtime (B2): `section::enter_from_outside`, `enqueue::push`;
 //! - a panic (B3): `schedule::NoUnwind` around every call.
 //!
 //! **Rejected.** *Panicking*: the caller is between two threads, and could not go on. *A flag while a part is called*, against calls

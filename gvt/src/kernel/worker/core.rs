@@ -91,6 +91,8 @@ pub(crate) struct Vtable {
     pub(crate) release_worker: unsafe fn(&WorkerBase) -> bool,
     /// Has interrupted code call into the scheduler; see `pinned`.
     pub(crate) divert: unsafe fn(&WorkerBase, *mut std::ffi::c_void) -> bool,
+    /// A thread's first function, `first_frame::root`.
+    pub(crate) first_frame: unsafe extern "C" fn(*mut ()) -> !,
     /// Starts an OS thread, which is spare then.
     pub(crate) start_spare: unsafe fn(&CoreBase) -> Option<&'static OsThread>,
     /// Frees the core.
@@ -560,4 +562,10 @@ impl CoreBase {
             self.starter.ask();
         }
     }
+}
+
+/// A spare OS thread, a new one if need be and allowed.
+pub(crate) fn spare(core: &CoreBase) -> Option<&'static OsThread> {
+    // SAFETY: the table belongs to this core's type.
+    core.pool.take_spare().or_else(|| unsafe { (core.vtable.start_spare)(core) })
 }

@@ -4,6 +4,7 @@ pub(crate) mod binding;
 pub(crate) mod contract;
 pub(crate) mod core;
 pub(crate) mod counters;
+pub(crate) mod ending;
 pub(crate) mod handoff;
 pub(crate) mod home;
 pub(crate) mod joiner;

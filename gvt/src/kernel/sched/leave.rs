@@ -1,0 +1,102 @@
+//! A thread lets others run: it yields, or it waits.
+
+use std::sync::atomic::Ordering::*;
+
+use gvt_traits::{GvtState, ReadyQueue};
+
+use crate::kernel::sched::detach;
+use crate::kernel::sched::pick::pick;
+use crate::kernel::sched::switch::{depart, native, target, target_of};
+use crate::kernel::thread::record::Record;
+use crate::kernel::worker::core::{After, Parts, Worker, WorkerBase};
+use crate::kernel::worker::no_unwind::NoUnwind;
+use crate::kernel::worker::section;
+
+/// # Safety
+///
+/// **C1**: called by a green thread that runs on `base`, inside the runtime.
+pub(super) unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
+    let no_unwind = NoUnwind;
+    // SAFETY: C1.
+    let worker = unsafe { Worker::<P>::of(base) };
+    let record = base.current();
+    if record.is_asked() {
+        record.answer();
+        section::has_yielded();
+        // Somebody may wait for a timer.
+        base.poke.store(true, Relaxed);
+    }
+    // A thread that unwinds stays on its OS thread, whose panic count it has raised.
+    if !std::thread::panicking() {
+        // SAFETY: C1, entered.
+        if let Some(next) = unsafe { pick(worker) } {
+            // SAFETY: C1; just picked.
+            let target = unsafe { target_of(worker, next) };
+            // Nobody at all: those who were picked could not be given a stack.
+            if base.current.get().is_null() && base.handoff.get().is_null() {
+                base.current.set(record);
+            } else {
+                record.set_state(GvtState::Ready);
+                // SAFETY: C1, entered; the target is fresh.
+                unsafe { depart(worker, record, After::yielded(record), target) };
+            }
+        } else if base.poke.load(Relaxed) {
+            // SAFETY: C1, entered; nobody was picked.
+            unsafe { yield_to_loop(worker, record) };
+        }
+    }
+    std::mem::forget(no_unwind);
+}
+
+/// # Safety
+///
+/// **C1**: called by a green thread that runs on `base`, inside the runtime, with its wait armed.
+pub(super) unsafe fn park<P: Parts>(base: &WorkerBase) {
+    let no_unwind = NoUnwind;
+    // SAFETY: C1.
+    let worker = unsafe { Worker::<P>::of(base) };
+    let record = base.current();
+    record.set_state(GvtState::Blocked);
+    record.meta.blocked_since_ns.store(base.coarse_ns.load(Relaxed), Relaxed);
+    if std::thread::panicking() {
+        // SAFETY: C1.
+        unsafe { detach::park_held::<P>(worker, record) };
+    } else {
+        // SAFETY: C1.
+        let target = unsafe { target(worker) };
+        // SAFETY: C1; the target is fresh.
+        unsafe { depart(worker, record, After::parked(record), target) };
+    }
+    std::mem::forget(no_unwind);
+}
+
+/// # Safety
+///
+/// C1 of [`park`].
+pub(super) unsafe fn park_for<P: Parts>(base: &WorkerBase, awaited: &Record) {
+    let no_unwind = NoUnwind;
+    // SAFETY: C1.
+    let worker = unsafe { Worker::<P>::of(base) };
+    // SAFETY: C1.
+    worker.core().queue.expedite(unsafe { worker.queue() }, awaited.shown());
+    std::mem::forget(no_unwind);
+    // SAFETY: C1.
+    unsafe { park::<P>(base) };
+}
+
+/// A yield for which [`pick`] found nobody who runs here: through the loop, if it has found one for elsewhere, or if it is
+/// to find `record` itself another OS thread.
+///
+/// # Safety
+///
+/// C1 of `pick::pick`; `record` is the running thread's.
+#[cold]
+pub(super) unsafe fn yield_to_loop<P: Parts>(worker: &Worker<P>, record: &Record) {
+    let base = &worker.base;
+    if !base.handoff.get().is_null() || base.core().migrates {
+        let target = native(base);
+        record.set_state(GvtState::Ready);
+        // SAFETY: C1; the loop of this OS thread.
+        unsafe { depart(worker, record, After::yielded(record), target) };
+    }
+}

@@ -1,0 +1,29 @@
+//! What a worker sees to every so many decisions.
+
+use std::sync::atomic::Ordering::*;
+
+use gvt_traits::Preemptor;
+
+use crate::kernel::sched::timers::fire_timers;
+use crate::kernel::worker::core::{Parts, Worker};
+use crate::kernel::worker::references::settle_debt;
+use crate::kernel::worker::{binding, handoff};
+
+/// What is done now and then: timers, debts.
+///
+/// # Safety
+///
+/// C1 of [`pick`].
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn rounds<P: Parts>(worker: &Worker<P>) {
+    worker.base.poke.store(false, Relaxed);
+    if binding::was_deaf() {
+        worker.core().preempt.enter_thread();
+    }
+    settle_debt(&worker.base);
+    // SAFETY: C1.
+    unsafe { fire_timers(worker) };
+    handoff::welcome_back(&worker.core().base);
+    binding::remind_here(&worker.base);
+}
