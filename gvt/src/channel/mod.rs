@@ -25,6 +25,8 @@
 //! A green thread that waits in a channel when its runtime shuts down is unwound; a message that had been handed to
 //! it, but that it has not seen, goes to another receiver.
 
+#[cfg(not(loom))]
+mod acquire;
 pub(crate) mod arms;
 #[cfg(not(loom))]
 pub mod broadcast;
@@ -37,6 +39,9 @@ mod instants;
 mod iter;
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod mpsc;
 pub mod oneshot;
 mod queue;
 mod receiver;

@@ -206,3 +206,32 @@ impl<Q, T, P, C, S> RuntimeBuilder<Q, T, P, C, S> {
         Runtime::assemble(self.config, &self.queue, &self.timer, &self.preemptor, &self.slots)
     }
 }
+
+impl Runtime {
+    /// A runtime of the default parts.
+    ///
+    /// # Panics
+    ///
+    /// With the sentence of the error that [`try_new`](Self::try_new) returns.
+    #[track_caller]
+    pub fn new(config: SchedulerConfig) -> Self {
+        match Self::try_new(config) {
+            Ok(runtime) => runtime,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A runtime of the default parts.
+    ///
+    /// # Errors
+    ///
+    /// As [`RuntimeBuilder::build`].
+    pub fn try_new(config: SchedulerConfig) -> Result<Self, SchedError> {
+        Self::builder().config(config).build()
+    }
+
+    /// Assembles a runtime from parts.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+}

@@ -29,6 +29,7 @@ use crate::kernel::state::deadlock::{DeadlockReport, ThreadInfo};
 use crate::kernel::state::lifecycle::Lifecycle;
 use crate::kernel::state::monitor::MonitorState;
 use crate::kernel::state::starter::StarterState;
+use crate::kernel::state::upper::Upper;
 use crate::kernel::thread::table::RecordTable;
 use crate::kernel::worker::core::{Core, CoreBase, Parts, Worker, WorkerBase};
 use crate::kernel::worker::pool::Pool;
@@ -37,11 +38,13 @@ use crate::os::EventFd;
 use crate::protocol::idle::IdleSet;
 use crate::protocol::links::Changes;
 use crate::protocol::mailbox::Arrivals;
-use crate::runtime::builder::RuntimeBuilder;
 use crate::runtime::config::SchedulerConfig;
 use crate::runtime::handle::Handle;
 use crate::thread::{self, Refused};
 use crate::wait::park;
+
+/// What the floors above the kernel bring.
+static UPPER: Upper = Upper { ring: crate::time::ringer::ring };
 
 /// OS threads that a runtime may start beyond one a worker, for threads that keep theirs.
 const SPARE_OS_THREADS: usize = 4096;
@@ -106,35 +109,6 @@ where
 {
 }
 
-impl Runtime {
-    /// A runtime of the default parts.
-    ///
-    /// # Panics
-    ///
-    /// With the sentence of the error that [`try_new`](Self::try_new) returns.
-    #[track_caller]
-    pub fn new(config: SchedulerConfig) -> Self {
-        match Self::try_new(config) {
-            Ok(runtime) => runtime,
-            Err(error) => panic!("{error}"),
-        }
-    }
-
-    /// A runtime of the default parts.
-    ///
-    /// # Errors
-    ///
-    /// As [`RuntimeBuilder::build`].
-    pub fn try_new(config: SchedulerConfig) -> Result<Self, SchedError> {
-        Self::builder().config(config).build()
-    }
-
-    /// Assembles a runtime from parts.
-    pub fn builder() -> RuntimeBuilder {
-        RuntimeBuilder::default()
-    }
-}
-
 impl<Q, T, P, C, S> Runtime<Q, T, P, C, S>
 where
     Q: Factory<Output: ReadyQueue>,
@@ -187,6 +161,7 @@ where
                 poller: AtomicU32::new(0),
                 default_class,
                 scale: None,
+                upper: &UPPER,
                 is_virtual: false,
                 draws: AtomicU64::new(0),
                 settlers: Settlers::new(),

@@ -18,7 +18,7 @@
 mod models;
 mod raw_condvar;
 mod raw_mutex;
-mod semaphore;
+pub(crate) mod semaphore;
 mod wait_group;
 
 #[cfg(not(loom))]
@@ -27,8 +27,6 @@ mod barrier;
 mod condvar;
 #[cfg(not(loom))]
 mod futures;
-#[cfg(not(loom))]
-pub mod mpsc;
 #[cfg(not(loom))]
 mod mutex;
 #[cfg(not(loom))]
@@ -53,6 +51,8 @@ mod api {
     pub use super::sched_mutex::{SchedMutex, SchedMutexGuard};
     pub use super::semaphore::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
     pub use super::wait_group::WaitGroup;
+    #[doc(inline)]
+    pub use crate::channel::mpsc;
 
     #[doc(no_inline)]
     pub use std::sync::{Arc, LockResult, PoisonError, TryLockError, TryLockResult, Weak, atomic};

@@ -16,9 +16,6 @@ use std::time::{Duration, Instant};
 
 use gvt_traits::WaitReason;
 
-use crate::channel::arms::{On, Operation};
-use crate::channel::select::Handle;
-use crate::channel::selected::{Token, Wish};
 use crate::protocol::shim::Ordering::*;
 use crate::protocol::shim::{AtomicUsize, Mutant, mutant};
 use crate::wait::clock::{deadline_ns, has_passed, now};
@@ -31,7 +28,7 @@ const WAITING: usize = 1;
 /// One permit in the word.
 const ONE: usize = 2;
 
-pub(super) struct RawSemaphore {
+pub(crate) struct RawSemaphore {
     word: AtomicUsize,
     /// A waiter's slot is what it needs.
     pub(super) waiters: Lock<List<usize>>,
@@ -63,7 +60,7 @@ impl RawSemaphore {
     }
 
     #[inline]
-    pub(super) fn try_acquire(&self, needed: usize) -> bool {
+    pub(crate) fn try_acquire(&self, needed: usize) -> bool {
         let mut word = self.word.load(Relaxed);
         while word & WAITING == 0 && word / ONE >= needed {
             // ORDERING O1: Acquire pairs with the Release in `release`.
@@ -111,7 +108,7 @@ impl RawSemaphore {
     }
 
     #[inline]
-    pub(super) fn release(&self, permits: usize) {
+    pub(crate) fn release(&self, permits: usize) {
         // ORDERING O1: Release pairs with the Acquire in `try_acquire`.
         if self.word.fetch_add(permits * ONE, Release) & WAITING != 0 && !mutant(Mutant::ReleaseBlind) {
             self.serve_outside();
@@ -151,68 +148,45 @@ impl RawSemaphore {
         drop(list);
         wakes.fire();
     }
-}
 
-/// `acquire(semaphore) -> permit` and `acquire_many(semaphore, permits) -> permit` in `select!`. What is chosen has its
-/// permits, and gives them back if it is abandoned.
-#[doc(hidden)]
-pub struct Acquiring<'a> {
-    semaphore: &'a Semaphore,
-    needed: UnsafeCell<Option<usize>>,
-}
-
-impl On<Semaphore> {
-    #[doc(hidden)]
-    pub fn acquire(&self) -> Acquiring<'_> {
-        self.acquire_many(1)
+    /// Whether so many are there for the taking.
+    pub(crate) fn has(&self, needed: usize) -> bool {
+        let word = self.word.load(Relaxed);
+        word & WAITING == 0 && word / ONE >= needed
     }
 
-    #[doc(hidden)]
-    pub fn acquire_many(&self, permits: usize) -> Acquiring<'_> {
-        check(permits);
-        Acquiring { semaphore: self.end(), needed: UnsafeCell::new(Some(permits)) }
-    }
-}
-
-impl Acquiring<'_> {
-    fn needed(&self) -> usize {
-        // SAFETY: written when it was made only.
-        unsafe { *self.needed.get() }.expect("a waiter says what it needs")
-    }
-}
-
-impl Handle for Acquiring<'_> {
-    fn choose(&self) -> Option<Token> {
-        self.semaphore.raw.try_acquire(self.needed()).then_some(Token::Room)
-    }
-
-    fn is_ready(&self) -> bool {
-        let word = self.semaphore.raw.word.load(Relaxed);
-        word & WAITING == 0 && word / ONE >= self.needed()
-    }
-
-    unsafe fn enlist(&self, node: *mut Node, _: Wish) -> bool {
-        let raw = &self.semaphore.raw;
-        let mut list = raw.waiters.lock();
-        if raw.take_or_mark(&mut list, self.needed()) {
+    /// Enters a waiter for `needed` permits, unless they are there.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: `node` is the caller's, valid and in no list, and stays valid, as does `needed`, unchanged, until
+    /// [`withdraw`](Self::withdraw).
+    pub(crate) unsafe fn enlist(&self, node: *mut Node, needed: &UnsafeCell<Option<usize>>) -> bool {
+        // SAFETY: C1: it is read only.
+        let permits = unsafe { *needed.get() }.expect("a waiter says what it needs");
+        let mut list = self.waiters.lock();
+        if self.take_or_mark(&mut list, permits) {
             // To be chosen in the next round, in which somebody else may be faster.
             drop(list);
-            raw.release(self.needed());
+            self.release(permits);
             return false;
         }
-        // SAFETY: C1: the operation outlives the node's time in the list, and its slot is not written again; the caller's C1;
-        // locked.
+        // SAFETY: C1; locked.
         unsafe {
-            (*node).set_slot(self.needed.get());
+            (*node).set_slot(needed.get());
             list.push(node, 0);
         }
         true
     }
 
-    unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
-        let raw = &self.semaphore.raw;
-        let mut list = raw.waiters.lock();
-        // SAFETY: the caller's C1, locked.
+    /// Takes the waiter out again; what its wait came to.
+    ///
+    /// # Safety
+    ///
+    /// **C1**: [`enlist`](Self::enlist) has entered `node`.
+    pub(crate) unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+        let mut list = self.waiters.lock();
+        // SAFETY: C1, locked.
         unsafe {
             if (*node).is_linked() {
                 list.unlink(node);
@@ -221,31 +195,11 @@ impl Handle for Acquiring<'_> {
         // Those behind it may need less.
         let mut wakes = Wakes::new();
         let here = list.here();
-        raw.serve(&mut list, &mut wakes, here);
+        self.serve(&mut list, &mut wakes, here);
         drop(list);
         wakes.fire();
         // SAFETY: in no list.
         unsafe { (*node).verdict() }
-    }
-
-    fn served(&self) -> Token {
-        Token::Room
-    }
-
-    fn abandon(&self, _: Token) {
-        self.semaphore.raw.release(self.needed());
-    }
-
-    fn next(&self) -> Option<Instant> {
-        None
-    }
-}
-
-impl<'a> Operation for Acquiring<'a> {
-    type Output = SemaphorePermit<'a>;
-
-    fn complete(&self, _: Token) -> SemaphorePermit<'a> {
-        SemaphorePermit { semaphore: self.semaphore, permits: self.needed() }
     }
 }
 
@@ -270,7 +224,7 @@ impl<'a> Operation for Acquiring<'a> {
 /// # });
 /// ```
 pub struct Semaphore {
-    pub(super) raw: RawSemaphore,
+    pub(crate) raw: RawSemaphore,
 }
 
 impl Semaphore {
@@ -368,7 +322,7 @@ impl Semaphore {
 }
 
 #[track_caller]
-pub(super) fn check(permits: usize) {
+pub(crate) fn check(permits: usize) {
     assert!(permits <= Semaphore::MAX_PERMITS, "{permits} permits are more than a semaphore can have");
 }
 
@@ -384,6 +338,13 @@ impl fmt::Debug for Semaphore {
 pub struct SemaphorePermit<'a> {
     pub(super) semaphore: &'a Semaphore,
     pub(super) permits: usize,
+}
+
+impl<'a> SemaphorePermit<'a> {
+    /// Of permits that the caller has taken.
+    pub(crate) fn acquired(semaphore: &'a Semaphore, permits: usize) -> Self {
+        SemaphorePermit { semaphore, permits }
+    }
 }
 
 impl SemaphorePermit<'_> {

@@ -29,7 +29,6 @@ use crate::kernel::worker::joiner::Foreign;
 use crate::kernel::worker::lineage;
 use crate::protocol::join::Waiter;
 use crate::protocol::{join, user};
-use crate::thread::scope::ScopedJoinHandle;
 use crate::wait::cancelled;
 use crate::wait::clock::now;
 use crate::wait::host::{OsFlag, give_way};
@@ -324,7 +323,7 @@ pub struct Ending<'a> {
 }
 
 impl<'a> Ending<'a> {
-    fn new(word: &'a AtomicU64) -> Self {
+    pub(super) fn new(word: &'a AtomicU64) -> Self {
         Ending { word, waiting: RefCell::new(None) }
     }
 }
@@ -338,18 +337,6 @@ impl<T> On<JoinHandle<T>> {
     #[doc(hidden)]
     pub fn ended(&self) -> Ending<'_> {
         Ending::new(&self.end().record().meta.join_waiters)
-    }
-}
-
-impl<T> On<ScopedJoinHandle<'_, T>> {
-    #[doc(hidden)]
-    pub fn join(&self) -> Ending<'_> {
-        self.ended()
-    }
-
-    #[doc(hidden)]
-    pub fn ended(&self) -> Ending<'_> {
-        Ending::new(&self.end().as_handle().record().meta.join_waiters)
     }
 }
 

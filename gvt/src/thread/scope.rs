@@ -25,13 +25,14 @@ use std::sync::{Arc, Mutex};
 use gvt_traits::{SchedError, WaitReason};
 
 use crate::cancel::token::CancellationToken;
+use crate::channel::arms::On;
 use crate::kernel::thread::id::ThreadId;
 use crate::kernel::thread::record::Record;
 use crate::kernel::worker::joiner;
 use crate::kernel::worker::section;
 use crate::protocol::join::{Ended, Prepared, Waiter};
 use crate::protocol::{join, user};
-use crate::thread::join_handle::JoinHandle;
+use crate::thread::join_handle::{Ending, JoinHandle};
 use crate::thread::unjoined::Unjoined;
 use crate::thread::{self, Options, local_key};
 use crate::wait::park;
@@ -404,5 +405,17 @@ impl<T> Drop for ScopedJoinHandle<'_, T> {
 impl<T> std::fmt::Debug for ScopedJoinHandle<'_, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ScopedJoinHandle").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+impl<T> On<ScopedJoinHandle<'_, T>> {
+    #[doc(hidden)]
+    pub fn join(&self) -> Ending<'_> {
+        self.ended()
+    }
+
+    #[doc(hidden)]
+    pub fn ended(&self) -> Ending<'_> {
+        Ending::new(&self.end().as_handle().record().meta.join_waiters)
     }
 }

@@ -1,6 +1,5 @@
 //! Limits on how long something may take.
 
-use std::error::Error;
 use std::time::{Duration, Instant};
 
 use gvt_traits::SchedError;

@@ -4,10 +4,10 @@
 //! process, started when the first such deadline comes, sleeps until the next one.
 //!
 //! Where the caller's runtime has a clock of its own (virtual time), the deadline is one of that clock, and a green thread of that
-//! runtime waits for it (`ringer`).
+//! runtime waits for it (`time::ringer`).
 //!
 //! Where the OS refuses that thread, each deadline that is set tries anew, and until one succeeds a green thread of the caller's
-//! runtime waits instead (`ringer`); a caller that has none has its future polled again and again until its time has come.
+//! runtime waits instead (`time::ringer`); a caller that has none has its future polled again and again until its time has come.
 //!
 //! **Protocol.** An entry is a deadline, a number that tells it from others, and whom to wake. Whoever set it keeps an [`Alarm`];
 //! dropping that takes the entry back, so that deadlines which are not reached leave nothing behind.
@@ -19,9 +19,12 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
 use std::time::Instant;
 
+use crate::kernel::state::upper::Ring;
+use crate::kernel::thread::record::Record;
+use crate::kernel::worker::core::CoreBase;
 use crate::kernel::worker::section::Section;
 use crate::protocol::user::Waker;
-use crate::wait::ringer::Ringer;
+use crate::wait::park;
 
 type Key = (Instant, u64);
 
@@ -51,7 +54,7 @@ enum Place {
     /// The process's thread.
     Process(Entry),
     /// A green thread: in virtual time, or where there is no such thread.
-    Runtime(Ringer),
+    Runtime(Box<dyn Ring>),
 }
 
 /// An entry of the process's thread; dropping it takes it back.
@@ -64,9 +67,12 @@ impl Alarm {
         let waker = context.waker();
         let renewed = place.as_ref().is_some_and(|alarm| alarm.when == when && alarm.renew(waker));
         if !renewed {
-            let place_of = Ringer::start(when, waker).map(Place::Runtime);
+            let core = park::current().map(Record::core);
+            let ring = |core: &CoreBase| (core.upper.ring)(when, waker).map(Place::Runtime);
+            // A clock of its own is known to the runtime's timers alone.
+            let place_of = core.filter(|core| core.scale.is_some()).and_then(ring);
             let place_of = place_of.or_else(|| Entry::set(when, waker).map(Place::Process));
-            let place_of = place_of.or_else(|| Ringer::stand_in(when, waker).map(Place::Runtime));
+            let place_of = place_of.or_else(|| core.and_then(ring));
             let is_set = place_of.is_some();
             *place = place_of.map(|place| Alarm { when, place });
             if !is_set {

@@ -9,7 +9,7 @@
 //! | `park`, `yielding` | a green thread's wait; letting others run |
 //! | `cancelled` | waits that end with a token |
 //! | `parking`, `locals` | what a thread keeps for `unpark`, and for its locals |
-//! | `alarm`, `ringer` | deadlines of futures |
+//! | `alarm` | deadlines of futures |
 
 #[cfg(not(loom))]
 pub(crate) mod cancelled;
@@ -20,8 +20,6 @@ pub(crate) mod locals;
 pub(crate) mod park;
 #[cfg(not(loom))]
 pub(crate) mod parking;
-#[cfg(not(loom))]
-pub(crate) mod ringer;
 #[cfg(not(loom))]
 pub(crate) mod yielding;
 

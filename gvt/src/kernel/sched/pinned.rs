@@ -46,7 +46,7 @@
 use std::ptr;
 use std::sync::atomic::Ordering::*;
 
-use gvt_traits::{ContextSwitch, GvtState, ReadyQueue, Registers, StackBounds};
+use gvt_traits::{ContextSwitch, GvtState, Registers, StackBounds};
 
 use crate::kernel::sched::switch;
 use crate::kernel::thread::record::{FAST, PINNED, REENTRANT, Record};

@@ -4,3 +4,4 @@ pub(crate) mod deadlock;
 pub(crate) mod lifecycle;
 pub(crate) mod monitor;
 pub(crate) mod starter;
+pub(crate) mod upper;

@@ -23,6 +23,7 @@ use crate::kernel::state::deadlock::Watch;
 use crate::kernel::state::lifecycle::Lifecycle;
 use crate::kernel::state::monitor::MonitorState;
 use crate::kernel::state::starter::StarterState;
+use crate::kernel::state::upper::Upper;
 use crate::kernel::thread::record::{Record, StackChoice};
 use crate::kernel::thread::table::{Owner, RecordCache, RecordTable};
 use crate::kernel::worker::counters::Counters;
@@ -134,6 +135,7 @@ pub(crate) struct CoreBase {
     pub(crate) default_class: StackClass,
     /// Which instants the timer backend's clock shows, if it keeps one.
     pub(crate) scale: Option<Scale>,
+    pub(crate) upper: &'static Upper,
     /// Whether that clock moves only when the runtime lets it.
     pub(crate) is_virtual: bool,
     /// Random numbers drawn under such a clock. Relaxed: only that they differ matters.

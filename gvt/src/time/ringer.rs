@@ -12,45 +12,37 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::channel::{RecvTimeoutError, Sender, bounded};
+use crate::kernel::state::upper::Ring;
 use crate::protocol::user::Waker;
 use crate::thread;
 use crate::wait::lock::Lock;
-use crate::wait::park;
 
 /// A green thread that waits for a deadline; dropping this ends it.
-pub(super) struct Ringer {
+struct Ringer {
     /// Empty once it has rung.
     waker: Arc<Lock<Option<Waker>>>,
     _stop: Sender<Infallible>,
 }
 
-impl Ringer {
-    /// Wakes `waker` at `when` of the calling thread's clock; `None`: that clock is the process's, or a thread was refused.
-    pub(super) fn start(when: Instant, waker: &std::task::Waker) -> Option<Self> {
-        park::current()?.core().scale?;
-        Self::stand_in(when, waker)
-    }
-
-    /// Wakes `waker` at `when` of the calling thread's clock, whichever that is; `None`: not a green thread, or a thread was refused.
-    pub(super) fn stand_in(when: Instant, waker: &std::task::Waker) -> Option<Self> {
-        park::current()?;
-        let waker = Arc::new(Lock::new(Some(Waker::from_ref(waker))));
-        let (stop, stopped) = bounded::<Infallible>(0);
-        let rings = waker.clone();
-        let wait = move |_: &_| {
-            if stopped.recv_deadline(when) == Err(RecvTimeoutError::Timeout) {
-                let waker = rings.lock().take();
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
+/// Wakes `waker` at `when` of the running thread's clock, whichever that is; `None`: a thread was refused.
+pub(crate) fn ring(when: Instant, waker: &std::task::Waker) -> Option<Box<dyn Ring>> {
+    let waker = Arc::new(Lock::new(Some(Waker::from_ref(waker))));
+    let (stop, stopped) = bounded::<Infallible>(0);
+    let rings = waker.clone();
+    let wait = move |_: &_| {
+        if stopped.recv_deadline(when) == Err(RecvTimeoutError::Timeout) {
+            let waker = rings.lock().take();
+            if let Some(waker) = waker {
+                waker.wake();
             }
-        };
-        drop(thread::try_spawn(wait).ok()?);
-        Some(Ringer { waker, _stop: stop })
-    }
+        }
+    };
+    drop(thread::try_spawn(wait).ok()?);
+    Some(Box::new(Ringer { waker, _stop: stop }))
+}
 
-    /// From now on wakes `waker` instead; `false`: it has rung already.
-    pub(super) fn renew(&self, waker: &std::task::Waker) -> bool {
+impl Ring for Ringer {
+    fn renew(&self, waker: &std::task::Waker) -> bool {
         let waker = Waker::from_ref(waker);
         let mut place = self.waker.lock();
         let old = match &mut *place {

@@ -26,7 +26,7 @@ use std::time::Duration;
 #[doc(no_inline)]
 pub use std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
-use crate::channel as channels;
+use super as channels;
 
 /// Makes a channel for any number of messages.
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
