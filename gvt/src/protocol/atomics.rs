@@ -94,6 +94,10 @@ pub(crate) enum Mutant {
     GiveBlind = 24,
     /// `turn`: V5 leaves it waiting.
     FreedomStays = 25,
+    /// `idle`: no N3.
+    NapForgotten = 26,
+    /// `idle`: N3 without becoming the searcher.
+    NapAlone = 27,
     /// `links`: no L0.
     CopyUncounted = 40,
 }

@@ -30,18 +30,52 @@
 //! one sleeps, else, as a pusher of any other thread, with the rest. After I9 each searcher does I3 with its own class first.
 //! Of what a searcher of the rest leaves, Low threads have been offered to a Low worker, or to the rest, when they were pushed.
 //!
+//! **First children.** A *first child* is a new thread that is the first to be pushed since its worker's last
+//! decision. If its spawner waits for it at once, it runs on that worker: another that is woken for it finds
+//! nothing, or takes it and then the joiner is woken elsewhere; either costs more than the child. But if the
+//! spawner computes first, the child is for another worker. So once [`PATIENCE`] wake-ups in a row for first
+//! children have come to less than [`WORTH_NS`] of work each, the worker that goes to sleep takes a nap of
+//! [`NAP_NS`], and nobody is woken for first children meanwhile; for all else it sleeps like any other.
+//!
+//! **N1** Before I5 the worker sets `nap` to NAPS. **N2** The pusher of a first child, after I2: if `nap` is NAPS,
+//! it sets OWED; if it was either, it leaves out I3. **N3** After I8 the worker clears `nap`; if that was OWED, it
+//! becomes the searcher unless there is one; full fence; it looks for work. It naps again until it finds work worth
+//! a wake-up, or a nap passes with nothing owed.
+//!
+//! If N2 leaves out I3, the N3 that ends the nap follows the push, with the worker's look and the I5 or I9 of the
+//! worker or of the searcher that it meets. So a first child waits beside a sleeping worker for a nap at most, to
+//! which the kernel adds some 0.05 ms, and only after wake-ups in vain.
+//!
 //! **Rejected.** Waking a worker for each push (each costs a system call and ends in nothing);
 //! counters of sleepers without identities (the wake-up then needs a lock).
 //!
-//! **Evidence.** loom `idle::*`; mutants `NoPushFence`, `NoRescan`, `NoChain`, `OneSearcher` fail.
+//! For first children: to wake nobody, as for the first woken thread (a child then waits for the monitor, some ms,
+//! while its spawner computes); a searcher that spins (its looks take the spawner's cache lines, and a processor
+//! from others).
+//!
+//! **Evidence.** loom `idle::*`; mutants `NoPushFence`, `NoRescan`, `NoChain`, `OneSearcher`, `NapForgotten` (no N3)
+//! and `NapAlone` (N3 without the searcher) fail.
 
 use crate::protocol::atomics::Ordering::*;
 use crate::protocol::atomics::{AtomicU32, AtomicU64, Mutant, fence, mutant};
 
+/// Wake-ups for first children in a row that are in vain before a worker naps.
+const PATIENCE: u32 = 4;
+/// A nap.
+pub(crate) const NAP_NS: u64 = 50_000;
+/// What a worker must do to have been worth a wake-up, about what that costs.
+pub(crate) const WORTH_NS: u64 = 10_000;
+
 pub(crate) struct IdleSet {
     sleepers: AtomicU64,
-    /// By [`Class`].
+    /// By [`Class`]: 0, or what the searcher was woken for.
     searching: [AtomicU32; 2],
+    /// N1 to N3.
+    nap: AtomicU32,
+    /// Wake-ups for first children in a row that were in vain.
+    ///
+    /// Relaxed: a guess at what is to come; what is lost makes a nap begin or end a little later.
+    vain: AtomicU32,
     /// Workers that run only Low threads.
     low: u64,
 }
@@ -55,19 +89,40 @@ pub(crate) enum Class {
     Low = 1,
 }
 
+/// What a worker is woken for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Errand {
+    /// A first child.
+    Child = 1,
+    Other = 2,
+}
+
+/// Nobody naps.
+const NOBODY: u32 = 0;
+/// A worker naps.
+const NAPS: u32 = 1;
+/// And some first child was not offered to anybody.
+const OWED: u32 = 2;
+
 /// What a worker finds when it takes its announcement back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Retracted {
     /// Nobody had noticed.
     Alone,
     /// A pusher had chosen it: it is the searcher, and a notification is in its parker.
-    Chosen,
+    Chosen(Errand),
 }
 
 impl IdleSet {
     /// For workers of which those in `low` run only Low threads.
     pub(crate) fn new(low: u64) -> Self {
-        IdleSet { sleepers: AtomicU64::new(0), searching: [AtomicU32::new(0), AtomicU32::new(0)], low }
+        IdleSet {
+            sleepers: AtomicU64::new(0),
+            searching: [AtomicU32::new(0), AtomicU32::new(0)],
+            nap: AtomicU32::new(NOBODY),
+            vain: AtomicU32::new(0),
+            low,
+        }
     }
 
     /// Whether there are workers that run only Low threads.
@@ -108,12 +163,17 @@ impl IdleSet {
         if self.sleepers() == 0 {
             return None;
         }
-        self.choose_slow(class)
+        self.choose_slow(class, Errand::Other)
+    }
+
+    /// N2 and I3 for a first child that is no Low thread.
+    pub(crate) fn choose_for_child(&self) -> Option<usize> {
+        if self.leave_to_nap() { None } else { self.choose_slow(Class::Normal, Errand::Child) }
     }
 
     #[cold]
     #[inline(never)]
-    fn choose_slow(&self, class: Class) -> Option<usize> {
+    fn choose_slow(&self, class: Class, errand: Errand) -> Option<usize> {
         loop {
             let sleepers = self.sleepers();
             let (members, searching) = match class {
@@ -122,7 +182,7 @@ impl IdleSet {
             };
             if sleepers & members == 0
                 || searching.load(SeqCst) != 0
-                || searching.compare_exchange(0, 1, SeqCst, SeqCst).is_err()
+                || searching.compare_exchange(0, errand as u32, SeqCst, SeqCst).is_err()
             {
                 return None;
             }
@@ -171,7 +231,55 @@ impl IdleSet {
 
     /// I8: takes the announcement back.
     pub(crate) fn retract(&self, index: usize) -> Retracted {
-        if self.take(index) { Retracted::Alone } else { Retracted::Chosen }
+        if self.take(index) {
+            return Retracted::Alone;
+        }
+        let is_child = self.searching(self.class_of(index)).load(SeqCst) == Errand::Child as u32;
+        Retracted::Chosen(if is_child { Errand::Child } else { Errand::Other })
+    }
+
+    /// A wake-up for a first child, or the end of a nap, came to so much work; `None`: to none.
+    pub(crate) fn has_worked(&self, ns: Option<u64>) {
+        match ns {
+            Some(WORTH_NS..) => self.vain.store(0, Relaxed),
+            _ => self.vain.store(self.vain.load(Relaxed).saturating_add(1), Relaxed),
+        }
+    }
+
+    /// N1: whether the next sleep of worker `index` is a nap.
+    pub(crate) fn begin_nap(&self, index: usize) -> bool {
+        self.vain.load(Relaxed) >= PATIENCE
+            && self.class_of(index) == Class::Normal
+            && self.nap.compare_exchange(NOBODY, NAPS, SeqCst, SeqCst).is_ok()
+    }
+
+    /// N2: whether a first child waits for the end of a nap.
+    fn leave_to_nap(&self) -> bool {
+        match self.nap.load(SeqCst) {
+            NOBODY => false,
+            NAPS => self.nap.compare_exchange(NAPS, OWED, SeqCst, SeqCst) != Err(NOBODY),
+            _ => true,
+        }
+    }
+
+    /// N3, after `retract`: whether something was owed. `searches`: whether the caller is the searcher.
+    pub(crate) fn end_nap(&self, searches: &mut bool) -> bool {
+        if mutant(Mutant::NapForgotten) {
+            return false;
+        }
+        let is_owed = self.nap.swap(NOBODY, SeqCst) == OWED;
+        if is_owed && !*searches && !mutant(Mutant::NapAlone) {
+            let searching = self.searching(Class::Normal);
+            *searches = searching.compare_exchange(0, Errand::Child as u32, SeqCst, SeqCst).is_ok();
+        }
+        // ORDERING O2: pairs with the fence in `push_fence`: a pusher that saw the nap pushed before this fence.
+        fence(SeqCst);
+        is_owed
+    }
+
+    /// A nap has passed with nothing owed.
+    pub(crate) fn stop_napping(&self) {
+        self.vain.store(0, Relaxed);
     }
 
     /// I9's first half: the searcher `index` has found something. The caller then looks whether there is
@@ -224,6 +332,30 @@ mod models {
             if let Some(index) = self.idle.choose(Class::Normal) {
                 self.notified[index].store(1, SeqCst);
             }
+        }
+
+        /// A push of a first child.
+        fn push_child(&self) {
+            self.queue.fetch_add(1, Release);
+            self.idle.push_fence();
+            if let Some(index) = self.idle.choose_for_child() {
+                self.notified[index].store(1, SeqCst);
+            }
+        }
+
+        /// Worker 0 naps, or is about to.
+        fn with_nap() -> Arc<Self> {
+            let world = World::new();
+            (0..PATIENCE).for_each(|_| world.idle.has_worked(None));
+            assert!(world.idle.begin_nap(0));
+            world
+        }
+
+        /// The nap of worker 0 is over: what it does then, and in the end sleeps without a limit. Returns whether it does.
+        fn after_nap(&self) -> bool {
+            let mut searches = self.idle.retract(0) != Retracted::Alone;
+            self.idle.end_nap(&mut searches);
+            self.round(0, searches)
         }
 
         fn pop(&self) -> bool {
@@ -315,6 +447,87 @@ mod models {
             pusher.join().unwrap();
             assert_eq!(world.notified[0].load(SeqCst), 1, "the thread waits beside a sleeping worker");
         });
+    }
+
+    /// A first child is pushed while a worker goes to take a nap, naps, or comes back from it.
+    fn child_beside_a_nap() {
+        loom::model(|| {
+            let world = World::with_nap();
+            let worker = {
+                let world = world.clone();
+                loom::thread::spawn(move || {
+                    world.idle.announce(0, false);
+                    world.after_nap()
+                })
+            };
+            world.push_child();
+            let asleep = worker.join().unwrap();
+            world.settled(&[asleep]);
+        });
+    }
+
+    /// Two workers have a first child each, and worker 0 comes back from its nap; the second child must reach worker 1.
+    fn nap_chains() {
+        loom::model(|| {
+            let world = World::with_nap();
+            world.idle.announce(0, false);
+            world.idle.announce(1, false);
+            world.push_child();
+            let pusher = {
+                let world = world.clone();
+                loom::thread::spawn(move || world.push_child())
+            };
+            let found = !world.after_nap();
+            pusher.join().unwrap();
+            assert!(found, "the child that was owed is there to find");
+            let offered = world.notified[1].load(SeqCst) == 1;
+            assert!(world.queue.load(SeqCst) == 0 || offered, "the second child waits beside a sleeper");
+        });
+    }
+
+    /// The same, and worker 1 has been woken for something that is gone by now.
+    fn nap_meets_a_searcher() {
+        loom::model(|| {
+            let world = World::with_nap();
+            world.idle.announce(1, false);
+            assert_eq!(world.idle.choose(Class::Normal), Some(1));
+            world.idle.announce(0, false);
+            let searcher = {
+                let world = world.clone();
+                loom::thread::spawn(move || world.round(1, true))
+            };
+            world.push_child();
+            world.push_child();
+            world.after_nap();
+            let asleep = searcher.join().unwrap();
+            let offered = !asleep || world.notified[1].load(SeqCst) == 1;
+            assert!(world.queue.load(SeqCst) == 0 || offered, "a child waits beside a sleeper");
+        });
+    }
+
+    #[test]
+    fn idle_child_beside_a_nap() {
+        check(child_beside_a_nap);
+    }
+
+    #[test]
+    fn idle_nap_chains() {
+        check(nap_chains);
+    }
+
+    #[test]
+    fn idle_nap_meets_a_searcher() {
+        check(nap_meets_a_searcher);
+    }
+
+    #[test]
+    fn mutant_nap_forgotten() {
+        check_mutant(Mutant::NapForgotten, child_beside_a_nap);
+    }
+
+    #[test]
+    fn mutant_nap_alone() {
+        check_mutant(Mutant::NapAlone, nap_chains);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! With everything asleep no OS thread of a runtime wakes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::time::Duration;
 
-use gvt::{HeapTimer, MmapSlots, Runtime, SchedMutex, SchedulerConfig, spawn, yield_now};
+use gvt::{HeapTimer, MmapSlots, NoPreempt, Runtime, SchedMutex, SchedulerConfig, spawn, yield_now};
 use gvt_conformance::process::{Child, becomes, cpu_time, os_threads, sleeps_of, sleeps_through};
 use gvt_timer_timerfd::TimerFd;
 use gvt_timer_wheel::Wheel;
@@ -151,6 +151,35 @@ fn unneeded_stacks_decay(#[case] name: &'static str, #[case] keep_warm_ms: Optio
         assert!(slept, "something wakes again and again: {sleeps:?}");
         burst(3_000);
         assert!(becomes(|| cached() <= 4 * 64), "{} are kept the second time", cached());
+    });
+    ended.succeeded();
+}
+
+/// A worker that takes naps because threads are spawned and waited for at once sleeps when that is over, beside one that computes too.
+#[test]
+fn naps_end() {
+    let ended = Child::of("naps_end").run(|| {
+        // One computes, one naps, one sleeps.
+        let builder = Runtime::builder().workers(3).preemptor(NoPreempt);
+        // Nor does the monitor look.
+        let long = Duration::from_secs(3_600);
+        let runtime = builder.timer_interval(long).time_slice(long).build().unwrap();
+        let done = Arc::new(AtomicBool::new(false));
+        let theirs = done.clone();
+        let spawner = runtime.handle().spawn(move |_| {
+            (0..200_000).for_each(|_| spawn(|_| ()).join().unwrap());
+            while !theirs.load(Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        let all_sleep = || {
+            let (slept, sleeps) = sleeps_through("gvt", 4, Duration::from_millis(300));
+            assert!(slept, "something wakes again and again: {sleeps:?}");
+        };
+        all_sleep();
+        done.store(true, Relaxed);
+        spawner.join().unwrap();
+        all_sleep();
     });
     ended.succeeded();
 }

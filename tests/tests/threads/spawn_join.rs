@@ -4,8 +4,11 @@ use std::any::Any;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
+use std::time::Duration;
 
-use gvt::{Builder, NoPreempt, Priority, Runtime, SchedError, SchedulerConfig, spawn, yield_now};
+use gvt::{
+    Builder, CancellationToken, NoPreempt, Priority, Runtime, SchedError, SchedulerConfig, spawn, yield_now,
+};
 use gvt_conformance::process::Watchdog;
 use rstest::rstest;
 
@@ -447,6 +450,50 @@ fn waiting_for_a_burst(#[values(1, 2)] workers: usize) {
     });
     drop(runtime);
     assert_eq!(count.load(Relaxed), 100_000);
+}
+
+/// Who spawns one thread and waits for it runs it itself: the other worker is not woken for each.
+#[test]
+fn a_child_that_is_waited_for_at_once_wakes_nobody() {
+    const CHILDREN: u64 = 100_000;
+    let _watchdog = Watchdog::new();
+    let woken = || {
+        let runtime = runtime(2);
+        runtime.block_on(|| {
+            (0..CHILDREN).for_each(|number| assert_eq!(spawn(move |_| number).join().unwrap(), number));
+        });
+        runtime.counters().workers_woken
+    };
+    // On a busy machine a worker that is kept off the processors is overtaken; not each time.
+    let woken = [woken(), woken(), woken(), woken(), woken()];
+    assert!(
+        woken.iter().any(|&woken| woken <= CHILDREN / 100),
+        "for {CHILDREN} children the other worker was woken so often: {woken:?}"
+    );
+}
+
+/// A child whose spawner computes is run by another worker, though many that were waited for at once have woken workers in vain, and
+/// though no monitor looks; so are the children of several.
+#[rstest]
+fn a_child_is_run_elsewhere_after_many_that_were_waited_for(#[values(1, 2)] spawners: usize) {
+    const LONG: Duration = Duration::from_secs(3_600);
+    let _watchdog = Watchdog::new();
+    let builder = Runtime::builder().workers(2 * spawners).preemptor(NoPreempt);
+    let runtime = builder.timer_interval(LONG).time_slice(LONG).build().unwrap();
+    let spawner = |_: &CancellationToken| {
+        for _ in 0..20 {
+            (0..5_000).for_each(|_| spawn(|_| ()).join().unwrap());
+            let ran = Arc::new(AtomicBool::new(false));
+            let theirs = ran.clone();
+            let child = spawn(move |_| theirs.store(true, SeqCst));
+            while !ran.load(SeqCst) {
+                std::hint::spin_loop();
+            }
+            child.join().unwrap();
+        }
+    };
+    let handles: Vec<_> = (0..spawners).map(|_| runtime.handle().spawn(spawner)).collect();
+    handles.into_iter().for_each(|handle| handle.join().unwrap());
 }
 
 /// A child whose spawner computes is run by the other worker, also after many that were waited for.

@@ -7,6 +7,9 @@
 //! in cache misses that are cheaper together. So an idle worker that has just fired timers sleeps for `timer_moderation`'s pause at least, and
 //! then fires what has come due meanwhile.
 //!
+//! **Naps.** A worker that is woken in vain again and again for threads whose spawners wait for them at once wakes by
+//! itself for a while (`idle`). Not in virtual time, where it would make chance decide what runs when.
+//!
 //! **Virtual time** moves only when a worker asks the backend how to wait. The last worker to announce itself does; the others sleep until
 //! woken. The announcements are in one total order, so there is a last one. It does not while somebody settles (`settle`): if they were not
 //! woken, some thread is away from all workers, and comes back through one.
@@ -25,7 +28,8 @@ use crate::kernel::sched::timers::fire_timers;
 use crate::kernel::sched::wakeup::wake_one;
 use crate::kernel::worker::core::{Parts, Worker};
 use crate::kernel::worker::references::settle_debt;
-use crate::protocol::idle::Retracted;
+use crate::os::monotonic_ns;
+use crate::protocol::idle::{Errand, NAP_NS, Retracted};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Slept {
@@ -49,35 +53,50 @@ pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
     base.pace.idle(|| core.now_ns());
     let row = base.row();
     row.current_gvthread.store(u32::MAX, Relaxed);
-    core.base.idle.announce(base.index, base.searching.replace(false));
+    let idle = &core.base.idle;
+    if let Some(since_ns) = base.errand_ns.take() {
+        let has_found = !base.searching.get();
+        idle.has_worked(has_found.then(|| core.now_ns().saturating_sub(since_ns)));
+    }
+    let naps = !core.base.is_virtual && idle.begin_nap(base.index);
+    idle.announce(base.index, base.searching.replace(false));
     row.is_parked.store(1, Relaxed);
 
     let mut stop = false;
+    let mut has_waited = false;
     if core.base.lifecycle.is_stopping() {
         stop = true;
     // SAFETY: C1.
-    } else if !core.base.idle.rescans() || !unsafe { has_work(worker) } {
+    } else if !idle.rescans() || !unsafe { has_work(worker) } {
         core.base.lifecycle.note_idle();
         if !settle_if_quiet(&core.base) {
-            wait(worker);
+            wait(worker, naps.then(|| monotonic_ns() + NAP_NS));
+            has_waited = true;
         }
     }
 
-    base.coarse_ns.store(core.now_ns(), Relaxed);
+    let now_ns = core.now_ns();
+    base.coarse_ns.store(now_ns, Relaxed);
     row.is_parked.store(0, Relaxed);
     if core.base.is_virtual {
         // How often it has looked for work before is chance, and rounds are due by this count.
         row.activity_counter.store(0, Relaxed);
     }
-    if core.base.idle.retract(base.index) == Retracted::Chosen {
-        base.searching.set(true);
+    let retracted = idle.retract(base.index);
+    let mut searches = retracted != Retracted::Alone;
+    let is_owed = naps && idle.end_nap(&mut searches);
+    base.searching.set(searches);
+    if is_owed || retracted == Retracted::Chosen(Errand::Child) {
+        base.errand_ns.set(Some(now_ns));
+    } else if naps && has_waited {
+        idle.stop_napping();
     }
     core.base.monitor.wake_if_asleep();
     if stop {
         if base.searching.replace(false) {
             // The wake-up was meant for a thread that somebody has to find.
-            core.base.idle.found(base.index);
-            wake_one(&core.base, core.base.idle.class_of(base.index));
+            idle.found(base.index);
+            wake_one(&core.base, idle.class_of(base.index));
         }
         return Slept::Stop;
     }
@@ -98,7 +117,8 @@ unsafe fn has_work<P: Parts>(worker: &Worker<P>) -> bool {
         || core.base.returning.has_any()
 }
 
-fn wait<P: Parts>(worker: &Worker<P>) {
+/// Sleeps; until `nap_ends_ns` at most, if it is a nap.
+fn wait<P: Parts>(worker: &Worker<P>, nap_ends_ns: Option<u64>) {
     let core = worker.core();
     let base = &worker.base;
     if core.base.is_virtual && (!core.base.are_all_idle() || core.base.settlers.has_any()) {
@@ -112,10 +132,12 @@ fn wait<P: Parts>(worker: &Worker<P>) {
         // nothing; if a watcher leaves, the module's head says who takes over.
         IdleWait::Until(deadline) if deadline < watch.load(Relaxed) => {
             watch.store(deadline, Relaxed);
-            base.parker.sleep(Some(deadline.max(base.pace.resumes_ns())));
+            let until = deadline.max(base.pace.resumes_ns());
+            base.parker.sleep(Some(nap_ends_ns.map_or(until, |ends| ends.min(until))));
             let _ = watch.compare_exchange(deadline, u64::MAX, Relaxed, Relaxed);
         }
-        IdleWait::Readable(descriptor) => {
+        // Who naps leaves the descriptor to others; if there are none, to its own next sleep.
+        IdleWait::Readable(descriptor) if nap_ends_ns.is_none() => {
             let me = base.index as u32 + 1;
             if core.base.poller.compare_exchange(0, me, Relaxed, Relaxed).is_ok() {
                 base.parker.poll(descriptor, &core.base.wake_descriptor);
@@ -125,7 +147,7 @@ fn wait<P: Parts>(worker: &Worker<P>) {
             }
         }
         _ => {
-            base.parker.sleep(None);
+            base.parker.sleep(nap_ends_ns);
         }
     }
 }

@@ -329,11 +329,14 @@ pub(crate) struct WorkerBase {
     pub(crate) handoff: Cell<*const Record>,
     /// It was woken to search and has found nothing yet.
     pub(crate) searching: Cell<bool>,
-    /// Wake-ups since the last scheduling decision: the first is kept, the others are offered.
+    /// Threads pushed since the last scheduling decision, of those of which the first may be kept: those woken, and,
+    /// while a worker sleeps, those spawned.
     pub(crate) wakes: Cell<u32>,
     /// The clock as last read here, or by the monitor for this worker. Relaxed: for people.
     pub(crate) coarse_ns: AtomicU64,
     pub(crate) pace: Pace,
+    /// When it was woken for a first child, or its nap ended with one owed (`idle`), if it has not slept since.
+    pub(crate) errand_ns: Cell<Option<u64>>,
     /// User-visible ids: the next, and the end of this worker's batch.
     pub(crate) ids: Cell<(u64, u64)>,
     /// References owed to a parent's record: which, and how many.
@@ -369,6 +372,7 @@ impl WorkerBase {
             wakes: Cell::new(0),
             coarse_ns: AtomicU64::new(0),
             pace: Pace::new(),
+            errand_ns: Cell::new(None),
             ids: Cell::new((0, 0)),
             debt: Cell::new((ptr::null(), 0)),
             records: UnsafeCell::new(RecordCache::new()),
