@@ -7,11 +7,11 @@ use crate::kernel::sched::pinned::Stay;
 use crate::thread::join_handle::JoinHandle;
 use crate::thread::spawn::{Migration, Options, refused, spawn_here};
 
-/// [`spawn`] at a priority other than that of [`Priority::Normal`]. Queues without levels ignore it.
+/// [`spawn`](crate::spawn()) at a priority other than that of [`Priority::Normal`]. Queues without levels ignore it.
 ///
 /// # Panics
 ///
-/// As [`spawn`].
+/// As [`spawn`](crate::spawn()).
 #[track_caller]
 pub fn spawn_with_priority<F, T>(f: F, priority: Priority) -> JoinHandle<T>
 where
@@ -46,7 +46,7 @@ impl Builder {
     /// Names the thread: in reports of panics, overflows and deadlocks.
     ///
     /// Of panics if the process has std's own panic hook when its first runtime is built. Other hooks get the name from
-    /// [`current_name`].
+    /// [`current_name`](crate::current_name()).
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.options.name = Some(name.into().into());
         self
@@ -167,7 +167,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// As [`try_spawn`]; [`SchedError::Memory`] if there is no stack as large as asked, or no room for one more; [`SchedError::Config`] for a worker number that no runtime has.
+    /// As [`try_spawn`](crate::try_spawn()); [`SchedError::Memory`] if there is no stack as large as asked, or no room for one more; [`SchedError::Config`] for a worker number that no runtime has.
     pub fn spawn<F, T>(self, f: F) -> Result<JoinHandle<T>, SchedError>
     where
         F: FnOnce(&CancellationToken) -> T + Send + 'static,

@@ -52,7 +52,7 @@ pub fn sleep_us(microseconds: u64) {
     sleep(Duration::from_micros(microseconds));
 }
 
-/// [`sleep`] until `deadline`, by the clock of [`now`]; returns at once if that has passed.
+/// [`sleep`] until `deadline`, by the clock of [`now`](crate::now); returns at once if that has passed.
 pub fn sleep_until(deadline: Instant) {
     match park::current() {
         Some(_) if has_passed(deadline) => crate::yield_now(),
