@@ -49,7 +49,7 @@ use super::record::{FAST, Record};
 use super::resident;
 use super::schedule::{fire_timers, install, pick};
 use super::wait::{self, Committed};
-use super::{counters::Counters, lifecycle};
+use super::{counters::Counters, lifecycle, settle};
 use crate::os::is_asleep_in_kernel;
 
 /// Y1: notes that `record` keeps `os_thread`.
@@ -257,6 +257,8 @@ pub(crate) unsafe fn park_held<P: Parts>(worker: &Worker<P>, record: &Record) {
         // SAFETY: W2 of `wait`: the committer queues it.
         let task = unsafe { record.runnable() };
         record.core().inject(task);
+    } else {
+        settle::parked_without_worker(record.core());
     }
     // SAFETY: queued, or to be queued by its waker.
     unsafe { resume_with_worker(os_thread, record) };

@@ -173,7 +173,7 @@ pub(crate) fn close(core: &CoreBase, unwind: bool, limit: Option<Duration>) -> C
         let mut pause = if named { Duration::from_secs(3600) } else { PATIENCE - waited };
         if unwind && UNWINDS == Unwinds::Never {
             drop(guard);
-            if limit.is_none() && core.are_all_idle() && all_are_stuck(core) {
+            if limit.is_none() && core.idle.while_all_sleep(core.worker_count, || all_are_stuck(core)) {
                 eprintln!(
                     "gvt: a shutdown leaves {live} green thread{} that nothing in the runtime will wake. A program that is built \
                      with panic = \"abort\" cannot unwind them; have them wait for their tokens.",

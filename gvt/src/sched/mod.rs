@@ -16,8 +16,8 @@
 //! | `monitor`, `urgency`, `counters` | looking after busy workers; at which priority; what was done |
 //! | `lifecycle`, `report`, `names` | beginning and end of a runtime; what its threads do; what they are called |
 //!
-//! `wait`, `join`, `idle`, `claim`, `arrivals`, `names`, `parker` and `turn` are protocols on words of their own and compile with loom's
-//! atomics too; under `--cfg loom` nothing else of the crate does.
+//! `wait`, `join`, `idle`, `claim`, `arrivals`, `links`, `names`, `parker`, `request`, `settle` and `turn` are protocols on words of
+//! their own and compile with loom's atomics too; under `--cfg loom` nothing else of this module does.
 
 #[cfg(not(loom))]
 mod account;
@@ -29,6 +29,7 @@ pub(crate) mod links;
 pub(crate) mod names;
 pub(crate) mod parker;
 pub(crate) mod request;
+pub(crate) mod settle;
 mod sync;
 pub(crate) mod turn;
 pub(crate) mod wait;
@@ -73,8 +74,6 @@ pub(crate) mod resident;
 pub(crate) mod root;
 #[cfg(not(loom))]
 pub(crate) mod schedule;
-#[cfg(not(loom))]
-pub(crate) mod settle;
 #[cfg(not(loom))]
 pub(crate) mod sleep;
 #[cfg(not(loom))]

@@ -20,6 +20,10 @@ impl<T> Lock<T> {
         LockGuard { lock: self, guard: self.mutex.lock().unwrap() }
     }
 
+    pub(crate) fn lock_within(&self) -> LockGuard<'_, T> {
+        self.lock()
+    }
+
     pub(crate) fn get_mut(&mut self) -> &mut T {
         self.mutex.get_mut().unwrap()
     }
