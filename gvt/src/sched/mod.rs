@@ -5,7 +5,7 @@
 //! | `record`, `table` | a thread's record; where records are |
 //! | `core`, `entries` | what a runtime consists of; ways in for callers that do not know its types |
 //! | `local`, `os_thread`, `pool` | what an OS thread knows; how workers pass between OS threads; all of them |
-//! | `schedule`, `carry`, `root` | leaving one thread for the next; the loop between; a thread's beginning and end |
+//! | `schedule`, `look_ahead`, `carry`, `root` | leaving one thread for the next, which is prefetched; the loop between; a thread's beginning and end |
 //! | `wait`, `join` | one wait and its wake-up; a thread's end and its joiner |
 //! | `idle`, `parker`, `sleep` | who sleeps; where; when |
 //! | `held` | threads that keep their OS thread: preempted, blocked, unwinding |
@@ -52,6 +52,8 @@ pub(crate) mod inner;
 pub(crate) mod lifecycle;
 #[cfg(not(loom))]
 pub(crate) mod local;
+#[cfg(not(loom))]
+mod look_ahead;
 #[cfg(not(loom))]
 pub(crate) mod monitor;
 #[cfg(not(loom))]
