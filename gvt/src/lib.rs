@@ -33,7 +33,6 @@ mod api {
     pub use crate::cancel::run::cancellable;
     pub use crate::cancel::token::CancellationToken;
     pub use crate::channel::{Receiver, Sender};
-    pub use crate::kernel::monitor::settle::settle;
     pub use crate::kernel::state::deadlock::{DeadlockReport, ThreadInfo};
     pub use crate::kernel::thread::id::ThreadId;
     pub use crate::runtime::builder::RuntimeBuilder;
@@ -50,6 +49,7 @@ mod api {
     pub use crate::thread::join_handle::{JoinFuture, JoinHandle, join_all};
     pub use crate::thread::local_key::{AccessError, LocalKey};
     pub use crate::thread::scope::{Scope, ScopedJoinHandle, scope};
+    pub use crate::thread::settle::settle;
     pub use crate::thread::spawn::{Migration, spawn, try_spawn};
     pub use crate::thread::tag::current_tag;
     pub use crate::thread::task_set::{TaskError, TaskSet};

@@ -100,6 +100,20 @@ pub(crate) enum Mutant {
     NapAlone = 27,
     /// `links`: no L0.
     CopyUncounted = 40,
+    /// `idle`: no W1.
+    WakeUncounted = 41,
+    /// `idle`: W3 before W2.
+    SleepersFirst = 42,
+    /// `idle`: W1 and W4 without fences.
+    WakeUnfenced = 43,
+    /// `settlers`: Z1 without the count.
+    SettleUncounted = 44,
+    /// `settlers`: Z2 looks before it has the list.
+    LookUnlocked = 45,
+    /// `settlers`: no Z4.
+    HeldSilently = 46,
+    /// `settlers`: Z4 without a fence.
+    HeldUnfenced = 47,
 }
 
 #[cfg(not(loom))]

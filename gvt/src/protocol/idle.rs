@@ -46,6 +46,10 @@
 //! worker or of the searcher that it meets. So a first child waits beside a sleeping worker for a nap at most, to
 //! which the kernel adds some 0.05 ms, and only after wake-ups in vain.
 //!
+//! **Whether nobody runs.** What is read of several threads, one by one, belongs to one moment only if none of them has run meanwhile. So
+//! a worker that comes back from sleep **W1** counts that before it runs anything. Who looks **W2** reads the count, **W3** sees all
+//! workers asleep, looks, **W4** reads the count again: if it is the same, no worker was awake between W3 and W4.
+//!
 //! **Rejected.** Waking a worker for each push (each costs a system call and ends in nothing);
 //! counters of sleepers without identities (the wake-up then needs a lock).
 //!
@@ -54,7 +58,8 @@
 //! from others).
 //!
 //! **Evidence.** loom `idle::*`; mutants `NoPushFence`, `NoRescan`, `NoChain`, `OneSearcher`, `NapForgotten` (no N3)
-//! and `NapAlone` (N3 without the searcher) fail.
+//! and `NapAlone` (N3 without the searcher) fail. Of W1 to W4, loom `settle::*`; mutants `WakeUncounted` (no W1),
+//! `SleepersFirst` (W3 before W2), `WakeUnfenced` (W1 and W4 without fences) fail.
 
 use crate::protocol::atomics::Ordering::*;
 use crate::protocol::atomics::{AtomicU32, AtomicU64, Mutant, fence, mutant};
@@ -78,6 +83,8 @@ pub(crate) struct IdleSet {
     vain: AtomicU32,
     /// Workers that run only Low threads.
     low: u64,
+    /// How often workers have come back from sleep.
+    wakings: AtomicU64,
 }
 
 /// Threads as far as it matters who may run them.
@@ -122,6 +129,7 @@ impl IdleSet {
             nap: AtomicU32::new(NOBODY),
             vain: AtomicU32::new(0),
             low,
+            wakings: AtomicU64::new(0),
         }
     }
 
@@ -229,13 +237,44 @@ impl IdleSet {
         !mutant(Mutant::NoRescan)
     }
 
-    /// I8: takes the announcement back.
+    /// I8: takes the announcement back. W1.
     pub(crate) fn retract(&self, index: usize) -> Retracted {
-        if self.take(index) {
+        let was_there = self.take(index);
+        if !mutant(Mutant::WakeUncounted) {
+            self.wakings.fetch_add(1, SeqCst);
+        }
+        if !mutant(Mutant::WakeUnfenced) {
+            // ORDERING O3: Release pairs with the Acquire in `while_all_sleep`: who sees what this worker does from here on sees W1.
+            fence(Release);
+        }
+        if was_there {
             return Retracted::Alone;
         }
         let is_child = self.searching(self.class_of(index)).load(SeqCst) == Errand::Child as u32;
         Retracted::Chosen(if is_child { Errand::Child } else { Errand::Other })
+    }
+
+    /// How often workers have come back from sleep.
+    pub(crate) fn wakings(&self) -> u64 {
+        // ORDERING O1: SeqCst: who is seen awake by it is not seen asleep later, unless it is asleep again.
+        self.wakings.load(SeqCst)
+    }
+
+    /// W2 to W4: whether all `count` workers sleep, and none has come back before `look` has looked; and what that says.
+    pub(crate) fn while_all_sleep(&self, count: usize, look: impl FnOnce() -> bool) -> bool {
+        let do_all_sleep = || self.sleepers().count_ones() as usize == count;
+        if mutant(Mutant::SleepersFirst) && !do_all_sleep() {
+            return false;
+        }
+        let before = self.wakings();
+        if !(mutant(Mutant::SleepersFirst) || do_all_sleep()) || !look() {
+            return false;
+        }
+        if !mutant(Mutant::WakeUnfenced) {
+            // ORDERING O3: Acquire pairs with the Release in `retract`.
+            fence(Acquire);
+        }
+        self.wakings() == before
     }
 
     /// A wake-up for a first child, or the end of a nap, came to so much work; `None`: to none.

@@ -7,3 +7,4 @@ pub(crate) mod memory;
 pub(crate) mod panic_hook;
 #[allow(clippy::module_inception, reason = "the file of the type")]
 pub(crate) mod runtime;
+pub(crate) mod upper;

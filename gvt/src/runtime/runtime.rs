@@ -19,7 +19,6 @@ use crate::cancel::token::CancellationToken;
 use crate::kernel::lifecycle::close::Closed;
 use crate::kernel::lifecycle::{close, overflow};
 use crate::kernel::monitor::look::Periods;
-use crate::kernel::monitor::settle::Settlers;
 use crate::kernel::monitor::{look, report, spare_starter};
 use crate::kernel::sched::detach;
 use crate::kernel::sched::start::start_os_thread;
@@ -29,7 +28,6 @@ use crate::kernel::state::deadlock::{DeadlockReport, ThreadInfo};
 use crate::kernel::state::lifecycle::Lifecycle;
 use crate::kernel::state::monitor::MonitorState;
 use crate::kernel::state::starter::StarterState;
-use crate::kernel::state::upper::Upper;
 use crate::kernel::thread::table::RecordTable;
 use crate::kernel::worker::core::{Core, CoreBase, Parts, Worker, WorkerBase};
 use crate::kernel::worker::pool::Pool;
@@ -40,11 +38,9 @@ use crate::protocol::links::Changes;
 use crate::protocol::mailbox::Arrivals;
 use crate::runtime::config::SchedulerConfig;
 use crate::runtime::handle::Handle;
+use crate::runtime::upper::Above;
 use crate::thread::{self, Refused};
 use crate::wait::park;
-
-/// What the floors above the kernel bring.
-static UPPER: Upper = Upper { ring: crate::time::ringer::ring };
 
 /// OS threads that a runtime may start beyond one a worker, for threads that keep theirs.
 const SPARE_OS_THREADS: usize = 4096;
@@ -161,10 +157,9 @@ where
                 poller: AtomicU32::new(0),
                 default_class,
                 scale: None,
-                upper: &UPPER,
+                upper: Box::new(Above::new()),
                 is_virtual: false,
                 draws: AtomicU64::new(0),
-                settlers: Settlers::new(),
                 admitted: Default::default(),
                 debug: config.debug_logging,
                 returning: Arrivals::new(),

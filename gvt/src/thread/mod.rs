@@ -8,6 +8,7 @@ pub(crate) mod current;
 pub(crate) mod join_handle;
 pub(crate) mod local_key;
 pub(crate) mod scope;
+pub(crate) mod settle;
 pub(crate) mod spawn;
 pub(crate) mod tag;
 pub(crate) mod task_set;

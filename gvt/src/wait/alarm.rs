@@ -68,7 +68,7 @@ impl Alarm {
         let renewed = place.as_ref().is_some_and(|alarm| alarm.when == when && alarm.renew(waker));
         if !renewed {
             let core = park::current().map(Record::core);
-            let ring = |core: &CoreBase| (core.upper.ring)(when, waker).map(Place::Runtime);
+            let ring = |core: &CoreBase| core.upper.ring(when, waker).map(Place::Runtime);
             // A clock of its own is known to the runtime's timers alone.
             let place_of = core.filter(|core| core.scale.is_some()).and_then(ring);
             let place_of = place_of.or_else(|| Entry::set(when, waker).map(Place::Process));

@@ -182,6 +182,19 @@ impl Wake {
     }
 }
 
+impl<T> LockGuard<'_, T> {
+    /// Unlocks and wakes, in the order that N2 of `list` allows.
+    #[inline]
+    pub(crate) fn wake(self, wake: Wake) {
+        if wake.is_foreign() {
+            wake.fire_locked();
+            drop(self);
+        } else {
+            wake.fire(self.unlock_inside());
+        }
+    }
+}
+
 /// Waiters to be woken after unlocking; foreign ones are woken when they are put in (N2).
 pub(crate) struct Wakes {
     first: Option<Wake>,

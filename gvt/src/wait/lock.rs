@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use crate::os::{futex_wait_until, futex_wake};
 use crate::wait::host::{Here, Inside};
-use crate::wait::list::Wake;
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
@@ -123,17 +122,6 @@ impl<'a, T> LockGuard<'a, T> {
         this.unlock();
         // SAFETY: `this` is not used or dropped any more.
         unsafe { ptr::read(&this.inside) }
-    }
-
-    /// Unlocks and wakes, in the order that N2 of `list` allows.
-    #[inline]
-    pub(crate) fn wake(self, wake: Wake) {
-        if wake.is_foreign() {
-            wake.fire_locked();
-            drop(self);
-        } else {
-            wake.fire(self.unlock_inside());
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reports of deadlocks, and listings of threads.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gvt::{Builder, DeadlockReport, GvtState, Priority, Runtime, SchedulerConfig, WaitReason, sync};
@@ -68,6 +68,28 @@ fn another_deadlock_is_another_report() {
         assert_eq!(report.threads.len(), 1);
         assert!(report.to_string().contains("the one green thread waits"), "{report}");
         sender.send(()).unwrap();
+    }
+    drop(sender);
+}
+
+/// Who moves while a report is made, and waits again before that is done, is reported anew.
+#[test]
+fn a_deadlock_during_a_report_is_another_report() {
+    let (runtime, _) = watched(2);
+    let (report, reports) = channel();
+    let (sender, receiver) = gvt::channel::<()>(0);
+    let again = Mutex::new(Some(sender.clone()));
+    runtime.on_deadlock(move |_| {
+        report.send(()).unwrap();
+        if let Some(sender) = again.lock().unwrap().take() {
+            sender.send(()).unwrap();
+            // It waits again before this is over.
+            std::thread::sleep(QUIET);
+        }
+    });
+    runtime.handle().spawn(move |_| while receiver.recv().is_ok() {});
+    for _ in 0..2 {
+        reports.recv_timeout(LONG).unwrap();
     }
     drop(sender);
 }

@@ -1,5 +1,6 @@
 //! One clock: what waits with a limit ends in virtual time, alike in every run; and waiting until everything has settled.
 
+use std::array;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -469,6 +470,56 @@ fn settlers_settle_together(#[values(1, 3)] workers: usize) {
             gvt::settle();
             settlers.into_iter().for_each(|settler| settler.join().unwrap());
         }
+    });
+}
+
+/// Many threads are looked at for longer than another is in the kernel: it comes back meanwhile, wakes a thread that was seen to wait, and
+/// waits itself when it is looked at.
+#[test]
+fn settling_sees_all_threads_at_one_moment() {
+    let _watchdog = Watchdog::new();
+    let runtime = Runtime::builder().workers(2).build().unwrap();
+    runtime.block_on(|| {
+        let moved = Arc::new(AtomicU64::new(0));
+        let receive = |incoming: gvt::Receiver<()>| {
+            let moved = moved.clone();
+            spawn(move |_| {
+                for () in incoming {
+                    // Some time, in which whoever settles could look.
+                    (0..20_000).for_each(|_| std::hint::spin_loop());
+                    moved.fetch_add(1, SeqCst);
+                }
+            })
+        };
+        let go_away = |orders: gvt::Receiver<Duration>, sender: gvt::Sender<()>| {
+            spawn(move |_| {
+                for pause in orders {
+                    gvt::blocking(|| std::thread::sleep(pause));
+                    sender.send(()).unwrap();
+                }
+            })
+        };
+        let (pauses, incoming): ([_; 2], [_; 2]) =
+            (array::from_fn(|_| unbounded()), array::from_fn(|_| unbounded()));
+        let (
+            [(early, early_orders), (late, late_orders)],
+            [(to_late, late_incoming), (to_early, early_incoming)],
+        ) = (pauses, incoming);
+        let mut threads = vec![go_away(early_orders, to_late), receive(early_incoming)];
+        let (end, never) = bounded::<()>(0);
+        threads.extend((0..20_000).map(|_| {
+            let never = never.clone();
+            spawn(move |_| never.recv().unwrap_or_default())
+        }));
+        threads.extend([go_away(late_orders, to_early), receive(late_incoming)]);
+        for round in 0..1_000 {
+            let sender = if round % 2 == 0 { &early } else { &late };
+            sender.send(Duration::from_micros(round / 2 % 50 * 10)).unwrap();
+            gvt::settle();
+            assert_eq!(moved.load(SeqCst), round + 1, "another thread was to run");
+        }
+        drop((early, late, end));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
 

@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use gvt_traits::{Preemptor, PushKind};
 
 use crate::kernel::monitor::report;
-use crate::kernel::monitor::report::is_alive;
 use crate::kernel::state::deadlock::lines;
 use crate::kernel::thread::record::{Record, UNWIND};
 use crate::kernel::worker::core::{Core, CoreBase, Parts};
@@ -75,7 +74,7 @@ pub(crate) fn close(core: &CoreBase, unwind: bool, limit: Option<Duration>) -> C
         let mut pause = if named { Duration::from_secs(3600) } else { PATIENCE - waited };
         if unwind && UNWINDS == Unwinds::Never {
             drop(guard);
-            if limit.is_none() && core.are_all_idle() && all_are_stuck(core) {
+            if limit.is_none() && core.idle.while_all_sleep(core.worker_count, || all_are_stuck(core)) {
                 eprintln!(
                     "gvt: a shutdown leaves {live} green thread{} that nothing in the runtime will wake. A program that is built \
                      with panic = \"abort\" cannot unwind them; have them wait for their tokens.",
@@ -114,7 +113,7 @@ fn unwind_waiters(core: &CoreBase, patience: bool) {
         let due = record.meta.wake_time_ns.load(Relaxed);
         let away = !record.keeper().is_null()
             && now < record.meta.blocked_since_ns.load(Relaxed).saturating_add(SOON_NS);
-        is_alive(record) && (away || (due != 0 && due <= soon))
+        record.is_alive() && (away || (due != 0 && due <= soon))
     };
     if patience && core.table.used().any(comes_back) {
         return;
@@ -141,7 +140,7 @@ fn stuck_in(record: &Record, soon_ns: u64) -> Option<u64> {
 /// Whether none of the threads that are alive will come back by itself.
 fn all_are_stuck(core: &CoreBase) -> bool {
     let soon = core.now_ns() + SOON_NS;
-    core.table.used().filter(|record| is_alive(record)).all(|record| stuck_in(record, soon).is_some())
+    core.table.used().filter(|record| record.is_alive()).all(|record| stuck_in(record, soon).is_some())
 }
 
 fn report_remaining(core: &CoreBase, waited: Duration) {

@@ -4,5 +4,4 @@ pub(crate) mod lock_holders;
 pub(crate) mod look;
 pub(crate) mod report;
 pub(crate) mod rt_priority;
-pub(crate) mod settle;
 pub(crate) mod spare_starter;

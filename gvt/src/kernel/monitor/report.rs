@@ -14,6 +14,7 @@
 //! **Limits.** Threads that wait for each other while others go on, or sleep, are not found. What is read of a thread that moves
 //! meanwhile may not fit together.
 
+use std::mem;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 use std::time::Duration;
 
@@ -28,17 +29,12 @@ use crate::kernel::worker::core::{Core, CoreBase, Parts};
 use crate::os::{futex_wait_until, monotonic_ns};
 use crate::protocol::{user, wait};
 
-pub(crate) fn is_alive(record: &Record) -> bool {
-    use GvtState::*;
-    record.meta.references.load(Relaxed) != 0 && !matches!(record.state(), Finished | Cancelled)
-}
-
 /// All threads that are alive, in the order of their places.
 ///
 /// Context: anywhere; allocates. No thread's end waits for it.
 pub(crate) fn threads(core: &CoreBase) -> Vec<ThreadInfo> {
     let now_ns = core.now_ns();
-    core.table.used().filter(|record| is_alive(record)).map(|record| info(core, record, now_ns)).collect()
+    core.table.used().filter(|record| record.is_alive()).map(|record| info(core, record, now_ns)).collect()
 }
 
 fn info(core: &CoreBase, record: &Record, now_ns: u64) -> ThreadInfo {
@@ -66,6 +62,8 @@ pub(crate) struct Reported {
     quiet_since_ns: Option<u64>,
     /// This quiet was looked at.
     looked: bool,
+    /// How often workers had come back from sleep when it began.
+    wakings: u64,
     /// Which threads, in which of their waits, were reported.
     last: Option<u64>,
 }
@@ -79,6 +77,11 @@ impl Reported {
 
 /// The monitor's sleep while all workers sleep, at the longest until `until`.
 pub(crate) fn sleep<P: Parts>(core: &Core<P>, word: &AtomicU32, until: Option<u64>, reported: &mut Reported) {
+    let wakings = core.base.idle.wakings();
+    if mem::replace(&mut reported.wakings, wakings) != wakings {
+        // One did since the last sleep, and may have run somebody.
+        reported.stir();
+    }
     let limit = core.base.deadlock.after.filter(|_| !reported.looked).map(|after| {
         let since = *reported.quiet_since_ns.get_or_insert_with(monotonic_ns);
         since.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
@@ -104,17 +107,19 @@ fn look<P: Parts>(core: &Core<P>, reported: &mut Reported) {
             && record.meta.wake_time_ns.load(Relaxed) == 0
     };
     // Which threads, in which of their waits.
-    let mut alive = base.table.used().filter(|record| is_alive(record)).peekable();
-    if alive.peek().is_none() {
-        return;
-    }
     let mut seen = 0_u64;
-    for record in alive {
-        if !waits(record) {
-            return;
-        }
-        let one = record.meta.unique_id.load(Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        seen = seen.wrapping_add((one ^ wait::number(&record.meta.wait)).wrapping_mul(0xD6E8_FEB8_6659_FD93));
+    let do_all_wait = || {
+        let mut alive = base.table.used().filter(|record| record.is_alive()).peekable();
+        alive.peek().is_some()
+            && alive.all(|record| {
+                let one = record.meta.unique_id.load(Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                let wait = one ^ wait::number(&record.meta.wait);
+                seen = seen.wrapping_add(wait.wrapping_mul(0xD6E8_FEB8_6659_FD93));
+                waits(record)
+            })
+    };
+    if !base.idle.while_all_sleep(base.worker_count, do_all_wait) {
+        return;
     }
     if reported.last.replace(seen) == Some(seen) {
         return;

@@ -53,6 +53,7 @@ use crate::kernel::worker::handoff::keep;
 use crate::kernel::worker::handoff::resume;
 use crate::kernel::worker::handoff::resume_with_worker;
 use crate::kernel::worker::handoff::vacate;
+use crate::kernel::worker::quiet;
 use crate::kernel::worker::section;
 use crate::kernel::worker::tls;
 use crate::os::is_asleep_in_kernel;
@@ -179,6 +180,8 @@ pub(crate) unsafe fn park_held<P: Parts>(worker: &Worker<P>, record: &Record) {
         // SAFETY: W2 of `wait`: the committer queues it.
         let task = unsafe { record.runnable() };
         record.core().inject(task);
+    } else {
+        quiet::parked_without_worker(record.core());
     }
     // SAFETY: queued, or to be queued by its waker.
     unsafe { resume_with_worker(os_thread, record) };

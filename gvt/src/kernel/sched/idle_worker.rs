@@ -23,10 +23,10 @@ use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{IdleWait, ReadyQueue, TimerBackend};
 
-use crate::kernel::monitor::settle::settle_if_quiet;
 use crate::kernel::sched::timers::fire_timers;
 use crate::kernel::sched::wakeup::wake_one;
 use crate::kernel::worker::core::{Parts, Worker};
+use crate::kernel::worker::quiet::settle_if_quiet;
 use crate::kernel::worker::references::settle_debt;
 use crate::os::monotonic_ns;
 use crate::protocol::idle::{Errand, NAP_NS, Retracted};
@@ -121,7 +121,7 @@ unsafe fn has_work<P: Parts>(worker: &Worker<P>) -> bool {
 fn wait<P: Parts>(worker: &Worker<P>, nap_ends_ns: Option<u64>) {
     let core = worker.core();
     let base = &worker.base;
-    if core.base.is_virtual && (!core.base.are_all_idle() || core.base.settlers.has_any()) {
+    if core.base.is_virtual && (!core.base.are_all_idle() || core.base.upper.has_settlers()) {
         base.parker.sleep(None);
         return;
     }

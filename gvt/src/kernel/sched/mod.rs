@@ -6,6 +6,7 @@ pub(crate) mod enqueue;
 pub(crate) mod first_frame;
 pub(crate) mod idle_worker;
 pub(crate) mod leave;
+pub(crate) mod look_ahead;
 pub(crate) mod own;
 pub(crate) mod pick;
 pub(crate) mod pick_bound;

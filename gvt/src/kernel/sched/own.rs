@@ -1,16 +1,12 @@
-//! What a worker does with a token that it has popped, and ahead of that.
+//! The token that a worker has popped (Q9).
 
 use std::sync::atomic::Ordering::*;
 
-use gvt_traits::{ContextSwitch, ReadyQueue, Runnable};
+use gvt_traits::Runnable;
 
 use crate::kernel::thread::record::Record;
-use crate::kernel::thread::table::RecordTable;
 use crate::kernel::worker::contract;
-use crate::kernel::worker::core::{Parts, WorkerBase};
-
-/// Stacks and records are prefetched for so many threads at once, at every this-many-th decision.
-pub(super) const GROUP: u32 = 8;
+use crate::kernel::worker::core::WorkerBase;
 
 /// The record of a thread that a queue handed out, which must be of the worker's runtime (Q9).
 #[inline(always)]
@@ -22,42 +18,4 @@ pub(crate) fn own(base: &WorkerBase, task: Runnable) -> *const Record {
         contract::foreign_token();
     }
     record
-}
-
-/// Prefetches the stacks of the next [`GROUP`] threads, and the records of those behind them.
-///
-/// In groups, since most of what a thread costs that has not run for long is the walk through the page tables to its
-/// stack, under virtualisation half a microsecond, and a prefetch does not retire before its walk is over. Walks that begin
-/// together go on together: prefetching one thread a decision, four ahead, left 57 % of the time of 20,000 sleepers in
-/// that one instruction.
-#[inline(always)]
-pub(super) fn look_ahead<P: Parts>(
-    table: &RecordTable,
-    queue: &P::Queue,
-    local: &<P::Queue as ReadyQueue>::Local,
-) {
-    const AHEAD: usize = GROUP as usize;
-    // Half-open ranges: an inclusive one keeps a flag.
-    for distance in 1..AHEAD + 1 {
-        let Some(address) = queue.upcoming(local, distance) else { return };
-        // Q7: the queue is safe code, and may say anything.
-        let Some(record) = table.lies_within(address) else { return };
-        // SAFETY: records are mapped as long as the core; a stale or blank one costs a useless prefetch.
-        unsafe { P::Context::prefetch(record.as_ref().registers()) };
-    }
-    for distance in AHEAD + 1..2 * AHEAD + 1 {
-        let Some(record) = queue.upcoming(local, distance) else { return };
-        prefetch_record(record.as_ptr().cast());
-    }
-}
-
-#[inline]
-pub(super) fn prefetch_record(record: *const Record) {
-    use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    let place = record.cast::<i8>();
-    // SAFETY: a prefetch never faults, whatever the address.
-    unsafe {
-        _mm_prefetch::<_MM_HINT_T0>(place);
-        _mm_prefetch::<_MM_HINT_T0>(place.wrapping_add(64));
-    }
 }

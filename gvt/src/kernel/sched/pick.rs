@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering::*;
 
 use gvt_traits::ReadyQueue;
 
-use crate::kernel::sched::own::{GROUP, look_ahead, own};
+use crate::kernel::sched::look_ahead::{GROUP, look_ahead};
+use crate::kernel::sched::own::own;
 use crate::kernel::sched::pick_bound;
 use crate::kernel::sched::rounds::rounds;
 use crate::kernel::sched::wakeup::found;

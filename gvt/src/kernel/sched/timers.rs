@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::*;
 use gvt_traits::{PushKind, TimerBackend, WakeTicket};
 
 use crate::kernel::sched::enqueue::push_here;
-use crate::kernel::sched::own::prefetch_record;
+use crate::kernel::sched::look_ahead::prefetch_record;
 use crate::kernel::thread::record::Record;
 use crate::kernel::worker::contract;
 use crate::kernel::worker::core::{Parts, Worker};

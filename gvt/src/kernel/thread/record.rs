@@ -214,6 +214,12 @@ impl Record {
         unsafe { Metadata::of(&self.meta) }
     }
 
+    /// Whether there is a thread that has not ended.
+    pub(crate) fn is_alive(&self) -> bool {
+        use GvtState::*;
+        self.meta.references.load(Relaxed) != 0 && !matches!(self.state(), Finished | Cancelled)
+    }
+
     /// Whether it never ran, and so has no stack yet.
     #[inline]
     pub(crate) fn is_fresh(&self) -> bool {

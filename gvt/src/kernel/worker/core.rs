@@ -18,7 +18,6 @@ use gvt_traits::{
     TimerBackend, TimerEntry, TimerHandle, WorkerState, WorkerTable,
 };
 
-use crate::kernel::monitor::settle::Settlers;
 use crate::kernel::state::deadlock::Watch;
 use crate::kernel::state::lifecycle::Lifecycle;
 use crate::kernel::state::monitor::MonitorState;
@@ -31,6 +30,7 @@ use crate::kernel::worker::scale::Scale;
 use crate::kernel::worker::timer_moderation::Pace;
 use crate::kernel::worker::{os_thread, pool};
 use crate::os::EventFd;
+use crate::protocol::idle::Class;
 use crate::protocol::idle::IdleSet;
 use crate::protocol::links::Changes;
 use crate::protocol::mailbox::Arrivals;
@@ -135,12 +135,11 @@ pub(crate) struct CoreBase {
     pub(crate) default_class: StackClass,
     /// Which instants the timer backend's clock shows, if it keeps one.
     pub(crate) scale: Option<Scale>,
-    pub(crate) upper: &'static Upper,
+    pub(crate) upper: Box<dyn Upper>,
     /// Whether that clock moves only when the runtime lets it.
     pub(crate) is_virtual: bool,
     /// Random numbers drawn under such a clock. Relaxed: only that they differ matters.
     pub(crate) draws: AtomicU64,
-    pub(crate) settlers: Settlers,
     /// Threads of the other classes that are alive.
     pub(crate) admitted: [AtomicUsize; StackClass::COUNT],
     pub(crate) debug: bool,
@@ -438,6 +437,26 @@ impl WorkerBase {
     pub(crate) fn count_ended(&self) {
         // ORDERING O1: as in `count_spawned`.
         self.ended.store(self.ended.load(Relaxed) + 1, Release);
+    }
+
+    /// Wakes a sleeping worker for a new thread, unless that is a first child and a worker naps (`idle`).
+    #[inline]
+    pub(crate) fn offer_child(&self) {
+        if self.core().idle.sleepers() != 0 {
+            self.offer_child_slow();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn offer_child_slow(&self) {
+        let core = self.core();
+        let pushed = self.wakes.get();
+        self.wakes.set(pushed + 1);
+        let chosen = if pushed == 0 { core.idle.choose_for_child() } else { core.idle.choose(Class::Normal) };
+        if let Some(index) = chosen {
+            core.unpark(index);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod lineage;
 pub(crate) mod no_unwind;
 pub(crate) mod os_thread;
 pub(crate) mod pool;
+pub(crate) mod quiet;
 pub(crate) mod references;
 pub(crate) mod scale;
 pub(crate) mod section;

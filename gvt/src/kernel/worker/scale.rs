@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::kernel::worker::section::Section;
 use crate::os;
+use crate::protocol::preempt_count::Steady;
 
 /// More than can be told is for ever.
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {
@@ -30,7 +30,7 @@ impl Scale {
         static MONOTONIC: OnceLock<Scale> = OnceLock::new();
         MONOTONIC.get().unwrap_or_else(|| {
             // Nobody is taken off its worker with others waiting for this.
-            let _section = Section::new();
+            let _steady = Steady::new();
             MONOTONIC.get_or_init(|| {
                 let tries = (0..8).map(|_| {
                     let (before, instant, ns) = (os::monotonic_ns(), Instant::now(), os::monotonic_ns());

@@ -5,7 +5,6 @@ use std::ops::{Deref, DerefMut};
 use loom::sync::{Mutex, MutexGuard};
 
 use crate::wait::host::{Here, Inside};
-use crate::wait::list::Wake;
 
 pub(crate) struct Lock<T> {
     mutex: Mutex<T>,
@@ -18,6 +17,10 @@ impl<T> Lock<T> {
 
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
         LockGuard { lock: self, guard: self.mutex.lock().unwrap() }
+    }
+
+    pub(crate) fn lock_within(&self) -> LockGuard<'_, T> {
+        self.lock()
     }
 
     pub(crate) fn get_mut(&mut self) -> &mut T {
@@ -41,11 +44,6 @@ impl<'a, T> LockGuard<'a, T> {
 
     pub(crate) fn unlock_inside(self) -> Inside {
         Inside
-    }
-
-    pub(crate) fn wake(self, wake: Wake) {
-        drop(self);
-        wake.fire(Inside);
     }
 }
 
