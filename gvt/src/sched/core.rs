@@ -20,7 +20,7 @@ use gvt_traits::{
 
 use super::arrivals::Arrivals;
 use super::counters::Counters;
-use super::idle::IdleSet;
+use super::idle::{Class, IdleSet};
 use super::lifecycle::Lifecycle;
 use super::links::Changes;
 use super::monitor::MonitorState;
@@ -331,6 +331,26 @@ pub(crate) struct WorkerBase {
 }
 
 impl WorkerBase {
+    /// Wakes a sleeping worker for a new thread, unless that is a first child and a worker naps (`idle`).
+    #[inline]
+    pub(crate) fn offer_child(&self) {
+        if self.core().idle.sleepers() != 0 {
+            self.offer_child_slow();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn offer_child_slow(&self) {
+        let core = self.core();
+        let pushed = self.wakes.get();
+        self.wakes.set(pushed + 1);
+        let chosen = if pushed == 0 { core.idle.choose_for_child() } else { core.idle.choose(Class::Normal) };
+        if let Some(index) = chosen {
+            core.unpark(index);
+        }
+    }
+
     /// # Safety
     ///
     /// **C1**: `core` is initialised and outlives the worker.

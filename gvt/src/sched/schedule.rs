@@ -264,30 +264,10 @@ pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kin
             core.base.idle.push_fence();
         }
         if kind == PushKind::Spawn && class == Class::Normal {
-            offer_child(base);
+            base.offer_child();
         } else {
             wake_one(&core.base, class);
         }
-    }
-}
-
-/// Wakes a sleeping worker for a new thread, unless that is a first child and a worker naps (`idle`).
-#[inline]
-fn offer_child(base: &WorkerBase) {
-    if base.core().idle.sleepers() != 0 {
-        offer_child_slow(base);
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn offer_child_slow(base: &WorkerBase) {
-    let core = base.core();
-    let pushed = base.wakes.get();
-    base.wakes.set(pushed + 1);
-    let chosen = if pushed == 0 { core.idle.choose_for_child() } else { core.idle.choose(Class::Normal) };
-    if let Some(index) = chosen {
-        core.unpark(index);
     }
 }
 
