@@ -6,7 +6,7 @@
 //! | `core`, `entries` | what a runtime consists of; ways in for callers that do not know its types |
 //! | `local`, `os_thread`, `pool` | what an OS thread knows; how workers pass between OS threads; all of them |
 //! | `schedule`, `look_ahead`, `carry`, `root` | leaving one thread for the next, which is prefetched; the loop between; a thread's beginning and end |
-//! | `wait`, `join` | one wait and its wake-up; a thread's end and its joiner |
+//! | `wait`, `join`, `reach` | one wait and its wake-up; a thread's end and its joiner; ending whatever wait |
 //! | `idle`, `parker`, `sleep` | who sleeps; where; when |
 //! | `held` | threads that keep their OS thread: preempted, blocked, unwinding |
 //! | `turn`, `rescue` | preempted threads that wait for a worker, or go on without one; when they do |
@@ -16,7 +16,7 @@
 //! | `monitor`, `urgency`, `counters` | looking after busy workers; at which priority; what was done |
 //! | `lifecycle`, `report`, `names` | beginning and end of a runtime; what its threads do; what they are called |
 //!
-//! `wait`, `join`, `idle`, `claim`, `arrivals`, `links`, `names`, `parker`, `request`, `settle` and `turn` are protocols on words of
+//! `wait`, `join`, `idle`, `claim`, `arrivals`, `links`, `names`, `parker`, `reach`, `request`, `settle` and `turn` are protocols on words of
 //! their own and compile with loom's atomics too; under `--cfg loom` nothing else of this module does.
 
 #[cfg(not(loom))]
@@ -28,6 +28,7 @@ pub(crate) mod join;
 pub(crate) mod links;
 pub(crate) mod names;
 pub(crate) mod parker;
+pub(crate) mod reach;
 pub(crate) mod request;
 pub(crate) mod settle;
 mod sync;

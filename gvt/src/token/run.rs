@@ -15,22 +15,25 @@
 //!
 //! A thread that unwinds or panics already goes on waiting, in its destructors.
 //!
+//! **Evidence.** loom `sched::reach::*`, of U3 to U5 and U7.
+//!
 //! **Rejected.** Variants of every call that take a token: layers between do not pass it on. `select!` has an arm for tokens where one wait
 //! is to be cancelled, on any thread.
 
 use std::panic::resume_unwind;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, Ordering::*, fence};
+use std::sync::atomic::{AtomicPtr, Ordering::*};
 use std::task::{Wake, Waker};
 
 use gvt_traits::PushKind;
 
 use super::{CancelReason, CancellationToken};
 use crate::park;
+use crate::sched::reach::{self, Reach};
 use crate::sched::record::{Record, SCOPED};
 use crate::sched::{join, wait};
-use crate::sync::{Lock, deadline_ns};
+use crate::sync::deadline_ns;
 use crate::user;
 
 /// What unwinds a thread whose wait was cancelled. Not a panic: no hook runs and nothing is printed.
@@ -62,11 +65,9 @@ impl Scopes {
 /// U4: whether the running thread's waits are to end now.
 #[cold]
 pub(crate) fn is_pending(record: &Record) -> bool {
-    // ORDERING O1: U3: pairs with K5 of `watch`.
-    fence(SeqCst);
     // SAFETY: the token outlives its scope.
-    !std::thread::panicking()
-        && record.cold().scopes.each().any(|scope| unsafe { &*scope.token }.is_cancelled())
+    let is_cancelled = |scope: &Scope| unsafe { &*scope.token }.is_cancelled();
+    reach::is_pending(|| !std::thread::panicking() && record.cold().scopes.each().any(is_cancelled))
 }
 
 /// When they will at the latest.
@@ -94,16 +95,17 @@ pub(crate) fn unwind_cancelled() -> ! {
 /// Whom a token's cancellation is told.
 struct Caller {
     /// Nobody any more once the call has ended.
-    thread: Lock<Option<CancellationToken>>,
+    thread: Reach<CancellationToken>,
 }
 
 impl Wake for Caller {
     /// U5.
     fn wake(self: Arc<Self>) {
-        let thread = self.thread.lock();
-        if let Some(record) = thread.as_ref().and_then(CancellationToken::record) {
-            join::wake_wait(record, wait::number(&record.meta.wait), PushKind::Wake);
-        }
+        self.thread.end(|thread| {
+            if let Some(record) = thread.record() {
+                join::wake_wait(record, wait::number(&record.meta.wait), PushKind::Wake);
+            }
+        });
     }
 }
 
@@ -117,7 +119,7 @@ struct Entered<'a> {
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         // U7.
-        let thread = self.caller.thread.lock().take();
+        let thread = self.caller.thread.close();
         // Relaxed: the thread's own.
         self.record.cold().scopes.0.store(self.outer.cast_mut(), Relaxed);
         if self.outer.is_null() {
@@ -174,7 +176,7 @@ impl CancellationToken {
             return Ok(f());
         };
         let cancelled = self.cancelled();
-        let caller = Arc::new(Caller { thread: Lock::new(Some(CancellationToken::of(record))) });
+        let caller = Arc::new(Caller { thread: Reach::new(CancellationToken::of(record)) });
         // U1.
         let scopes = &record.cold().scopes;
         let outer = scopes.0.load(Relaxed).cast_const();
