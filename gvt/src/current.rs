@@ -17,6 +17,27 @@ pub struct Thread {
     token: CancellationToken,
 }
 
+/// The running green thread's name; `None` if it has none, or outside a runtime.
+///
+/// Context: anywhere.
+pub fn current_name() -> Option<String> {
+    park::current().and_then(Record::name).map(str::to_owned)
+}
+
+/// The running green thread's priority; `None` outside a runtime.
+///
+/// Context: anywhere.
+pub fn current_priority() -> Option<Priority> {
+    park::current().map(|record| Priority::from_u8(record.meta.priority.load(Relaxed)))
+}
+
+/// The running green thread's token; `None` outside a runtime.
+///
+/// Context: anywhere.
+pub fn current_token() -> Option<CancellationToken> {
+    park::current().map(CancellationToken::of)
+}
+
 /// The running green thread; `None` outside a runtime.
 ///
 /// ```

@@ -81,7 +81,7 @@ mod api {
     pub use crate::builder::RuntimeBuilder;
     pub use crate::channel::{Receiver, Sender};
     pub use crate::config::SchedulerConfig;
-    pub use crate::current::{Thread, current};
+    pub use crate::current::{Thread, current, current_name, current_priority, current_token};
     pub use crate::handle::Handle;
     pub use crate::interval::{Interval, MissedTicks, interval, interval_at};
     pub use crate::join_handle::{JoinFuture, JoinHandle, join_all};
@@ -94,8 +94,8 @@ mod api {
     #[doc(hidden)]
     pub use crate::spawning::__safepoint;
     pub use crate::spawning::{
-        Builder, Migration, ThreadId, blocking, current_id, current_name, current_priority, current_token,
-        current_worker, is_in_gvthread, spawn, spawn_with_priority, try_spawn, yield_now,
+        Builder, Migration, ThreadId, blocking, current_id, current_worker, is_in_gvthread, spawn,
+        spawn_with_priority, try_spawn, yield_now,
     };
     pub use crate::sync::{SchedMutex, SchedMutexGuard};
     pub use crate::tag::current_tag;

@@ -594,27 +594,6 @@ pub fn current_id() -> Option<ThreadId> {
     park::current().map(|record| ThreadId(record.meta.unique_id.load(Relaxed)))
 }
 
-/// The running green thread's name; `None` if it has none, or outside a runtime.
-///
-/// Context: anywhere.
-pub fn current_name() -> Option<String> {
-    park::current().and_then(Record::name).map(str::to_owned)
-}
-
-/// The running green thread's priority; `None` outside a runtime.
-///
-/// Context: anywhere.
-pub fn current_priority() -> Option<Priority> {
-    park::current().map(|record| Priority::from_u8(record.meta.priority.load(Relaxed)))
-}
-
-/// The running green thread's token; `None` outside a runtime.
-///
-/// Context: anywhere.
-pub fn current_token() -> Option<CancellationToken> {
-    park::current().map(CancellationToken::of)
-}
-
 /// Whether the caller is a green thread.
 ///
 /// Context: anywhere.
