@@ -16,6 +16,8 @@ pub(crate) struct Fifo {
     /// In place `index mod places.len()` for each index in `head..tail`: a pointer out of
     /// `Runnable::into_raw`, whose token is ours. Elsewhere leavings.
     places: Box<[NonNull<Metadata>]>,
+    /// One less than there are places: all of an index that says where it lies.
+    mask: usize,
     head: usize,
     tail: usize,
 }
@@ -28,13 +30,13 @@ unsafe impl Sync for Fifo {}
 impl Fifo {
     pub(crate) fn with_places(places: usize) -> Self {
         assert!(places.is_power_of_two());
-        Fifo { places: vec![NonNull::dangling(); places].into(), head: 0, tail: 0 }
+        Fifo { places: vec![NonNull::dangling(); places].into(), mask: places - 1, head: 0, tail: 0 }
     }
 
-    /// Where `index` lies: below `places.len()`, which is a power of two and never 0.
+    /// Where `index` lies: below `places.len()`, since `mask` is.
     #[inline(always)]
     fn place(&self, index: usize) -> usize {
-        index & self.places.len().wrapping_sub(1)
+        index & self.mask
     }
 
     /// How many were ever pushed, modulo 2^64.
@@ -66,7 +68,7 @@ impl Fifo {
 
     #[inline(always)]
     fn push_raw(&mut self, entry: NonNull<Metadata>) {
-        if self.len() == self.places.len() {
+        if self.len() > self.mask {
             return self.grow_and_push(entry);
         }
         let place = self.place(self.tail);

@@ -11,13 +11,15 @@
 //! | `ring` | the ring: one producer, one compare-and-exchange a pop |
 //! | `next_up` | the place for the thread just woken |
 //! | `global` | the list for threads from outside and for overflow |
-//! | `turns` | when threads that have rested go ahead, and when the global list has its turn |
+//! | `levels` | the lists of other levels than Normal, and their shares |
+//! | `turns` | when urgent threads and those that have rested go ahead, and when the global list has its turn |
 //! | `transit` | why nobody sleeps beside threads that are being moved |
 //! | `sync` | atomics of std or loom; the total order of Q6; planted defects |
 #![warn(missing_docs)]
 
 mod fifo;
 mod global;
+mod levels;
 mod next_up;
 mod queues;
 mod ring;

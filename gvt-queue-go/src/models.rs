@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
 
-use gvt_traits::{Factory, GvtId, Metadata, Plan, PushKind, ReadyQueue, Runnable, WorkerId};
+use gvt_traits::{Factory, GvtId, Metadata, Plan, Priority, PushKind, ReadyQueue, Runnable, WorkerId};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use loom::thread;
@@ -33,6 +33,17 @@ static RECORDS: [Metadata; 8] = {
 fn token(index: usize) -> Runnable {
     // SAFETY: C1: static. C2: the runs of a model, one after the other, make one each.
     unsafe { Runnable::from_raw(NonNull::from(&RECORDS[index])) }
+}
+
+static CRITICAL: [Metadata; 2] = [
+    Metadata::new(GvtId::new(100)).with_priority(Priority::Critical),
+    Metadata::new(GvtId::new(101)).with_priority(Priority::Critical),
+];
+
+/// The token of Critical thread `100 + index`, as [`token`].
+fn critical(index: usize) -> Runnable {
+    // SAFETY: as in `token`.
+    unsafe { Runnable::from_raw(NonNull::from(&CRITICAL[index])) }
 }
 
 /// Puts a token away and says whose it was.
@@ -237,6 +248,30 @@ fn idle_against_timer() {
 #[test]
 fn idle_against_inject() {
     nobody_sleeps_beside(|queue, _| queue.inject(token(0)));
+}
+
+#[test]
+fn idle_against_critical() {
+    nobody_sleeps_beside(|queue, local| queue.push(local, critical(0), PushKind::Wake));
+}
+
+/// A Critical thread comes from outside while a worker takes another: once it has come it is popped next.
+#[test]
+fn a_bell_that_rings_is_answered() {
+    holds_but_not_with(&[Mutant::BellClearedLate], || {
+        let (queue, mut locals) = queue(2);
+        (0..2).for_each(|index| queue.push(&mut locals[0], token(index), PushKind::Yield));
+        queue.inject(critical(0));
+        let outside = thread::spawn({
+            let queue = queue.clone();
+            move || queue.inject(critical(1))
+        });
+        let first = whose(queue.pop(&mut locals[0]).expect("Q3"));
+        outside.join().expect("the push");
+        let second = whose(queue.pop(&mut locals[0]).expect("Q3"));
+        assert_eq!((first, second), (100, 101), "Q4: a Critical thread was passed over");
+        drain(&queue, &mut locals[0]);
+    });
 }
 
 /// While `mover` moves threads that were all queued before, `taker` takes some away and an observer

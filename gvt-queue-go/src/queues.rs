@@ -10,7 +10,7 @@ use gvt_traits::{
 };
 
 use crate::GoQueue;
-use crate::global::Global;
+use crate::levels::Shared;
 use crate::solo::{Gauge, Solo};
 use crate::sync::{Arc, Padded};
 use crate::team::{Member, Peer, member};
@@ -23,17 +23,15 @@ use crate::team::{Member, Peer, member};
 /// |---|---|
 /// | `Wake`, `Spawn` to the next-up place | `SeqCst` swap of its pointer |
 /// | `Wake`, `Spawn` behind a long streak; `Timer`, `TimerBusy` | `SeqCst` swap of a ring's tail |
-/// | `inject`, Low threads of a plan with low-priority workers | `SeqCst` swap of the list's length |
-/// | `Yield` | `Release` store of the ring's tail |
+/// | `inject`, threads that are not Normal | `SeqCst` swap of the list's length |
+/// | `Yield` of a Normal thread | `Release` store of the ring's tail |
 ///
 /// A thread that yields was running, and its worker has taken another off the queues or takes this one
 /// again: the number of queued threads does not grow, and this queue relies on the runtime not looking
 /// for sleepers after such a push. A worker that fell asleep between the two may then sleep beside one
 /// queued thread until the next push of another kind; the thread itself has a worker that is awake.
 pub struct GoQueues {
-    global: Global,
-    /// Low threads, if some workers run only these.
-    low: Option<Global>,
+    shared: Shared,
     /// Workers that run normal threads, if there are several.
     team: Box<[Peer]>,
     /// What the only such worker has, roughly.
@@ -45,16 +43,15 @@ pub struct GoQueues {
 /// One worker's end of [`GoQueues`].
 pub struct GoLocal(End);
 
-/// The variants that plans without low-priority workers have come without a further look. `repr`: a tag of its
-/// own is told apart in one comparison, one hidden in a variant's field in four instructions.
+/// `repr`: a tag of its own is told apart in one comparison, one hidden in a variant's field in four
+/// instructions.
 #[repr(u8)]
 #[allow(clippy::large_enum_variant, reason = "one a worker, and its first lines are the hot ones")]
 enum End {
     Solo(Solo),
     Member(Member),
-    /// Low threads go to a list of their own, which this worker serves last or, if it has no other
-    /// end, alone.
-    Apart(Option<Box<End>>),
+    /// That of a low-priority worker, who has none.
+    Low,
 }
 
 impl fmt::Debug for GoQueues {
@@ -68,8 +65,7 @@ impl fmt::Debug for GoLocal {
         let kind = match self.0 {
             End::Solo(_) => "solo",
             End::Member(_) => "member",
-            End::Apart(Some(_)) => "low threads apart",
-            End::Apart(None) => "only low threads",
+            End::Low => "only low threads",
         };
         f.debug_tuple("GoLocal").field(&kind).finish()
     }
@@ -108,14 +104,9 @@ impl Factory for GoQueue {
                 })
                 .collect()
         };
-        let low_apart = plan.low_priority_workers > 0;
-        if low_apart {
-            ends = ends.into_iter().map(|end| End::Apart(Some(Box::new(end)))).collect();
-            ends.resize_with(plan.workers, || End::Apart(None));
-        }
+        ends.resize_with(plan.workers, || End::Low);
         Ok(GoQueues {
-            global: Global::new(),
-            low: low_apart.then(Global::new),
+            shared: Shared::new(),
             team: team.into(),
             solo,
             ends: std::sync::Mutex::new(ends.into_iter().map(|end| Some(GoLocal(end))).collect()),
@@ -124,13 +115,26 @@ impl Factory for GoQueue {
 }
 
 impl GoQueues {
-    /// `push`, where there is more than one worker.
+    /// `push` of a Normal thread, where there is more than one worker.
     #[inline(never)]
     fn push_several(&self, end: &mut End, task: Runnable, kind: PushKind) {
         match end {
             End::Solo(solo) => solo.push(task, kind),
-            End::Member(member) => member.push(task, kind, &self.global),
-            End::Apart(end) => self.push_apart(end.as_deref_mut(), task, kind),
+            End::Member(member) => member.push(task, kind, &self.shared.global),
+            End::Low => self.shared.push(task),
+        }
+    }
+
+    /// `push` of a thread that is not Normal.
+    #[cold]
+    #[inline(never)]
+    fn push_level(&self, end: &mut End, task: Runnable) {
+        let is_urgent = task.priority() < Priority::Normal;
+        self.shared.push(task);
+        match end {
+            End::Solo(solo) if is_urgent => solo.look_next(),
+            End::Member(member) if is_urgent => member.look_next(),
+            _ => {}
         }
     }
 
@@ -138,9 +142,9 @@ impl GoQueues {
     #[inline(never)]
     fn pop_several(&self, end: &mut End) -> Option<Runnable> {
         match end {
-            End::Solo(solo) => solo.pop(&self.global),
-            End::Member(member) => member.pop(&self.team, &self.global),
-            End::Apart(end) => self.pop_apart(end.as_deref_mut()),
+            End::Solo(solo) => solo.pop(&self.shared),
+            End::Member(member) => member.pop(&self.team, &self.shared),
+            End::Low => self.shared.low.pop(),
         }
     }
 
@@ -150,39 +154,7 @@ impl GoQueues {
         match end {
             End::Solo(solo) => solo.upcoming(distance),
             End::Member(member) => member.upcoming(distance),
-            End::Apart(end) => Self::upcoming_of_several(end.as_deref()?, distance),
-        }
-    }
-
-    #[inline(never)]
-    fn push_apart(&self, end: Option<&mut End>, task: Runnable, kind: PushKind) {
-        match end {
-            Some(End::Solo(solo)) if task.priority() != Priority::Low => solo.push(task, kind),
-            Some(End::Member(member)) if task.priority() != Priority::Low => {
-                member.push(task, kind, &self.global)
-            }
-            _ => self.inject(task),
-        }
-    }
-
-    #[inline(never)]
-    fn pop_apart(&self, end: Option<&mut End>) -> Option<Runnable> {
-        let task = match end {
-            Some(End::Solo(solo)) => solo.pop(&self.global),
-            Some(End::Member(member)) => member.pop(&self.team, &self.global),
-            _ => None,
-        };
-        if task.is_none() { self.low.as_ref().and_then(Global::pop) } else { task }
-    }
-
-    fn work_for(&self, end: &End) -> bool {
-        match end {
-            End::Solo(solo) => solo.has_work() || self.global.has_work(),
-            End::Member(member) => member.has_work(&self.team, &self.global),
-            End::Apart(end) => {
-                self.low.as_ref().is_some_and(Global::has_work)
-                    || end.as_deref().is_some_and(|end| self.work_for(end))
-            }
+            End::Low => None,
         }
     }
 }
@@ -190,7 +162,7 @@ impl GoQueues {
 impl ReadyQueue for GoQueues {
     type Local = GoLocal;
 
-    const ORDER: Order = Order::Fair;
+    const ORDER: Order = Order::FairByLevel;
     const PUSH_FENCE: PushFence = PushFence::ByQueue;
 
     /// # Panics
@@ -208,14 +180,19 @@ impl ReadyQueue for GoQueues {
     }
 
     fn inject(&self, task: Runnable) {
-        match &self.low {
-            Some(low) if task.priority() == Priority::Low => low.push(task),
-            _ => self.global.push(task),
+        let is_urgent = task.priority() < Priority::Normal;
+        self.shared.push(task);
+        if is_urgent {
+            self.team.iter().for_each(Peer::ring);
+            self.solo.0.bell.ring();
         }
     }
 
     #[inline(always)]
     fn push(&self, local: &mut GoLocal, task: Runnable, kind: PushKind) {
+        if task.priority() != Priority::Normal {
+            return self.push_level(&mut local.0, task);
+        }
         match &mut local.0 {
             End::Solo(solo) => solo.push(task, kind),
             end => self.push_several(end, task, kind),
@@ -225,13 +202,17 @@ impl ReadyQueue for GoQueues {
     #[inline(always)]
     fn pop(&self, local: &mut GoLocal) -> Option<Runnable> {
         match &mut local.0 {
-            End::Solo(solo) => solo.pop(&self.global),
+            End::Solo(solo) => solo.pop(&self.shared),
             end => self.pop_several(end),
         }
     }
 
     fn has_work(&self, local: &GoLocal) -> bool {
-        self.work_for(&local.0)
+        match &local.0 {
+            End::Solo(solo) => solo.has_work() || self.shared.has_work(),
+            End::Member(member) => member.has_work(&self.team, &self.shared),
+            End::Low => self.shared.low.has_work(),
+        }
     }
 
     #[inline(always)]
@@ -244,22 +225,15 @@ impl ReadyQueue for GoQueues {
 
     fn expedite(&self, local: &mut GoLocal, thread: &Metadata) {
         let thread = NonNull::from(thread);
-        let end = match &mut local.0 {
-            End::Apart(Some(end)) => &mut **end,
-            end => end,
-        };
-        match end {
+        match &mut local.0 {
             End::Solo(solo) => solo.expedite(thread),
-            End::Member(member) => member.expedite(thread, &self.global),
-            End::Apart(_) => {}
+            End::Member(member) => member.expedite(thread, &self.shared.global),
+            End::Low => {}
         }
     }
 
     fn len_hint(&self) -> usize {
-        self.global.len_hint()
-            + self.low.as_ref().map_or(0, Global::len_hint)
-            + self.team.iter().map(Peer::len_hint).sum::<usize>()
-            + self.solo.0.len()
+        self.shared.len_hint() + self.team.iter().map(Peer::len_hint).sum::<usize>() + self.solo.0.len()
     }
 }
 

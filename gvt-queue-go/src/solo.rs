@@ -4,11 +4,11 @@
 //! for 256 threads from the start; it doubles when more are queued, and gives memory back when it runs
 //! empty. A thread is passed over by at most [`FAMILY_STREAK`] pops for each one before it, and in the global
 //! list by `TURN` pops for each batch before it. Threads that have rested go before all others (`turns`), which
-//! makes it up to seven times as many.
+//! makes it up to seven times as many, and urgent ones (`levels`) up to sixteen times.
 //!
 //! **Q6 here.** What lies here only this worker can run, and it is awake, so no push need be ordered
 //! before a look at sleepers. What comes from elsewhere comes through the global list, which
-//! publishes with the total order.
+//! publishes with the total order, and the lists of other levels, which do the same.
 
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,8 +16,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use gvt_traits::{Metadata, PushKind, Runnable};
 
 use crate::fifo::Fifo;
-use crate::global::{Global, KEPT};
-use crate::sync::{Arc, AtomicUsize, Padded, left_behind};
+use crate::global::KEPT;
+use crate::levels::{Bell, Shared, Shares};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutant, Padded, left_behind, mutant};
 use crate::turns::Turns;
 use crate::{FAMILY_STREAK, goes_next_up};
 
@@ -34,6 +35,7 @@ pub(crate) struct Solo {
     /// Pops in a row that `next_up` has served.
     streak: u32,
     turns: Turns,
+    shares: Shares,
     gauge: Arc<Padded<Gauge>>,
 }
 
@@ -47,22 +49,24 @@ pub(crate) struct Solo {
 pub(crate) struct Gauge {
     pushed: AtomicUsize,
     popped: AtomicUsize,
-    next_up: AtomicUsize,
+    next_up: AtomicBool,
     rested: AtomicUsize,
+    /// Beside the copies, since each pop comes here.
+    pub(crate) bell: Bell,
 }
 
 impl Gauge {
     pub(crate) fn len(&self) -> usize {
         let popped = self.popped.load(Relaxed);
         let in_ring = self.pushed.load(Relaxed).wrapping_sub(popped);
-        in_ring + self.next_up.load(Relaxed) + self.rested.load(Relaxed)
+        in_ring + usize::from(self.next_up.load(Relaxed)) + self.rested.load(Relaxed)
     }
 }
 
 impl Solo {
     pub(crate) fn new(gauge: Arc<Padded<Gauge>>) -> Self {
         let (ring, rested) = (Fifo::with_places(256), Fifo::with_places(RESTED));
-        Solo { ring, rested, next_up: None, streak: 0, turns: Turns::new(), gauge }
+        Solo { ring, rested, next_up: None, streak: 0, turns: Turns::new(), shares: Shares::default(), gauge }
     }
 
     #[inline(always)]
@@ -93,33 +97,40 @@ impl Solo {
     fn put_next_up(&mut self, task: Runnable) {
         match self.next_up.replace(task) {
             Some(displaced) => self.append(displaced),
-            None => self.gauge.0.next_up.store(1, Relaxed),
+            None => self.gauge.0.next_up.store(true, Relaxed),
         }
     }
 
     #[inline(always)]
-    pub(crate) fn pop(&mut self, global: &Global) -> Option<Runnable> {
-        if self.turns.count()
-            && let Some(task) = self.look_beside(global)
-        {
+    pub(crate) fn pop(&mut self, shared: &Shared) -> Option<Runnable> {
+        if self.turns.count() || self.gauge.0.bell.rings() {
+            return self.look_and_pop(shared);
+        }
+        if let Some(task) = self.pop_here() {
             return Some(task);
         }
-        match self.pop_here() {
-            None => self.fetch_and_pop(global),
-            task => task,
-        }
+        self.fetch_and_pop(shared)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_and_pop(&mut self, shared: &Shared) -> Option<Runnable> {
+        self.look_beside(shared).or_else(|| self.pop_here()).or_else(|| self.fetch_and_pop(shared))
     }
 
     #[inline(always)]
     fn pop_here(&mut self) -> Option<Runnable> {
-        if let Some(task) = self.next_up.take() {
+        let gauge = &self.gauge.0;
+        // Not `take` at once, which stores whether or not there is one.
+        if self.next_up.is_some() {
+            let task = self.next_up.take();
             self.streak += 1;
-            self.gauge.0.next_up.store(0, Relaxed);
-            return Some(task);
+            gauge.next_up.store(false, Relaxed);
+            return task;
         }
         let task = self.ring.pop()?;
         self.streak = 0;
-        self.gauge.0.popped.store(self.ring.popped(), Relaxed);
+        gauge.popped.store(self.ring.popped(), Relaxed);
         Some(task)
     }
 
@@ -133,32 +144,61 @@ impl Solo {
         }
     }
 
+    /// Nothing is here.
     #[cold]
     #[inline(never)]
-    fn fetch_and_pop(&mut self, global: &Global) -> Option<Runnable> {
-        if global.is_empty() {
-            return None;
-        }
-        self.fetch(global);
-        self.pop_here()
+    fn fetch_and_pop(&mut self, shared: &Shared) -> Option<Runnable> {
+        if shared.is_empty() && self.rested.is_empty() { None } else { self.look_elsewhere(shared) }
     }
 
-    /// Takes a thread that has rested, or gives the global list its turn.
-    #[cold]
     #[inline(never)]
-    fn look_beside(&mut self, global: &Global) -> Option<Runnable> {
-        let mut task = None;
-        if !self.rested.is_empty() {
-            let others = self.next_up.is_some() || !self.ring.is_empty() || !global.is_empty();
-            if self.turns.serves_lane(others) {
-                task = self.rested.pop();
-                self.gauge.0.rested.store(self.rested.len(), Relaxed);
+    fn look_elsewhere(&mut self, shared: &Shared) -> Option<Runnable> {
+        if let Some(task) = self.shares.pop_urgent(shared) {
+            if shared.has_urgent() {
+                self.turns.look_next();
             }
+            return Some(task);
+        }
+        if !shared.global.is_empty() {
+            self.fetch(shared);
+        }
+        // Those who have rested, who were to wait for others.
+        self.pop_here().or_else(|| self.pop_rested()).or_else(|| self.shares.pop_low(shared))
+    }
+
+    fn pop_rested(&mut self) -> Option<Runnable> {
+        let task = self.rested.pop();
+        self.gauge.0.rested.store(self.rested.len(), Relaxed);
+        task
+    }
+
+    /// Takes an urgent thread, or one that has rested, or gives others their turn.
+    fn look_beside(&mut self, shared: &Shared) -> Option<Runnable> {
+        if !mutant(Mutant::BellClearedLate) {
+            self.gauge.0.bell.answer();
+        }
+        let others = self.next_up.is_some()
+            || !self.ring.is_empty()
+            || !shared.global.is_empty()
+            || !shared.low.is_empty();
+        let mut task = None;
+        if shared.has_urgent() && self.turns.serves_urgent(others || !self.rested.is_empty()) {
+            task = self.shares.pop_urgent(shared);
+            task.iter().for_each(|_| self.turns.urgent_popped());
+        }
+        if task.is_none() && !self.rested.is_empty() && self.turns.serves_rested(others) {
+            task = self.pop_rested();
         }
         if task.is_none() && self.turns.is_due() {
-            self.fetch(global);
+            task = self.shares.pop_low_at_turn(shared, self.turns.plain_pops());
+            if task.is_none() {
+                self.fetch(shared);
+            }
         }
-        self.turns.look_again(self.rested.is_empty());
+        self.turns.look_again(self.rested.is_empty() && !shared.has_urgent());
+        if mutant(Mutant::BellClearedLate) {
+            self.gauge.0.bell.answer();
+        }
         task
     }
 
@@ -166,16 +206,21 @@ impl Solo {
     /// the move need not be announced.
     #[cold]
     #[inline(never)]
-    fn fetch(&mut self, global: &Global) {
+    fn fetch(&mut self, shared: &Shared) {
         self.turns.begin();
         self.rested.shrink(RESTED);
-        if global.is_empty() {
+        if shared.global.is_empty() {
             self.ring.shrink(KEPT);
         } else {
-            global.take(BATCH, |next| std::iter::from_fn(next).for_each(|task| self.ring.push(task)));
+            shared.global.take(BATCH, |next| std::iter::from_fn(next).for_each(|task| self.ring.push(task)));
         }
         self.gauge.0.popped.store(self.ring.popped(), Relaxed);
         self.gauge.0.pushed.store(self.ring.pushed(), Relaxed);
+    }
+
+    /// Urgent threads are in their lists: the next pop looks.
+    pub(crate) fn look_next(&mut self) {
+        self.turns.look_next();
     }
 
     pub(crate) fn has_work(&self) -> bool {

@@ -13,13 +13,13 @@ use gvt_traits::Metadata;
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicPtr, AtomicUsize},
+    atomic::{AtomicBool, AtomicPtr, AtomicUsize},
 };
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
     Arc, Mutex,
-    atomic::{AtomicPtr, AtomicUsize},
+    atomic::{AtomicBool, AtomicPtr, AtomicUsize},
 };
 
 /// A value on cache lines of its own; 128 bytes, since adjacent lines are fetched in pairs.
@@ -56,6 +56,8 @@ pub(crate) enum Mutant {
     MoveUnannounced,
     /// `has_work` does not check for moves that overlap it.
     MovesUnchecked,
+    /// A worker clears its bell when it has looked.
+    BellClearedLate,
 }
 
 #[cfg(not(loom))]

@@ -18,7 +18,10 @@
 //! Other workers take half of those who have rested, else half of the inbox, else half of the ring, else the next-up
 //! thread, and put the loot into their own inbox. Those who have rested and do not fit into their lane go to the ring.
 //!
-//! **Hazard: starvation (Q4).** Five ways in which a thread could wait for ever, and what bounds each:
+//! That is the way of Normal threads. Urgent ones come before all of it and Low ones last, from lists that all
+//! workers share (`levels`).
+//!
+//! **Hazard: starvation (Q4).** Six ways in which a thread could wait for ever, and what bounds each:
 //!
 //! 1. *Two threads wake each other.* After [`STREAK`](crate::STREAK) pops in a row from the next-up place woken threads go
 //!    to the ring until it has been served, and after [`FAMILY_STREAK`] (F) so do all others. So of F + 1 pops
@@ -36,6 +39,7 @@
 //!    that one has had no turn since it was last visited, half of what it has is stolen.
 //!
 //! 5. *Sleepers come back again and again.* Of seven pops in a row, while others wait, one is not theirs (`turns`).
+//! 6. *Urgent threads do.* Of sixteen pops in a row, while others wait, one is not theirs (`turns`, `levels`).
 //!
 //! Threads that overflow and have not begun yet let those that have go first, three batches of four (`global`).
 //!
@@ -54,9 +58,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use gvt_traits::{Metadata, PushKind, Runnable};
 
 use crate::global::Global;
+use crate::levels::{Bell, Shared, Shares};
 use crate::next_up;
 use crate::ring::{self, Publish, Stolen};
-use crate::sync::{Arc, AtomicUsize, Padded};
+use crate::sync::{Arc, AtomicUsize, Mutant, Padded, mutant};
 use crate::transit::{self, Moves};
 use crate::turns::Turns;
 use crate::{FAMILY_STREAK, TURN, goes_next_up};
@@ -81,11 +86,23 @@ pub(crate) struct Peer {
     inbox: ring::Stealer<INBOX>,
     ring: ring::Stealer<RING>,
     moves: transit::Watch,
+    signs: Arc<Padded<Signs>>,
+}
+
+/// What a worker and others tell each other.
+#[derive(Default)]
+struct Signs {
     /// Turns of the global list that this worker has seen: tells one that stands still.
-    turns_had: Arc<Padded<AtomicUsize>>,
+    turns_had: AtomicUsize,
+    bell: Bell,
 }
 
 impl Peer {
+    /// Tells the worker of urgent threads from outside.
+    pub(crate) fn ring(&self) {
+        self.signs.0.bell.ring();
+    }
+
     pub(crate) fn len_hint(&self) -> usize {
         self.rested.len() + self.inbox.len() + self.ring.len() + usize::from(!self.next_up.look().is_null())
     }
@@ -111,6 +128,7 @@ pub(crate) struct Member {
     /// Pops in a row that the next-up place has served.
     streak: u32,
     turns: Turns,
+    shares: Shares,
     /// Whether the inbox was filled and not yet found empty.
     inbox_filled: bool,
     /// The ring's turns when this worker's last turn of another kind was: `ring::Owner::turns`.
@@ -118,8 +136,7 @@ pub(crate) struct Member {
     /// Pops since the last patrol, roughly: counted in turns and batches.
     since_patrol: usize,
     me: usize,
-    /// Turns of the global list so far, for others.
-    turns_had: Arc<Padded<AtomicUsize>>,
+    signs: Arc<Padded<Signs>>,
     /// Whom the last patrol visited.
     visited: usize,
     /// How many turns each other worker had seen when it was last visited.
@@ -135,7 +152,7 @@ pub(crate) fn member(me: usize, workers: usize) -> (Member, Peer) {
     let (inbox, inbox_peer) = ring::ring();
     let (rested, rested_peer) = ring::ring();
     let (moves, watch) = transit::moves();
-    let turns_had = Arc::new(Padded(AtomicUsize::new(0)));
+    let signs = Arc::new(Padded(Signs::default()));
     let member = Member {
         rested,
         next_up,
@@ -144,12 +161,13 @@ pub(crate) fn member(me: usize, workers: usize) -> (Member, Peer) {
         moves,
         streak: 0,
         turns: Turns::new(),
+        shares: Shares::default(),
         inbox_filled: false,
         ring_turns: 0,
         since_patrol: 0,
         me,
         visited: me,
-        turns_had: turns_had.clone(),
+        signs: signs.clone(),
         turns_seen: vec![0; workers].into(),
         random: 0x9E37_79B9 ^ (me as u32 + 1),
     };
@@ -159,7 +177,7 @@ pub(crate) fn member(me: usize, workers: usize) -> (Member, Peer) {
         inbox: inbox_peer,
         ring: ring_peer,
         moves: watch,
-        turns_had,
+        signs,
     };
     (member, peer)
 }
@@ -246,9 +264,9 @@ impl Member {
     }
 
     #[inline]
-    pub(crate) fn pop(&mut self, peers: &[Peer], global: &Global) -> Option<Runnable> {
-        if self.turns.count()
-            && let Some(task) = self.look_beside(peers, global)
+    pub(crate) fn pop(&mut self, peers: &[Peer], shared: &Shared) -> Option<Runnable> {
+        if (self.turns.count() || self.signs.0.bell.rings())
+            && let Some(task) = self.look_beside(peers, shared)
         {
             return Some(task);
         }
@@ -267,37 +285,55 @@ impl Member {
         if let Some(task) = self.ring.pop() {
             return Some(task);
         }
-        self.look_elsewhere(peers, global)
+        self.look_elsewhere(peers, shared)
     }
 
-    /// Takes a thread that has rested, or gives others their turn.
+    /// Takes an urgent thread, or one that has rested, or gives others their turn.
     #[cold]
     #[inline(never)]
-    fn look_beside(&mut self, peers: &[Peer], global: &Global) -> Option<Runnable> {
+    fn look_beside(&mut self, peers: &[Peer], shared: &Shared) -> Option<Runnable> {
+        if !mutant(Mutant::BellClearedLate) {
+            self.signs.0.bell.answer();
+        }
+        // At a turn a worker that stands still may have others.
+        let others = self.next_up.is_occupied()
+            || !self.inbox.is_empty()
+            || !self.ring.is_empty()
+            || !shared.global.is_empty()
+            || !shared.low.is_empty()
+            || self.turns.is_due();
         let mut task = None;
-        if !self.rested.is_empty() {
-            // At a turn a worker that stands still may have others.
-            let others = self.next_up.is_occupied()
-                || !self.inbox.is_empty()
-                || !self.ring.is_empty()
-                || !global.is_empty()
-                || self.turns.is_due();
-            if self.turns.serves_lane(others) {
-                task = self.rested.pop();
-            }
+        if shared.has_urgent() && self.turns.serves_urgent(others || !self.rested.is_empty()) {
+            task = self.shares.pop_urgent(shared);
+            task.iter().for_each(|_| self.turns.urgent_popped());
+        }
+        if task.is_none() && !self.rested.is_empty() && self.turns.serves_rested(others) {
+            task = self.rested.pop();
         }
         if task.is_none() && self.turns.is_due() {
-            task = self.take_turn(peers, global);
+            task = self
+                .shares
+                .pop_low_at_turn(shared, self.turns.plain_pops())
+                .or_else(|| self.take_turn(peers, &shared.global));
         }
-        self.turns.look_again(self.rested.is_empty());
+        self.turns.look_again(self.rested.is_empty() && !shared.has_urgent());
+        if mutant(Mutant::BellClearedLate) {
+            self.signs.0.bell.answer();
+        }
         task
+    }
+
+    /// Urgent threads are in their lists: the next pop looks.
+    pub(crate) fn look_next(&mut self) {
+        self.turns.look_next();
     }
 
     /// Gives the global list, or now and then another worker, its turn.
     fn take_turn(&mut self, peers: &[Peer], global: &Global) -> Option<Runnable> {
         self.turns.begin();
         // Relaxed, here and in `patrol`: compared with an earlier value, no more.
-        self.turns_had.0.store(self.turns_had.0.load(Relaxed).wrapping_add(1), Relaxed);
+        let turns = &self.signs.0.turns_had;
+        turns.store(turns.load(Relaxed).wrapping_add(1), Relaxed);
         if self.inbox_filled {
             return None;
         }
@@ -323,7 +359,7 @@ impl Member {
             self.visited = (self.visited + 1) % peers.len();
         }
         let peer = &peers[self.visited];
-        let turns = peer.turns_had.0.load(Relaxed);
+        let turns = peer.signs.0.turns_had.load(Relaxed);
         let before = std::mem::replace(&mut self.turns_seen[self.visited], turns);
         if before != turns {
             return None;
@@ -334,8 +370,14 @@ impl Member {
     /// Nothing is here.
     #[cold]
     #[inline(never)]
-    fn look_elsewhere(&mut self, peers: &[Peer], global: &Global) -> Option<Runnable> {
-        if let Some(task) = self.patrol(peers).or_else(|| self.fetch(peers.len(), INBOX, global)) {
+    fn look_elsewhere(&mut self, peers: &[Peer], shared: &Shared) -> Option<Runnable> {
+        if let Some(task) = self.shares.pop_urgent(shared) {
+            if shared.has_urgent() {
+                self.look_next();
+            }
+            return Some(task);
+        }
+        if let Some(task) = self.patrol(peers).or_else(|| self.fetch(peers.len(), INBOX, &shared.global)) {
             return Some(task);
         }
         let first = self.draw(peers.len());
@@ -346,6 +388,7 @@ impl Member {
         self.rested
             .pop()
             .or_else(|| others().find_map(|peer| self.rob(peer)))
+            .or_else(|| self.shares.pop_low(shared))
             .or_else(|| others().find_map(|peer| peer.next_up.steal()))
     }
 
@@ -400,7 +443,7 @@ impl Member {
         self.random as usize % below
     }
 
-    pub(crate) fn has_work(&self, peers: &[Peer], global: &Global) -> bool {
+    pub(crate) fn has_work(&self, peers: &[Peer], shared: &Shared) -> bool {
         if self.next_up.is_occupied()
             || !self.ring.is_empty()
             || !self.inbox.is_empty()
@@ -410,7 +453,7 @@ impl Member {
         }
         let before = transit::census(peers.iter().map(|peer| &peer.moves));
         before.is_none()
-            || global.has_work()
+            || shared.has_work()
             || peers.iter().any(Peer::has_work)
             || transit::census(peers.iter().map(|peer| &peer.moves)) != before
     }

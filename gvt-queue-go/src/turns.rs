@@ -1,19 +1,25 @@
-//! When a worker looks beside its usual places: at threads that have rested, and at the global list.
+//! When a worker looks beside its usual places: at urgent threads, at threads that have rested, and at the
+//! global list.
 //!
-//! A thread whose timer has expired and that has computed little before ([`PushKind::Timer`](gvt_traits::PushKind::Timer)) goes
-//! ahead of all others, so that it does not wait for a slice of each thread that computes. Such threads lie in a lane of their own.
+//! A thread whose timer has expired and that has computed little before
+//! ([`PushKind::Timer`](gvt_traits::PushKind::Timer)) goes ahead of all others but urgent ones, so that it does
+//! not wait for a slice of each thread that computes. Such threads lie in a lane of their own. Urgent threads lie
+//! in the lists of their levels (`levels`), which are a lane to each worker that looks.
 //!
-//! **Hazard: starvation (Q4).** Sleepers that come back again and again would keep all others from running. So of [`PAST`] + 1 pops
-//! in a row, while others wait, one is not from the lane.
+//! **Hazard: starvation (Q4).** Sleepers that come back again and again would keep all others from running. So
+//! of [`PAST`] + 1 pops in a row, while others wait, one is not from their lane; of [`URGENT_PAST`] + 1 one is not
+//! urgent. The pops that urgent threads get do not count for sleepers: of (`PAST` + 1) * (`URGENT_PAST` + 1) = 112
+//! pops one is neither's, whatever comes back.
 //!
-//! **Cost.** A pop counts down and compares with 0, nothing more: while the lane holds a thread the count is 1, so that each pop
-//! comes to the cold path. What the count stood at is kept in `due`.
+//! **Cost.** A pop counts down and compares with 0, nothing more: while a lane holds a thread the count is 1, so
+//! that each pop comes to the cold path. What the count stood at is kept in `due`.
 
 /// Pops in a row that threads which have rested may have while others wait.
 pub(crate) const PAST: u32 = if cfg!(loom) { 1 } else { 6 };
 
 /// Pops from a worker's own end until the global list has its turn.
 pub(crate) use crate::TURN;
+use crate::levels::URGENT_PAST;
 
 /// Numbers of pops are compared modulo 2^32; they are never further apart than a few turns.
 pub(crate) struct Turns {
@@ -25,15 +31,49 @@ pub(crate) struct Turns {
     pops: u32,
     /// The number of the pop at which the global list has its turn.
     due: u32,
+    /// Pops that were served urgent threads, and those that have rested.
+    urgent_pops: u32,
+    rested_pops: u32,
+    urgent: Lane,
+    rested: Lane,
+}
+
+/// Threads that go ahead of others, so many in a row at most.
+#[derive(Default)]
+struct Lane {
     /// The number of the last pop that was served from the lane.
     served: u32,
     /// Pops in a row from the lane, up to `served`.
     past: u32,
 }
 
+impl Lane {
+    /// Whether pop number `pop` is served from the lane, if `others` wait or not.
+    fn serves(&mut self, pop: u32, most: u32, others: bool) -> bool {
+        if pop != self.served.wrapping_add(1) {
+            self.past = 0;
+        }
+        if others && self.past >= most {
+            return false;
+        }
+        self.past = self.past.saturating_add(1);
+        self.served = pop;
+        true
+    }
+}
+
 impl Turns {
     pub(crate) fn new() -> Self {
-        Turns { left: TURN, span: TURN, pops: 0, due: TURN, served: 0, past: 0 }
+        Turns {
+            left: TURN,
+            span: TURN,
+            pops: 0,
+            due: TURN,
+            urgent_pops: 0,
+            rested_pops: 0,
+            urgent: Lane::default(),
+            rested: Lane::default(),
+        }
     }
 
     /// Counts a pop; whether it is one that looks.
@@ -48,25 +88,37 @@ impl Turns {
         self.span = self.left;
     }
 
-    /// The lane holds a thread: the next pop looks.
+    /// A lane holds a thread: the next pop looks.
     #[inline]
     pub(crate) fn look_next(&mut self) {
         self.settle();
         (self.left, self.span) = (1, 1);
     }
 
-    /// Whether the lane is served by this pop, which looks, if `others` wait or not.
-    pub(crate) fn serves_lane(&mut self, others: bool) -> bool {
+    /// Whether an urgent thread is served by this pop, which looks, if `others` wait or not.
+    pub(crate) fn serves_urgent(&mut self, others: bool) -> bool {
         self.settle();
-        if self.pops != self.served.wrapping_add(1) {
-            self.past = 0;
-        }
-        if others && self.past >= PAST {
-            return false;
-        }
-        self.past += 1;
-        self.served = self.pops;
-        true
+        self.urgent.serves(self.pops, URGENT_PAST, others)
+    }
+
+    /// This pop, which looks, is served an urgent thread.
+    pub(crate) fn urgent_popped(&mut self) {
+        self.urgent_pops = self.urgent_pops.wrapping_add(1);
+    }
+
+    /// Whether one that has rested is served by this pop, which looks and is not urgent, if `others` wait or not.
+    pub(crate) fn serves_rested(&mut self, others: bool) -> bool {
+        self.settle();
+        // Of the pops that urgent threads leave, so that both together leave some too.
+        let serves = self.rested.serves(self.pops.wrapping_sub(self.urgent_pops), PAST, others);
+        self.rested_pops = self.rested_pops.wrapping_add(u32::from(serves));
+        serves
+    }
+
+    /// How many pops were not served from a lane; up to this one, which looks.
+    pub(crate) fn plain_pops(&mut self) -> u32 {
+        self.settle();
+        self.pops.wrapping_sub(self.urgent_pops).wrapping_sub(self.rested_pops)
     }
 
     /// Whether the global list's turn has come.
@@ -88,9 +140,9 @@ impl Turns {
     }
 
     /// Ends a look: when the next is.
-    pub(crate) fn look_again(&mut self, lane_is_empty: bool) {
+    pub(crate) fn look_again(&mut self, lanes_are_empty: bool) {
         self.settle();
-        self.left = if lane_is_empty { self.until_due().max(1) } else { 1 };
+        self.left = if lanes_are_empty { self.until_due().max(1) } else { 1 };
         self.span = self.left;
     }
 }
@@ -108,7 +160,7 @@ mod tests {
                 turns.look_next();
             }
             if turns.count() {
-                if !(lane(pop) && turns.serves_lane(true)) && turns.is_due() {
+                if !(lane(pop) && turns.serves_rested(true)) && turns.is_due() {
                     due.push(pop);
                     turns.begin();
                 }
@@ -134,7 +186,7 @@ mod tests {
         let served: Vec<bool> = (0..3 * (PAST + 1))
             .map(|_| {
                 assert!(turns.count());
-                let served = turns.serves_lane(true);
+                let served = turns.serves_rested(true);
                 turns.look_again(false);
                 served
             })
@@ -142,7 +194,7 @@ mod tests {
         let expected: Vec<bool> = (1..=3 * (PAST + 1)).map(|pop| pop % (PAST + 1) != 0).collect();
         assert_eq!(served, expected);
         // With nobody else there is no bound, and who comes after others have run begins afresh.
-        assert!((0..3 * PAST).all(|_| turns.count() && turns.serves_lane(false) && {
+        assert!((0..3 * PAST).all(|_| turns.count() && turns.serves_rested(false) && {
             turns.look_again(false);
             true
         }));
@@ -153,7 +205,7 @@ mod tests {
         let mut turns = Turns::new();
         for _ in 0..100 {
             turns.look_next();
-            assert!(turns.count() && turns.serves_lane(true));
+            assert!(turns.count() && turns.serves_rested(true));
             turns.look_again(true);
             if turns.count() {
                 turns.begin();

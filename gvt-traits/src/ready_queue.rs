@@ -37,6 +37,9 @@ pub enum Order {
     /// `gvt-queue-priority` is 93). The suite allows more than any sensible one: 20,000 pops a worker, and 500 a
     /// thread that waits.
     AgeingPriority,
+    /// Between levels as [`AgeingPriority`](Self::AgeingPriority), with a bound of the same kind; within a level as
+    /// [`Fair`](Self::Fair), with the deviations from arrival that locality brings.
+    FairByLevel,
 }
 
 /// Who orders a push before the runtime's look at sleeping workers.
@@ -66,9 +69,10 @@ pub enum PushFence {
 /// - **Q3 complete**: with no other call under way, `pop` returns `None` only if nothing is queued
 ///   that this worker may run, wherever it was pushed; then and only then `has_work` is `false`.
 ///   A push whose effect happens before a `has_work` or `pop` is seen by it.
-/// - **Q4 order**: as [`ORDER`](Self::ORDER) says. Under [`Order::Fair`] a queued thread, and under
+/// - **Q4 order**: as [`ORDER`](Self::ORDER) says. Under [`Order::Fair`] and [`Order::FairByLevel`] a queued thread, and under
 ///   [`Order::AgeingPriority`] the first in line at each level, is passed over by a bounded number of pops, whatever else is
-///   pushed, woken threads included.
+///   pushed, woken threads included. Under each order but `Fair` the level decides first, whatever the [`PushKind`]; of threads
+///   that a worker pushed or that came from outside, it pops no more than two in a row before a Critical one.
 /// - **Q5 low-priority workers**: a worker that the plan reserves for Low threads never gets
 ///   another, and `has_work` tells it of Low threads only. A queue that cannot do that refuses such a
 ///   plan in [`Factory::build`](crate::Factory::build).

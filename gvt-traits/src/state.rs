@@ -130,7 +130,8 @@ impl WaitReason {
     }
 }
 
-/// How urgent a thread is. A queue without levels ignores it.
+/// How urgent a thread is. What a queue makes of it, [`Order`](crate::Order) says: under
+/// [`Order::Fair`](crate::Order::Fair) nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]
 #[repr(u8)]
 pub enum Priority {

@@ -15,6 +15,8 @@
 //!
 //! A thread that unwinds or panics already goes on waiting, in its destructors.
 //!
+//! **Evidence.** loom `wait::reach::*`, of U3 to U5 and U7.
+//!
 //! **Rejected.** Variants of every call that take a token: layers between do not pass it on. `select!` has an arm for tokens where one wait
 //! is to be cancelled, on any thread.
 
@@ -33,22 +35,23 @@ use crate::kernel::worker::joiner;
 use crate::protocol::{user, wait};
 use crate::wait::cancelled::CancelUnwind;
 use crate::wait::clock::deadline_ns;
-use crate::wait::lock::Lock;
 use crate::wait::park;
+use crate::wait::reach::Reach;
 
 /// Whom a token's cancellation is told.
 struct Caller {
     /// Nobody any more once the call has ended.
-    thread: Lock<Option<CancellationToken>>,
+    thread: Reach<CancellationToken>,
 }
 
 impl Wake for Caller {
     /// U5.
     fn wake(self: Arc<Self>) {
-        let thread = self.thread.lock();
-        if let Some(record) = thread.as_ref().and_then(CancellationToken::record) {
-            joiner::wake_wait(record, wait::number(&record.meta.wait), PushKind::Wake);
-        }
+        self.thread.end(|thread| {
+            if let Some(record) = thread.record() {
+                joiner::wake_wait(record, wait::number(&record.meta.wait), PushKind::Wake);
+            }
+        });
     }
 }
 
@@ -62,7 +65,7 @@ struct Entered<'a> {
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
         // U7.
-        let thread = self.caller.thread.lock().take();
+        let thread = self.caller.thread.close();
         // Relaxed: the thread's own.
         self.record.extras().scopes.store(self.outer.cast_mut(), Relaxed);
         if self.outer.is_null() {
@@ -119,7 +122,7 @@ impl CancellationToken {
             return Ok(f());
         };
         let cancelled = self.cancelled();
-        let caller = Arc::new(Caller { thread: Lock::new(Some(CancellationToken::of(record))) });
+        let caller = Arc::new(Caller { thread: Reach::new(CancellationToken::of(record)) });
         // U1.
         let scopes = &record.extras().scopes;
         let outer = scopes.load(Relaxed).cast_const();

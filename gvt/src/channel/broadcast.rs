@@ -41,9 +41,10 @@ use super::state::room;
 use crate::protocol::user;
 use crate::wait::clock::{deadline_ns, has_passed, now};
 use crate::wait::host::give_way;
+use crate::wait::list::Seat;
 use crate::wait::list::{List, Manner, Verdict, wait};
-use crate::wait::list::{Seat, Wakes};
 use crate::wait::lock::Lock;
+use crate::wait::wake::Wakes;
 
 struct Kept<T> {
     message: Arc<T>,

@@ -17,9 +17,10 @@ use gvt_traits::WaitReason;
 use super::error::*;
 use super::state::{Met, PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SENDERS, State};
 use crate::wait::clock::{deadline_ns, has_passed};
-use crate::wait::list::Wakes;
-use crate::wait::list::{Manner, Verdict, Wake, wait};
+use crate::wait::list::{Manner, Verdict, wait};
 use crate::wait::lock::{Lock, LockGuard};
+use crate::wait::wake::Wake;
+use crate::wait::wake::Wakes;
 
 #[repr(C, align(64))]
 pub(super) struct Channel<T> {

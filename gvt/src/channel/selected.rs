@@ -10,8 +10,9 @@ use super::queue::Channel;
 use super::state::{Met, PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SENDERS, State};
 use crate::protocol::shim::{Mutant, mutant};
 use crate::wait::host::Here;
+use crate::wait::list::Node;
 use crate::wait::list::Verdict;
-use crate::wait::list::{Node, Wakes};
+use crate::wait::wake::Wakes;
 
 /// What a chosen operation has reserved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -31,8 +31,10 @@ use std::collections::VecDeque;
 
 use crate::protocol::shim::{Mutant, mutant};
 use crate::wait::host::Here;
-use crate::wait::list::{BOUND, Claim, Waiter, Wakes};
-use crate::wait::list::{List, Verdict, Wake};
+use crate::wait::list::{BOUND, Claim, Waiter};
+use crate::wait::list::{List, Verdict};
+use crate::wait::wake::Wake;
+use crate::wait::wake::Wakes;
 
 pub(super) const RECEIVERS: u8 = 0;
 pub(super) const SENDERS: u8 = 1;

@@ -36,9 +36,10 @@ use crate::protocol::user;
 use crate::sync::{RwLock, RwLockReadGuard};
 use crate::wait::clock::{deadline_ns, has_passed, now};
 use crate::wait::host::give_way;
+use crate::wait::list::Seat;
 use crate::wait::list::{List, Manner, Verdict, wait};
-use crate::wait::list::{Seat, Wakes};
 use crate::wait::lock::{Lock, LockGuard};
+use crate::wait::wake::Wakes;
 
 struct Shared<T> {
     value: RwLock<T>,

@@ -114,6 +114,12 @@ pub(crate) enum Mutant {
     HeldSilently = 46,
     /// `settlers`: Z4 without a fence.
     HeldUnfenced = 47,
+    /// `reach`: parks without the fence.
+    ReachUnfenced = 48,
+    /// `reach`: parks without a look.
+    ReachUnseen = 49,
+    /// `reach`: ends a wait after the lock.
+    ReachUnlocked = 50,
 }
 
 #[cfg(not(loom))]

@@ -21,6 +21,10 @@
 //! its record, waits for by then. **J5** The word has the lower 36 bits of the number; the end compares those. It would err if
 //! the waiter began a multiple of 2^36 waits, some hours of nothing else, between the end's exchange and its wake-up.
 //!
+//! A waiter that goes on without having parked (its token was cancelled) leaves that wait armed. A late end moves it to NOTIFIED and is told
+//! that it came in time, though nobody is there to commit. That is harmless: only who has left its stack for a wait is committed, with the wait
+//! that it drew last; a new draw overwrites the word, whatever its stage; and no caller asks whether its wake-up was the one that counted.
+//!
 //! **A future's waker** is users' code: it may wait, spawn, take the result, never return. So **J6** a thread that finds one does
 //! not end yet. It takes a reference to its own record, says so in its outcome (the handle then leaves the thread's own
 //! references alone), and then ends by J1. It is a thread like any other while it calls the waker: outside all sections, on its own
@@ -226,6 +230,34 @@ mod models {
             ending.join().unwrap();
             assert!(wait::is_parked(&words.1), "ended by a thread that is not waited for");
         });
+    }
+
+    /// A waiter goes on without having parked, while the end is on its way: nobody queues it, and its next wait is its own.
+    fn late_end_of_an_abandoned_wait() {
+        loom::model(|| {
+            let words = Arc::new((AtomicU64::new(RUNNING), AtomicU64::new(0)));
+            let waiter = Waiter::named(7, wait::prepare(&words.1));
+            assert!(register(&words.0, waiter));
+            let ending = {
+                let words = words.clone();
+                loom::thread::spawn(move || {
+                    if let Ended::Wake(waiter) = end(&words.0, Prepared::No)
+                        && let Some(number) = waiter.number(wait::number(&words.1))
+                    {
+                        assert_ne!(wait::wake(&words.1, number), wait::Woken::Queue, "it runs");
+                    }
+                })
+            };
+            unregister(&words.0, waiter);
+            ending.join().unwrap();
+            wait::prepare(&words.1);
+            assert_eq!(wait::commit(&words.1), wait::Committed::Parked, "ended by what it waited for before");
+        });
+    }
+
+    #[test]
+    fn join_leaves_abandoned_waits() {
+        check(late_end_of_an_abandoned_wait);
     }
 
     #[test]

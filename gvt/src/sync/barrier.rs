@@ -6,8 +6,9 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use gvt_traits::WaitReason;
 
 use crate::wait::host::give_way;
-use crate::wait::list::{List, Manner, Verdict, Wakes, wait};
+use crate::wait::list::{List, Manner, Verdict, wait};
 use crate::wait::lock::Lock;
+use crate::wait::wake::Wakes;
 
 /// Lets threads wait until so many of them have come, with the interface of [`std::sync::Barrier`]; parks the green thread,
 /// not its worker.

@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use gvt_traits::WaitReason;
 
-use crate::wait::list::{List, Manner, Verdict, Wakes, wait};
+use crate::wait::list::{List, Manner, Verdict, wait};
 use crate::wait::lock::Lock;
+use crate::wait::wake::Wakes;
 
 const NEW: u32 = 0;
 const POISONED: u32 = 1;

@@ -16,8 +16,9 @@ use gvt_traits::WaitReason;
 use crate::protocol::shim::Ordering::*;
 use crate::protocol::shim::{AtomicBool, Mutant, mutant};
 use crate::wait::clock::deadline_ns;
-use crate::wait::list::{List, Manner, Verdict, Wakes, wait_then};
+use crate::wait::list::{List, Manner, Verdict, wait_then};
 use crate::wait::lock::Lock;
+use crate::wait::wake::Wakes;
 
 pub(super) struct RawCondvar {
     waiters: Lock<List<()>>,

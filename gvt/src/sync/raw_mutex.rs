@@ -26,8 +26,9 @@ use crate::protocol::shim::{AtomicU32, Mutant, mutant};
 use crate::wait::clock;
 use crate::wait::host;
 use crate::wait::host::Here;
-use crate::wait::list::{FRONT, List, Manner, Verdict, Wakes, wait};
+use crate::wait::list::{FRONT, List, Manner, Verdict, wait};
 use crate::wait::lock::{Lock, LockGuard};
+use crate::wait::wake::Wakes;
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;

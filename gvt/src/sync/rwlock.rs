@@ -26,8 +26,9 @@ use crate::protocol::shim::AtomicU32;
 use crate::protocol::shim::Ordering::*;
 use crate::wait::host::Here;
 use crate::wait::host::give_way;
-use crate::wait::list::{List, Manner, Verdict, Wakes, wait};
+use crate::wait::list::{List, Manner, Verdict, wait};
 use crate::wait::lock::Lock;
+use crate::wait::wake::Wakes;
 
 const WRITER: u32 = 1 << 31;
 const WAITING: u32 = 1 << 30;

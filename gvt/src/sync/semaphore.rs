@@ -21,8 +21,9 @@ use crate::protocol::shim::{AtomicUsize, Mutant, mutant};
 use crate::wait::clock::{deadline_ns, has_passed, now};
 use crate::wait::host::Here;
 use crate::wait::host::give_way;
-use crate::wait::list::{List, Manner, Node, Verdict, Wakes, wait};
+use crate::wait::list::{List, Manner, Node, Verdict, wait};
 use crate::wait::lock::Lock;
+use crate::wait::wake::Wakes;
 
 const WAITING: usize = 1;
 /// One permit in the word.

@@ -14,8 +14,9 @@ use gvt_traits::WaitReason;
 use crate::protocol::shim::Ordering::*;
 use crate::protocol::shim::{AtomicUsize, Mutant, mutant};
 use crate::wait::host::give_way;
-use crate::wait::list::{List, Manner, Verdict, Wakes, wait};
+use crate::wait::list::{List, Manner, Verdict, wait};
 use crate::wait::lock::Lock;
+use crate::wait::wake::Wakes;
 
 /// Waits for other threads: each has a clone, and [`wait`](Self::wait) returns when all are dropped. With the interface of
 /// `crossbeam_utils::sync::WaitGroup`; parks the green thread, not its worker.

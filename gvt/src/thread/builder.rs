@@ -7,7 +7,18 @@ use crate::kernel::sched::pinned::Stay;
 use crate::thread::join_handle::JoinHandle;
 use crate::thread::spawn::{Migration, Options, refused, spawn_here};
 
-/// [`spawn`](crate::spawn()) at a priority other than that of [`Priority::Normal`]. Queues without levels ignore it.
+/// [`spawn`](crate::spawn()) at a priority other than [`Priority::Normal`].
+///
+/// Under the default queue Critical and High threads run before Normal ones, and Low ones when there is nothing
+/// else; while more urgent threads are always ready, the others still get a share. Other queues have other orders;
+/// one of [`Order::Fair`](gvt_traits::Order::Fair) ignores priorities.
+///
+/// ```
+/// # gvt::Runtime::new(Default::default()).block_on(|| {
+/// let urgent = gvt::spawn_with_priority(|_| gvt::current_priority(), gvt::Priority::Critical);
+/// assert_eq!(urgent.join().unwrap(), Some(gvt::Priority::Critical));
+/// # });
+/// ```
 ///
 /// # Panics
 ///
@@ -52,7 +63,7 @@ impl Builder {
         self
     }
 
-    /// Sets how urgent it is.
+    /// Sets how urgent it is; see [`spawn_with_priority`].
     pub fn priority(mut self, priority: Priority) -> Self {
         self.options.priority = priority;
         self

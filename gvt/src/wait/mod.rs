@@ -8,7 +8,7 @@
 //! | `host` | green threads and OS threads as waiters |
 //! | `park`, `yielding` | a green thread's wait; letting others run |
 //! | `settlers` | threads that wait until all others are parked |
-//! | `cancelled` | waits that end with a token |
+//! | `cancelled`, `reach` | waits that end with a token |
 //! | `parking`, `locals` | what a thread keeps for `unpark`, and for its locals |
 //! | `alarm` | deadlines of futures |
 
@@ -32,6 +32,8 @@ pub(crate) mod clock;
 pub(crate) mod host;
 #[cfg_attr(loom, path = "model/lock.rs")]
 pub(crate) mod lock;
+pub(crate) mod reach;
 pub(crate) mod seat;
 pub(crate) mod settlers;
 pub(crate) mod several;
+pub(crate) mod wake;

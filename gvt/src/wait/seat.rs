@@ -7,8 +7,9 @@ use std::ptr;
 use std::task::{Context, Poll};
 
 use crate::protocol::user;
-use crate::wait::list::{FRONT, Manner, Node, Unwound, Verdict, Waker};
+use crate::wait::list::{FRONT, Manner, Node, Unwound, Verdict};
 use crate::wait::lock::{Lock, LockGuard};
+use crate::wait::wake::Waker;
 
 /// A future's place in a list, and its slot.
 ///

@@ -23,8 +23,9 @@ use gvt_traits::WaitReason;
 use crate::protocol::atomics::{AtomicU32, Mutant, Ordering::*, fence, mutant};
 use crate::protocol::idle::{Class, IdleSet};
 use crate::wait::host::Here;
-use crate::wait::list::{List, Manner, Verdict, Wakes, wait};
+use crate::wait::list::{List, Manner, Verdict, wait};
 use crate::wait::lock::{Lock, LockGuard};
+use crate::wait::wake::Wakes;
 
 /// Threads that settle.
 pub(crate) struct Settlers {

@@ -3,7 +3,8 @@
 use gvt_traits::WaitReason;
 
 use crate::wait::host::{Green, Inside, OsFlag};
-use crate::wait::list::{Claim, Waker, wait_until_fired};
+use crate::wait::list::{Claim, wait_until_fired};
+use crate::wait::wake::Waker;
 
 /// A thread that is about to wait in several lists (N5).
 pub(crate) struct Several<'a> {

@@ -18,8 +18,8 @@ pub use concurrent::{b6_len_hint_waits_for_nobody, q1_under_theft, q3_never_fals
 pub use model::agrees_with_model;
 pub use order::{
     q4_arrival_within_level, q4_beside_a_family, q4_beside_sleepers, q4_beside_spawners, q4_critical_next,
-    q4_levels_below, q4_outside_beside_yielders, q4_own_beside_flood, q4_stuck_worker, q4_two_wakers,
-    q4_urgent_first, q4_yielders,
+    q4_few_by_level, q4_levels_below, q4_outside_beside_yielders, q4_own_beside_flood, q4_stuck_worker,
+    q4_two_wakers, q4_urgent_first, q4_yielders,
 };
 pub use sequential::{
     b4_workers_move, f1_builds, q1_exactly_once, q1_floods, q2_empty_pop, q2_empty_pop_within,
@@ -47,7 +47,7 @@ macro_rules! ready_queue_suite {
                 q3_found_by_all, q3_has_work_exact, q3_never_falsely_false,
                 q4_two_wakers, q4_yielders, q4_outside_beside_yielders, q4_own_beside_flood, q4_beside_spawners,
                 q4_beside_a_family, q4_beside_sleepers,
-                q4_stuck_worker, q4_urgent_first, q4_arrival_within_level, q4_critical_next, q4_levels_below,
+                q4_stuck_worker, q4_urgent_first, q4_few_by_level, q4_arrival_within_level, q4_critical_next, q4_levels_below,
                 q5_low_workers, q5_low_threads_elsewhere, q5_under_theft,
                 q7_hints, q8_len_hint,
                 agrees_with_model);

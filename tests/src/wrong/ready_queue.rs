@@ -57,7 +57,9 @@ pub enum Defect {
     StealsOnlyWhenIdle,
     /// Levels are ignored (Q4, if it promises them).
     IgnoresLevels,
-    /// The newest of a level comes first (Q4, if it promises levels).
+    /// Woken and spawned threads come first, whatever their level (Q4, if it promises levels).
+    FreshBeforeLevels,
+    /// The newest of a level comes first (Q4, if it promises arrival within levels).
     NewestInLevel,
     /// Levels are respected among what the worker pushed itself, and only then among the rest (Q4).
     OwnLevelsFirst,
@@ -123,7 +125,9 @@ promises! {
     /// Promises [`Order::StrictPriority`].
     StrictPriority,
     /// Promises [`Order::AgeingPriority`].
-    AgeingPriority
+    AgeingPriority,
+    /// Promises [`Order::FairByLevel`].
+    FairByLevel
 }
 
 /// Configures a queue with a given [`Defect`].
@@ -314,6 +318,7 @@ impl<P: Promise> FaultyQueue<P> {
                 &[(false, |entry, worker| entry.from.is_none_or(|from| from == worker)), (false, |_, _| true)]
             }
             Defect::NeverSteals => &[(false, |entry, worker| entry.from.is_none_or(|from| from == worker))],
+            Defect::FreshBeforeLevels => &[(false, |entry, _| entry.fresh), (false, |_, _| true)],
             Defect::OwnLevelsFirst => {
                 &[(false, |entry, worker| entry.from == Some(worker)), (false, |_, _| true)]
             }
@@ -331,7 +336,7 @@ impl<P: Promise> FaultyQueue<P> {
             let place = if newest { places.rev().find(fits) } else { places.find(fits) };
             place.map(|place| (level, place))
         };
-        let lifts = P::ORDER == Order::AgeingPriority
+        let lifts = matches!(P::ORDER, Order::AgeingPriority | Order::FairByLevel)
             && match self.defect {
                 Defect::NeverLifts => false,
                 Defect::LiftsTooOften => !lists.pops.is_multiple_of(8),

@@ -241,7 +241,7 @@ pub fn urgent_threads_first(stack: &dyn Stack) {
     };
     match stack.order() {
         Order::StrictPriority => assert!(order.is_sorted(), "{order:?}"),
-        Order::AgeingPriority => {
+        Order::AgeingPriority | Order::FairByLevel => {
             let sums = Priority::ALL.map(places_of);
             assert!(sums.is_sorted(), "{sums:?} of {order:?}");
             assert_eq!(order[0], Priority::Critical);

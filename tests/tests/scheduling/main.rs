@@ -4,6 +4,7 @@
 //! Tests of one program run side by side. What counts the wake-ups or the processor time of the process runs in a child
 //! ([`Child`](gvt_conformance::process::Child)).
 
+mod default_priorities;
 mod idle;
 mod migration;
 mod preemption;

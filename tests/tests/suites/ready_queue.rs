@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use gvt_conformance::laws::ready_queue as laws;
-use gvt_conformance::wrong::ready_queue::{AgeingPriority, Defect, Fair, Faulty, StrictPriority};
+use gvt_conformance::wrong::ready_queue::{
+    AgeingPriority, Defect, Fair, FairByLevel, Faulty, StrictPriority,
+};
 use gvt_conformance::{Verdict, Violation};
 use gvt_queue_go::GoQueue;
 use gvt_queue_priority::{PriorityQueue, StrictPriorityQueue};
@@ -16,6 +18,7 @@ use rstest_reuse::{apply, template};
 #[case::reference(Faulty::<Fair>::sound())]
 #[case::strict_reference(Faulty::<StrictPriority>::sound())]
 #[case::ageing_reference(Faulty::<AgeingPriority>::sound())]
+#[case::by_level_reference(Faulty::<FairByLevel>::sound())]
 #[case::go(GoQueue)]
 #[case::priority(PriorityQueue::default())]
 #[case::strict_priority(StrictPriorityQueue)]
@@ -43,7 +46,7 @@ laws! {
     q2_empty_pop
     q3_found_by_all q3_has_work_exact q3_never_falsely_false
     q4_two_wakers q4_yielders q4_outside_beside_yielders q4_own_beside_flood q4_beside_spawners
-    q4_beside_a_family q4_beside_sleepers q4_stuck_worker q4_urgent_first q4_arrival_within_level q4_critical_next q4_levels_below
+    q4_beside_a_family q4_beside_sleepers q4_stuck_worker q4_urgent_first q4_few_by_level q4_arrival_within_level q4_critical_next q4_levels_below
     q5_low_workers q5_low_threads_elsewhere q5_under_theft
     q7_hints q8_len_hint b6_len_hint_waits_for_nobody
     agrees_with_model
@@ -69,6 +72,10 @@ fn strict(defect: Defect) -> Faulty<StrictPriority> {
 }
 
 fn ageing(defect: Defect) -> Faulty<AgeingPriority> {
+    Faulty::new(defect)
+}
+
+fn by_level(defect: Defect) -> Faulty<FairByLevel> {
     Faulty::new(defect)
 }
 
@@ -130,6 +137,14 @@ fn q3_under_way_can_fail(#[case] defect: Defect) {
 #[case::ageing_never_lifts(laws::q4_levels_below(&ageing(Defect::NeverLifts)))]
 #[case::ageing_lifts_too_often(laws::q4_critical_next(&ageing(Defect::LiftsTooOften)))]
 #[case::ageing_urgent_last(laws::q4_urgent_first(&ageing(Defect::LiftsTooOften)))]
+#[case::ageing_without_levels(laws::q4_few_by_level(&ageing(Defect::IgnoresLevels)))]
+#[case::strict_fresh_first(laws::q4_few_by_level(&strict(Defect::FreshBeforeLevels)))]
+#[case::by_level_without_levels(laws::q4_few_by_level(&by_level(Defect::IgnoresLevels)))]
+#[case::by_level_without_urgency(laws::q4_urgent_first(&by_level(Defect::IgnoresLevels)))]
+#[case::by_level_critical_waits(laws::q4_critical_next(&by_level(Defect::IgnoresLevels)))]
+#[case::by_level_without_levels_by_model(laws::agrees_with_model(&by_level(Defect::IgnoresLevels)))]
+#[case::by_level_fresh_first(laws::q4_few_by_level(&by_level(Defect::FreshBeforeLevels)))]
+#[case::by_level_never_lifts(laws::q4_levels_below(&by_level(Defect::NeverLifts)))]
 fn q4_can_fail(#[case] verdict: Verdict) {
     rejected("Q4", verdict);
 }

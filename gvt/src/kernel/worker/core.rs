@@ -354,6 +354,26 @@ pub(crate) struct WorkerBase {
 }
 
 impl WorkerBase {
+    /// Wakes a sleeping worker for a new thread, unless that is a first child and a worker naps (`idle`).
+    #[inline]
+    pub(crate) fn offer_child(&self) {
+        if self.core().idle.sleepers() != 0 {
+            self.offer_child_slow();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn offer_child_slow(&self) {
+        let core = self.core();
+        let pushed = self.wakes.get();
+        self.wakes.set(pushed + 1);
+        let chosen = if pushed == 0 { core.idle.choose_for_child() } else { core.idle.choose(Class::Normal) };
+        if let Some(index) = chosen {
+            core.unpark(index);
+        }
+    }
+
     /// # Safety
     ///
     /// **C1**: `core` is initialised and outlives the worker.
@@ -437,26 +457,6 @@ impl WorkerBase {
     pub(crate) fn count_ended(&self) {
         // ORDERING O1: as in `count_spawned`.
         self.ended.store(self.ended.load(Relaxed) + 1, Release);
-    }
-
-    /// Wakes a sleeping worker for a new thread, unless that is a first child and a worker naps (`idle`).
-    #[inline]
-    pub(crate) fn offer_child(&self) {
-        if self.core().idle.sleepers() != 0 {
-            self.offer_child_slow();
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn offer_child_slow(&self) {
-        let core = self.core();
-        let pushed = self.wakes.get();
-        self.wakes.set(pushed + 1);
-        let chosen = if pushed == 0 { core.idle.choose_for_child() } else { core.idle.choose(Class::Normal) };
-        if let Some(index) = chosen {
-            core.unpark(index);
-        }
     }
 }
 

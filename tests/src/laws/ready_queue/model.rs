@@ -37,17 +37,25 @@ fn plan() -> impl Strategy<Value = (usize, usize)> {
     prop::sample::select(vec![(1, 0), (2, 0), (3, 0), (7, 0), (2, 1), (4, 2)])
 }
 
+/// Pops in a row that a worker may make before a Critical thread that it pushed or that came from outside.
+const FEW: usize = 2;
+
 /// The rig is the model: it knows who is queued, and checks Q1, Q3, Q5 and Q8 at each call. Strict order is checked
-/// here.
+/// here, and of other orders of levels what a worker passes over.
 fn agrees<F: Factory<Output: ReadyQueue>>(factory: &F, plan: (usize, usize), script: &[Call]) -> Verdict {
     guarded(|| {
         let (workers, low) = plan;
         let Some(mut rig) = Rig::new(factory, workers, low, script.len())? else { return Ok(()) };
-        let strict = <F::Output as ReadyQueue>::ORDER == Order::StrictPriority;
+        let order = <F::Output as ReadyQueue>::ORDER;
+        let strict = order == Order::StrictPriority;
+        // Who pushed each, if a worker did; and how many others each worker has popped since it last popped a Critical one.
+        let mut pushed_by = vec![None; script.len()];
+        let mut passed = vec![0; workers];
         for (index, call) in script.iter().enumerate() {
             match *call {
                 Call::Push { worker, kind, level } => {
                     rig.threads.set_priority(index, level);
+                    pushed_by[index] = Some(worker % workers);
                     rig.push(worker % workers, index, kind);
                 }
                 Call::Inject { level } => {
@@ -61,7 +69,18 @@ fn agrees<F: Factory<Output: ReadyQueue>>(factory: &F, plan: (usize, usize), scr
                             .filter(|&other| rig.is_queued(other))
                             .map(|other| rig.priority(other))
                             .min();
+                        let critical = (0..index).any(|other| {
+                            rig.is_queued(other)
+                                && rig.priority(other) == Priority::Critical
+                                && pushed_by[other].is_none_or(|by| by == worker)
+                        });
                         let popped = rig.pop(worker)?.map(|other| rig.priority(other));
+                        let passes = critical && popped != Some(Priority::Critical);
+                        passed[worker] = if passes { passed[worker] + 1 } else { 0 };
+                        let heeds = order != Order::Fair && !rig.is_low_worker(worker);
+                        demand(!heeds || passed[worker] <= FEW, "Q4", || {
+                            format!("worker {worker} popped {} others before a Critical one", passed[worker])
+                        })?;
                         demand(!strict || popped == best || rig.is_low_worker(worker), "Q4", || {
                             format!("{popped:?} was popped while {best:?} was queued")
                         })?;

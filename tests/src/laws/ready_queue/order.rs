@@ -1,7 +1,7 @@
 //! Q4: who is passed over, and for how long.
 //!
-//! Every [`Order`] promises arrival order within a level, so the laws of fairness use one level and hold for
-//! all. Levels have laws of their own, which ask [`ReadyQueue::ORDER`] what to expect.
+//! Every [`Order`] promises arrival order within a level, with deviations under some, so the laws of fairness use one level and
+//! hold for all. Levels have laws of their own, which ask [`ReadyQueue::ORDER`] what to expect.
 //!
 //! A bound is whatever the queue chose; the laws only demand that it is not absurd: [`allowance`].
 
@@ -308,7 +308,7 @@ pub fn q4_stuck_worker<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
 }
 
 /// Q4, levels: what comes out is of the most urgent level that is queued anywhere. Always under
-/// [`Order::StrictPriority`]; with exceptions under [`Order::AgeingPriority`], but more often than not.
+/// [`Order::StrictPriority`]; with exceptions under [`Order::AgeingPriority`] and [`Order::FairByLevel`], but more often than not.
 pub fn q4_urgent_first<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
     let order = <F::Output as ReadyQueue>::ORDER;
     if order == Order::Fair {
@@ -359,9 +359,9 @@ pub fn q4_urgent_first<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
 }
 
 /// Q4, levels: within a level, what one worker pushes comes out in the order of the pushes, and so does what
-/// comes from outside.
+/// comes from outside. Not under [`Order::FairByLevel`], which lets locality deviate.
 pub fn q4_arrival_within_level<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
-    if <F::Output as ReadyQueue>::ORDER == Order::Fair {
+    if matches!(<F::Output as ReadyQueue>::ORDER, Order::Fair | Order::FairByLevel) {
         return Ok(());
     }
     guarded(|| {
@@ -386,6 +386,50 @@ pub fn q4_arrival_within_level<F: Factory<Output: ReadyQueue>>(factory: &F) -> V
                     })?;
                 }
                 rig.finish()?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Q4, levels: of few threads the more urgent come out sooner, in whatever kinds and order they are pushed: in strict order under
+/// [`Order::StrictPriority`], else the first is Critical and each level comes sooner than the next on the whole.
+pub fn q4_few_by_level<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
+    const EACH: usize = 6;
+    let order = <F::Output as ReadyQueue>::ORDER;
+    if order == Order::Fair {
+        return Ok(());
+    }
+    guarded(|| {
+        for (workers, low) in [(1, 0), (2, 0), (2, 1), (4, 2)] {
+            for kinds in 0..KINDS.len() {
+                for source in [Some(0), None] {
+                    for urgent_first in [false, true] {
+                        let Some(mut rig) = Rig::new(factory, workers, low, 4 * EACH)? else { continue };
+                        for index in 0..4 * EACH {
+                            let level = if urgent_first { index / EACH } else { 3 - index / EACH };
+                            rig.threads.set_priority(index, Priority::ALL[level]);
+                            match source {
+                                // Each level in another kind, and in another in each round.
+                                Some(worker) => rig.push(worker, index, KINDS[(kinds + level) % KINDS.len()]),
+                                None => rig.inject(index),
+                            }
+                        }
+                        let out: Vec<_> =
+                            rig.drain(0)?.into_iter().map(|index| rig.priority(index)).collect();
+                        // As many of each, so that sums compare as means do.
+                        let mut sums = [0; 4];
+                        out.iter().enumerate().for_each(|(place, &level)| sums[level as usize] += place);
+                        let ordered = match order {
+                            Order::StrictPriority => out.is_sorted(),
+                            _ => sums.is_sorted() && out[0] == Priority::Critical,
+                        };
+                        demand(ordered, "Q4", || {
+                            format!("{EACH} threads of each level came out as {out:?}")
+                        })?;
+                        rig.finish()?;
+                    }
+                }
             }
         }
         Ok(())
@@ -434,7 +478,7 @@ pub fn q4_critical_next<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict 
     })
 }
 
-/// Q4, levels: under [`Order::AgeingPriority`] each level gets on beside more urgent threads that are ready
+/// Q4, levels: under [`Order::AgeingPriority`] and [`Order::FairByLevel`] each level gets on beside more urgent threads that are ready
 /// for ever; under [`Order::StrictPriority`] none does.
 pub fn q4_levels_below<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
     let order = <F::Output as ReadyQueue>::ORDER;
