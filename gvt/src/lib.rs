@@ -50,7 +50,6 @@ mod time;
 mod timeout;
 #[cfg(not(loom))]
 mod token;
-#[cfg(not(loom))]
 mod unjoined;
 #[cfg(not(loom))]
 mod unpark;
