@@ -13,6 +13,7 @@
 //! | `mailbox` | threads brought to an OS thread that may be away, or asleep at home |
 //! | `request` | what one OS thread is asked to see to |
 //! | `links`, `names` | references to a record that outlive its thread; names that a dump reads |
+//! | `unjoined` | handles that a scope keeps |
 //! | `user` | calls of users' code |
 
 #[macro_use]
@@ -25,10 +26,12 @@ pub(crate) mod links;
 pub(crate) mod mailbox;
 pub(crate) mod names;
 pub(crate) mod parker;
+pub(crate) mod pending;
 #[cfg(not(loom))]
 pub(crate) mod preempt_count;
 pub(crate) mod request;
 pub(crate) mod retake;
 pub(crate) mod turn;
+pub(crate) mod unjoined;
 pub(crate) mod user;
 pub(crate) mod wait;

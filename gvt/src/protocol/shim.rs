@@ -2,10 +2,10 @@
 //! `protocol::atomics`.
 
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 /// A constructor that is constant but in models, where atomics are not made at compile time.
 macro_rules! const_fn {
@@ -49,6 +49,10 @@ pub(crate) enum Mutant {
     WaitBlind = 12,
     /// `channel::oneshot`: T2 wakes nobody.
     CloseSilently = 13,
+    /// `unjoined`: takes a handle by a load and a store.
+    TakeHandleBlind = 14,
+    /// `unjoined`: a thread looks for itself before it publishes its result.
+    LeaveFirst = 15,
 }
 
 /// Whether a model has failed and its world is no more: destructors then leave it alone. Never so outside a model.

@@ -323,8 +323,15 @@ where
         let kept = {
             // N2 of `unjoined`.
             let _section = section::Section::new();
-            *packet.result.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(result);
-            park::current().and_then(|me| counted.0.unjoined.leave(me))
+            let publish =
+                || *packet.result.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(result);
+            match park::current() {
+                Some(me) => counted.0.unjoined.leave(me, publish),
+                None => {
+                    publish();
+                    None
+                }
+            }
         };
         drop(kept);
         drop(packet);

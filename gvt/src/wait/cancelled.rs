@@ -3,9 +3,7 @@
 use std::panic::resume_unwind;
 
 use crate::kernel::thread::record::{Cold, Record, SCOPED};
-use crate::kernel::worker::section;
-use crate::wait::host::Parked;
-use crate::wait::reach;
+use crate::protocol::pending;
 
 /// What unwinds a thread whose wait was cancelled. Not a panic: no hook runs and nothing is printed.
 pub(crate) struct CancelUnwind;
@@ -13,7 +11,7 @@ pub(crate) struct CancelUnwind;
 /// U4: whether the running thread's waits are to end now.
 #[cold]
 pub(crate) fn is_pending(record: &Record) -> bool {
-    reach::is_pending(|| !std::thread::panicking() && record.cold_if_any().is_some_and(Cold::ends_waits))
+    pending::is_pending(|| !std::thread::panicking() && record.cold_if_any().is_some_and(Cold::ends_waits))
 }
 
 /// When they will at the latest.
@@ -36,17 +34,4 @@ pub(crate) fn unwind_if_cancelled(record: &Record) {
 #[cold]
 pub(crate) fn unwind_cancelled() -> ! {
     resume_unwind(Box::new(CancelUnwind))
-}
-
-impl Parked {
-    /// Unwinds, without the guard, if the thread's waits are to end since a token was cancelled (`token::run`).
-    pub(crate) fn unless_cancelled<G>(&self, guard: G) -> G {
-        // SAFETY: the running thread's record stays mapped.
-        let thread = unsafe { section::current().as_ref() };
-        if thread.is_some_and(|thread| thread.has_flag(SCOPED) && is_pending(thread)) {
-            drop(guard);
-            unwind_cancelled();
-        }
-        guard
-    }
 }

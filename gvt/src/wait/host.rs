@@ -8,9 +8,11 @@ use std::sync::atomic::Ordering::*;
 
 use gvt_traits::WaitReason;
 
+use crate::kernel::thread::record::SCOPED;
 use crate::kernel::worker::core::WorkerBase;
 use crate::kernel::worker::section;
 use crate::kernel::worker::tls;
+use crate::wait::cancelled;
 use crate::wait::park::{Wait, WaitWaker};
 
 /// A section of the runtime, left when dropped; knows the worker there.
@@ -107,6 +109,19 @@ impl<'a> Green<'a> {
 pub(crate) struct Parked {
     /// Nothing but a waker can have woken it.
     pub(crate) surely: bool,
+}
+
+impl Parked {
+    /// Unwinds, without the guard, if the thread's waits are to end since a token was cancelled (`token::run`).
+    pub(crate) fn unless_cancelled<G>(&self, guard: G) -> G {
+        // SAFETY: the running thread's record stays mapped.
+        let thread = unsafe { section::current().as_ref() };
+        if thread.is_some_and(|thread| thread.has_flag(SCOPED) && cancelled::is_pending(thread)) {
+            drop(guard);
+            cancelled::unwind_cancelled();
+        }
+        guard
+    }
 }
 
 /// Wakes a green thread from one wait.

@@ -4,7 +4,7 @@
 //!
 //! **Evidence.** loom `reach::*`; mutants `ReachUnfenced` (no U3), `ReachUnseen` (no U4), `ReachUnlocked` (U5 after the lock) fail.
 
-use crate::protocol::atomics::{Mutant, Ordering::*, fence, mutant};
+use crate::protocol::atomics::{Mutant, mutant};
 use crate::wait::lock::Lock;
 
 /// The thread whose waits end, as long as they are to.
@@ -36,19 +36,12 @@ impl<T> Reach<T> {
     }
 }
 
-/// U3 and U4, by a thread whose wait is armed; `look` says whether what would end its waits has come.
-pub(crate) fn is_pending(look: impl FnOnce() -> bool) -> bool {
-    if !mutant(Mutant::ReachUnfenced) {
-        // ORDERING O1: pairs with K5 of `cancel::cancelled`.
-        fence(SeqCst);
-    }
-    look() && !mutant(Mutant::ReachUnseen)
-}
-
 #[cfg(all(test, loom))]
 mod models {
     use super::*;
     use crate::protocol::atomics::{AtomicBool, AtomicU32, AtomicU64, check, check_mutant};
+    use crate::protocol::atomics::{Ordering::*, fence};
+    use crate::protocol::pending::is_pending;
     use crate::protocol::wait::{self, Committed};
     use loom::sync::Arc;
 
