@@ -53,6 +53,7 @@ pub(super) enum Discard {
     Messages,
 }
 
+#[inline]
 fn finish<T>(guard: LockGuard<'_, State<T>>, wake: Option<Wake>) {
     if let Some(wake) = wake {
         guard.wake(wake);

@@ -12,6 +12,7 @@ use crate::kernel::worker::references::{credit, release};
 use crate::kernel::worker::{joiner, tls};
 use crate::protocol::join::{self, Ended, Prepared};
 
+#[inline]
 pub(crate) fn entry(record: &Record) -> EntryFn {
     // Relaxed: written before the thread was pushed.
     let entry = record.meta.entry_fn.load(Relaxed);
