@@ -11,8 +11,8 @@ use gvt_traits::WaitReason;
 use crate::wait::alarm::Alarm;
 use crate::wait::clock::TimedOut;
 use crate::wait::clock::{deadline_ns, has_passed, now};
-use crate::wait::list::Verdict;
-use crate::wait::list::{List, Manner, wait};
+use crate::wait::list::WaitOutcome;
+use crate::wait::list::{List, WaitPolicy, wait};
 use crate::wait::lock::Lock;
 
 /// Runs a future on the calling thread, which parks while the future waits.
@@ -50,8 +50,11 @@ struct State {
     waiters: List<()>,
 }
 
-const MANNER: Manner<(), State, ()> =
-    Manner { list: |state, _| &mut state.waiters, reason: WaitReason::Park, abandon: |_, _, _, _, _, _| {} };
+const POLICY: WaitPolicy<(), State, ()> = WaitPolicy {
+    list: |state, _| &mut state.waiters,
+    reason: WaitReason::Park,
+    abandon: |_, _, _, _, _, _| {},
+};
 
 impl Parker {
     pub(crate) fn new() -> Self {
@@ -64,7 +67,7 @@ impl Parker {
         if std::mem::take(&mut state.notified) {
             return true;
         }
-        wait(&(), state, &MANNER, 0, &mut None, deadline.map(deadline_ns)) == Verdict::Served
+        wait(&(), state, &POLICY, 0, &mut None, deadline.map(deadline_ns)) == WaitOutcome::Served
     }
 
     fn notify(&self) {
@@ -72,7 +75,7 @@ impl Parker {
         let here = state.here();
         match state.waiters.take() {
             Some(waiter) => {
-                let wake = waiter.end(Verdict::Served, here);
+                let wake = waiter.end(WaitOutcome::Served, here);
                 state.wake(wake);
             }
             None => state.notified = true,

@@ -42,7 +42,7 @@ use crate::protocol::user;
 use crate::wait::alarm::Alarm;
 use crate::wait::clock::has_passed;
 use crate::wait::list::Node;
-use crate::wait::list::Verdict;
+use crate::wait::list::WaitOutcome;
 use crate::wait::lock::Lock;
 
 struct Watch {
@@ -207,7 +207,7 @@ impl Handle for Cancelling<'_> {
         unsafe { cancelled.receiver.enlist(node, wish) }
     }
 
-    unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+    unsafe fn withdraw(&self, node: *mut Node) -> WaitOutcome {
         let cancelled = self.cancelled.get().expect("enlisted");
         // SAFETY: the caller's C1.
         unsafe { cancelled.receiver.withdraw(node) }

@@ -7,7 +7,7 @@ use super::arms::{On, Operation};
 use super::select::Handle;
 use super::selected::{Token, Wish};
 use crate::sync::semaphore::{Semaphore, SemaphorePermit, check};
-use crate::wait::list::{Node, Verdict};
+use crate::wait::list::{Node, WaitOutcome};
 
 /// `acquire(semaphore) -> permit` and `acquire_many(semaphore, permits) -> permit` in `select!`. What is chosen has its
 /// permits, and gives them back if it is abandoned.
@@ -52,7 +52,7 @@ impl Handle for Acquiring<'_> {
         unsafe { self.semaphore.raw.enlist(node, &self.needed) }
     }
 
-    unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+    unsafe fn withdraw(&self, node: *mut Node) -> WaitOutcome {
         // SAFETY: the caller's C1.
         unsafe { self.semaphore.raw.withdraw(node) }
     }

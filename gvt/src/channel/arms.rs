@@ -22,7 +22,7 @@ use super::select::{Arm, Choice, Handle, Limit, run};
 use super::selected::{Token, Wish};
 use super::{Receiver, Sender};
 use crate::wait::list::Node;
-use crate::wait::list::{List, Verdict};
+use crate::wait::list::{List, WaitOutcome};
 use crate::wait::lock::Lock;
 
 /// What an arm is about.
@@ -121,7 +121,7 @@ macro_rules! ends {
                     unsafe { self.0.enlist(node, wish) }
                 }
 
-                unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+                unsafe fn withdraw(&self, node: *mut Node) -> WaitOutcome {
                     // SAFETY: the caller's C1.
                     unsafe { self.0.withdraw(node) }
                 }
@@ -211,7 +211,7 @@ impl<W: Waited> Handle for W {
         true
     }
 
-    unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+    unsafe fn withdraw(&self, node: *mut Node) -> WaitOutcome {
         let mut state = self.lock().lock();
         // SAFETY: the caller's C1, locked.
         unsafe {

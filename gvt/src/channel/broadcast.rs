@@ -42,9 +42,9 @@ use crate::protocol::user;
 use crate::wait::clock::{deadline_ns, has_passed, now};
 use crate::wait::host::give_way;
 use crate::wait::list::Seat;
-use crate::wait::list::{List, Manner, Verdict, wait};
+use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::Lock;
-use crate::wait::wake::Wakes;
+use crate::wait::wake::WakeList;
 
 struct Kept<T> {
     message: Arc<T>,
@@ -64,7 +64,7 @@ pub struct State<T> {
 }
 
 impl<T> State<T> {
-    const MANNER: Manner<(), State<T>, ()> = Manner {
+    const POLICY: WaitPolicy<(), State<T>, ()> = WaitPolicy {
         list: |state, _| &mut state.waiters,
         reason: WaitReason::ChannelRecv,
         abandon: |_, _, _, _, _, _| {},
@@ -109,9 +109,9 @@ impl<T> State<T> {
 
 fn wake_all<T>(mut state: crate::wait::lock::LockGuard<'_, State<T>>) {
     let here = state.here();
-    let mut wakes = Wakes::new();
+    let mut wakes = WakeList::new();
     while let Some(waiter) = state.waiters.take() {
-        wakes.push(waiter.end(Verdict::Again, here));
+        wakes.push(waiter.end(WaitOutcome::Again, here));
     }
     drop(state);
     wakes.fire();
@@ -319,7 +319,7 @@ impl<T: Clone> Receiver<T> {
                     return Ok(unwrap(message));
                 }
                 Err(TryRecvError::Empty) if !deadline.is_some_and(has_passed) => {
-                    wait(&(), state, &State::MANNER, 0, &mut None, deadline.map(deadline_ns));
+                    wait(&(), state, &State::POLICY, 0, &mut None, deadline.map(deadline_ns));
                 }
                 Err(error) => return Err(error),
             }
@@ -381,7 +381,7 @@ impl<T: Clone> Operation for Receiving<'_, T> {
                 Err(TryRecvError::Closed) => return Err(RecvError::Closed),
                 // Somebody with the same receiver was faster.
                 Err(TryRecvError::Empty) => {
-                    wait(&(), state, &State::MANNER, 0, &mut None, None);
+                    wait(&(), state, &State::POLICY, 0, &mut None, None);
                 }
             }
         }
@@ -418,7 +418,7 @@ impl<T: Clone> Future for RecvFuture<'_, T> {
             }
             Err(TryRecvError::Empty) => {
                 // SAFETY: C1: the future is pinned, and leaves when it is dropped.
-                unsafe { this.seat.take(state, &State::MANNER, 0, None, waker) };
+                unsafe { this.seat.take(state, &State::POLICY, 0, None, waker) };
                 Poll::Pending
             }
             Err(TryRecvError::Lagged(lost)) => Poll::Ready(Err(RecvError::Lagged(lost))),
@@ -429,7 +429,7 @@ impl<T: Clone> Future for RecvFuture<'_, T> {
 
 impl<T> Drop for RecvFuture<'_, T> {
     fn drop(&mut self) {
-        self.seat.leave(&(), &*self.receiver.shared, &State::MANNER);
+        self.seat.leave(&(), &*self.receiver.shared, &State::POLICY);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::protocol::user;
 use crate::wait::alarm::Alarm;
 use crate::wait::clock::has_passed;
 use crate::wait::list::Seat;
-use crate::wait::list::Verdict;
+use crate::wait::list::WaitOutcome;
 
 /// Receives a message; see [`Receiver::recv_async`].
 #[must_use = "a future does nothing unless it is polled"]
@@ -112,7 +112,7 @@ fn poll_receive<T>(
     if seat.is_taken() {
         match std::task::ready!(seat.poll(&channel.state, context)) {
             (_, Some(message)) => return Poll::Ready(Ok(message)),
-            (Verdict::Closed, _) => return Poll::Ready(Err(RecvError)),
+            (WaitOutcome::Closed, _) => return Poll::Ready(Err(RecvError)),
             // A promise was broken.
             _ => {}
         }
@@ -142,7 +142,7 @@ impl<T> Future for SendFuture<'_, T> {
         let channel = &*this.sender.end;
         if this.seat.is_taken() {
             return match std::task::ready!(this.seat.poll(&channel.state, context)) {
-                (Verdict::Served, _) => Poll::Ready(Ok(())),
+                (WaitOutcome::Served, _) => Poll::Ready(Ok(())),
                 (_, Some(message)) => Poll::Ready(Err(SendError(message))),
                 (_, None) => unreachable!("only a taker that serves empties the slot"),
             };

@@ -33,7 +33,7 @@ use crate::protocol::user;
 use crate::wait::clock::{deadline_ns, now};
 use crate::wait::host::give_way;
 use crate::wait::list::Seat;
-use crate::wait::list::{List, Manner, Verdict, wait};
+use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::{Lock, LockGuard};
 
 /// Sends the one message.
@@ -58,14 +58,14 @@ pub struct State<T> {
 }
 
 impl<T> State<T> {
-    const MANNER: Manner<(), State<T>, T> = Manner {
+    const POLICY: WaitPolicy<(), State<T>, T> = WaitPolicy {
         list: |state, _| &mut state.receiver,
         reason: WaitReason::ChannelRecv,
         // T3: what is in the slot goes with its owner.
         abandon: |_, _, _, _, _, _| {},
     };
 
-    const CLOSING: Manner<(), State<T>, ()> = Manner {
+    const CLOSING: WaitPolicy<(), State<T>, ()> = WaitPolicy {
         list: |state, _| &mut state.sender,
         reason: WaitReason::ChannelSend,
         abandon: |_, _, _, _, _, _| {},
@@ -77,7 +77,7 @@ fn close<T>(mut state: LockGuard<'_, State<T>>) {
     state.closed = true;
     let here = state.here();
     if let Some(waiter) = state.sender.take() {
-        let wake = waiter.end(Verdict::Closed, here);
+        let wake = waiter.end(WaitOutcome::Closed, here);
         state.wake(wake);
     }
 }
@@ -119,7 +119,7 @@ impl<T> Sender<T> {
                     // One that waits for something else, too, comes and takes it.
                     None => state.message = Some(message),
                 }
-                let wake = waiter.end(Verdict::Served, here);
+                let wake = waiter.end(WaitOutcome::Served, here);
                 state.wake(wake);
             }
             None => {
@@ -171,7 +171,7 @@ impl<T> Drop for Sender<T> {
             return;
         }
         if let Some(waiter) = state.receiver.take() {
-            let wake = waiter.end(Verdict::Closed, here);
+            let wake = waiter.end(WaitOutcome::Closed, here);
             state.wake(wake);
         }
     }
@@ -235,10 +235,10 @@ impl<T> Receiver<T> {
             return Err(RecvTimeoutError::Disconnected);
         }
         let mut slot = None;
-        let verdict = wait(&(), state, &State::MANNER, 0, &mut slot, deadline.map(deadline_ns));
+        let verdict = wait(&(), state, &State::POLICY, 0, &mut slot, deadline.map(deadline_ns));
         match (slot, verdict) {
             (Some(message), _) => Ok(message),
-            (None, Verdict::TimedOut) => Err(RecvTimeoutError::Timeout),
+            (None, WaitOutcome::TimedOut) => Err(RecvTimeoutError::Timeout),
             (None, _) => Err(RecvTimeoutError::Disconnected),
         }
     }
@@ -361,14 +361,14 @@ impl<T> Future for RecvFuture<T> {
             return Poll::Ready(Err(RecvError));
         }
         // SAFETY: C1: the future is pinned, and leaves when it is dropped.
-        unsafe { this.seat.take(state, &State::MANNER, 0, None, waker) };
+        unsafe { this.seat.take(state, &State::POLICY, 0, None, waker) };
         Poll::Pending
     }
 }
 
 impl<T> Drop for RecvFuture<T> {
     fn drop(&mut self) {
-        self.seat.leave(&(), &*self.receiver.shared, &State::MANNER);
+        self.seat.leave(&(), &*self.receiver.shared, &State::POLICY);
     }
 }
 

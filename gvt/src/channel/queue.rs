@@ -17,10 +17,10 @@ use gvt_traits::WaitReason;
 use super::error::*;
 use super::state::{Met, PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SENDERS, State};
 use crate::wait::clock::{deadline_ns, has_passed};
-use crate::wait::list::{Manner, Verdict, wait};
+use crate::wait::list::{WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::{Lock, LockGuard};
 use crate::wait::wake::Wake;
-use crate::wait::wake::Wakes;
+use crate::wait::wake::WakeList;
 
 #[repr(C, align(64))]
 pub(super) struct Channel<T> {
@@ -61,14 +61,14 @@ fn finish<T>(guard: LockGuard<'_, State<T>>, wake: Option<Wake>) {
 }
 
 impl<T> Channel<T> {
-    pub(super) const SEND: Manner<(), State<T>, T> = Manner {
+    pub(super) const SEND: WaitPolicy<(), State<T>, T> = WaitPolicy {
         list: State::list,
         reason: WaitReason::ChannelSend,
         // Sent already; or refused, and then it goes with its owner's frame.
         abandon: |_, _, _, _, _, _| {},
     };
 
-    pub(super) const RECEIVE: Manner<(), State<T>, T> = Manner {
+    pub(super) const RECEIVE: WaitPolicy<(), State<T>, T> = WaitPolicy {
         list: State::list,
         reason: WaitReason::ChannelRecv,
         abandon: |_, state, slot, _, wakes, here| {
@@ -137,8 +137,8 @@ impl<T> Channel<T> {
         let mut slot = Some(message);
         let verdict = wait(&(), state, &Self::SEND, SENDERS, &mut slot, deadline.map(deadline_ns));
         match (verdict, slot) {
-            (Verdict::Served, _) => Ok(()),
-            (Verdict::TimedOut, Some(message)) => Err(SendTimeoutError::Timeout(message)),
+            (WaitOutcome::Served, _) => Ok(()),
+            (WaitOutcome::TimedOut, Some(message)) => Err(SendTimeoutError::Timeout(message)),
             (_, Some(message)) => Err(SendTimeoutError::Disconnected(message)),
             (_, None) => unreachable!("only a taker that serves empties the slot"),
         }
@@ -179,7 +179,7 @@ impl<T> Channel<T> {
             Look::Nothing(_) => Err(TryRecvError::Empty),
             Look::Promise(state) => match Self::wait_for_message(state, PROMISED, None) {
                 Ok(message) => Ok(message),
-                Err(Verdict::Closed) => Err(TryRecvError::Disconnected),
+                Err(WaitOutcome::Closed) => Err(TryRecvError::Disconnected),
                 Err(_) => Err(TryRecvError::Empty),
             },
         }
@@ -203,8 +203,8 @@ impl<T> Channel<T> {
             }
             match Self::wait_for_message(state, list, deadline.map(deadline_ns)) {
                 Ok(message) => return Ok(message),
-                Err(Verdict::Again) => {}
-                Err(Verdict::TimedOut) => return Err(RecvTimeoutError::Timeout),
+                Err(WaitOutcome::Again) => {}
+                Err(WaitOutcome::TimedOut) => return Err(RecvTimeoutError::Timeout),
                 Err(_) => return Err(RecvTimeoutError::Disconnected),
             }
         }
@@ -215,7 +215,7 @@ impl<T> Channel<T> {
         state: LockGuard<'_, State<T>>,
         number: u8,
         deadline_ns: Option<u64>,
-    ) -> Result<T, Verdict> {
+    ) -> Result<T, WaitOutcome> {
         let mut slot = None;
         let verdict = wait(&(), state, &Self::RECEIVE, number, &mut slot, deadline_ns);
         slot.ok_or(verdict)
@@ -224,7 +224,7 @@ impl<T> Channel<T> {
     /// The last receiver or the last sender is gone.
     pub(super) fn disconnect(&self, discard: Discard) {
         let mut discarded = VecDeque::new();
-        let mut wakes = Wakes::new();
+        let mut wakes = WakeList::new();
         let mut state = self.state.lock();
         let here = state.here();
         state.disconnected = true;
@@ -235,10 +235,10 @@ impl<T> Channel<T> {
         state.tell(SEND_WATCHERS, here);
         // Promised receivers wait for a sender that is there.
         while let Some(receiver) = state.take_receiver() {
-            wakes.push(receiver.end(Verdict::Closed, here));
+            wakes.push(receiver.end(WaitOutcome::Closed, here));
         }
         while let Some(sender) = state.take_sender() {
-            wakes.push(sender.end(Verdict::Closed, here));
+            wakes.push(sender.end(WaitOutcome::Closed, here));
         }
         drop(state);
         wakes.fire();

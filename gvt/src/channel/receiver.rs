@@ -18,7 +18,7 @@ use super::selected::{Token, Wish};
 use crate::wait::clock::{has_passed, now};
 use crate::wait::host::give_way;
 use crate::wait::list::Node;
-use crate::wait::list::Verdict;
+use crate::wait::list::WaitOutcome;
 
 /// The receiving end of a channel. Clones receive from the same channel, each message once; when the last
 /// one is dropped, sending fails.
@@ -265,11 +265,11 @@ impl<T> Handle for Receiver<T> {
         }
     }
 
-    unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+    unsafe fn withdraw(&self, node: *mut Node) -> WaitOutcome {
         match &self.source {
             // SAFETY: the caller's C1.
             Source::Queue(end) | Source::Until(end, _) => unsafe { end.withdraw(node) },
-            _ => Verdict::Waiting,
+            _ => WaitOutcome::Waiting,
         }
     }
 

@@ -25,8 +25,8 @@ use super::selected::{Token, Wish};
 use crate::protocol::shim::is_failing;
 use crate::wait::clock::{deadline_ns, now};
 use crate::wait::host::{OsFlag, draw, give_way};
-use crate::wait::list::Verdict;
-use crate::wait::list::{Claim, Node, Several};
+use crate::wait::list::WaitOutcome;
+use crate::wait::list::{Claim, Node, SelectWait};
 
 /// One end of a channel as an operation of a select.
 pub trait Handle {
@@ -45,7 +45,7 @@ pub trait Handle {
     /// # Safety
     ///
     /// **C1**: `enlist` of this end answered `true` for the node.
-    unsafe fn withdraw(&self, node: *mut Node) -> Verdict;
+    unsafe fn withdraw(&self, node: *mut Node) -> WaitOutcome;
     /// What an operation has reserved that was served while it waited.
     fn served(&self) -> Token;
     /// Lets go of what was reserved.
@@ -156,7 +156,7 @@ pub(super) fn run<'a>(arms: &mut [Arm<'a>], limit: Limit, wish: Wish, choice: Ch
 fn wait<'a>(arms: &mut [Arm<'a>], limit: Option<Instant>, wish: Wish) -> Option<Chosen<'a>> {
     let claim = Claim::new();
     let flag = OsFlag::new();
-    let several = Several::new(&claim, &flag, WaitReason::Select);
+    let several = SelectWait::new(&claim, &flag, WaitReason::Select);
     let mut enlisted = Enlisted { arms, count: 0, claim: &claim, wish };
     let mut deadline = limit;
     let mut ready = false;
@@ -198,7 +198,7 @@ impl<'a> Enlisted<'_, 'a> {
             if claimed == Some(operation as u32) {
                 let token = match (self.wish, verdict) {
                     (Wish::Watch, _) => Token::Ready,
-                    (Wish::Operate, Verdict::Closed) => Token::Closed,
+                    (Wish::Operate, WaitOutcome::Closed) => Token::Closed,
                     (Wish::Operate, _) => arm.handle.served(),
                 };
                 chosen = Some(Chosen::new(arm, token));
@@ -227,7 +227,7 @@ impl Drop for Enlisted<'_, '_> {
 pub(super) fn sleep_until(deadline: Option<Instant>, reason: WaitReason) {
     let claim = Claim::new();
     let flag = OsFlag::new();
-    Several::new(&claim, &flag, reason).park(deadline.map(deadline_ns));
+    SelectWait::new(&claim, &flag, reason).park(deadline.map(deadline_ns));
 }
 
 fn shuffle(arms: &mut [Arm<'_>]) {

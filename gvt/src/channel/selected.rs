@@ -11,8 +11,8 @@ use super::state::{Met, PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SE
 use crate::protocol::shim::{Mutant, mutant};
 use crate::wait::host::Here;
 use crate::wait::list::Node;
-use crate::wait::list::Verdict;
-use crate::wait::wake::Wakes;
+use crate::wait::list::WaitOutcome;
+use crate::wait::wake::WakeList;
 
 /// What a chosen operation has reserved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,9 +70,9 @@ impl<T> State<T> {
     }
 
     /// Breaks a promise.
-    fn disappoint(&mut self, wakes: &mut Wakes, here: Here) {
+    fn disappoint(&mut self, wakes: &mut WakeList, here: Here) {
         match self.promised.take() {
-            Some(waiter) => wakes.push(waiter.end(Verdict::Again, here)),
+            Some(waiter) => wakes.push(waiter.end(WaitOutcome::Again, here)),
             // Its receive, when it comes, finds no message and nothing promised, and starts over.
             None => self.expecting = self.expecting.saturating_sub(1),
         }
@@ -102,7 +102,7 @@ impl<T> Channel<T> {
             waiter.move_to(&mut state.promised, PROMISED);
         } else {
             state.expecting += 1;
-            let wake = waiter.end(Verdict::Served, here);
+            let wake = waiter.end(WaitOutcome::Served, here);
             state.wake(wake);
         }
         Some(Token::Promise)
@@ -138,7 +138,7 @@ impl<T> Channel<T> {
     pub(super) fn complete_send(&self, token: Token, message: T) -> Result<(), SendError<T>> {
         let mut state = self.state.lock();
         let here = state.here();
-        let mut wakes = Wakes::new();
+        let mut wakes = WakeList::new();
         match token {
             Token::Room => {
                 state.places -= 1;
@@ -155,7 +155,7 @@ impl<T> Channel<T> {
             Token::Promise => match state.promised.take() {
                 Some(mut waiter) => {
                     *waiter.slot().expect("no select waits for a promise") = Some(message);
-                    wakes.push(waiter.end(Verdict::Served, here));
+                    wakes.push(waiter.end(WaitOutcome::Served, here));
                 }
                 None if state.expecting > 0 => {
                     state.expecting -= 1;
@@ -195,7 +195,7 @@ impl<T> Channel<T> {
             state.expecting -= 1;
             match Self::wait_for_message(state, PROMISED, None) {
                 Ok(message) => return Ok(message),
-                Err(Verdict::Closed) => return Err(RecvError),
+                Err(WaitOutcome::Closed) => return Err(RecvError),
                 Err(_) => {}
             }
         } else {
@@ -208,7 +208,7 @@ impl<T> Channel<T> {
     pub(super) fn abandon_send(&self, token: Token) {
         let mut state = self.state.lock();
         let here = state.here();
-        let mut wakes = Wakes::new();
+        let mut wakes = WakeList::new();
         match token {
             Token::Room => {
                 state.places -= 1;
@@ -230,7 +230,7 @@ impl<T> Channel<T> {
         }
         let mut state = self.state.lock();
         let here = state.here();
-        let mut wakes = Wakes::new();
+        let mut wakes = WakeList::new();
         if state.picked > 0 {
             state.picked -= 1;
             state.settle(&mut wakes, here);
@@ -302,7 +302,7 @@ impl<T> Channel<T> {
     /// # Safety
     ///
     /// **C1**: the node was given to `enlist_send` or `enlist_receive` of this channel, which answered `true`.
-    pub(super) unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+    pub(super) unsafe fn withdraw(&self, node: *mut Node) -> WaitOutcome {
         let mut state = self.state.lock();
         // SAFETY: C1, locked.
         unsafe {

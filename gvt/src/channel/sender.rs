@@ -12,7 +12,7 @@ use super::selected::{Token, Wish};
 use crate::wait::clock::now;
 use crate::wait::host::give_way;
 use crate::wait::list::Node;
-use crate::wait::list::Verdict;
+use crate::wait::list::WaitOutcome;
 
 /// The sending end of a channel. Clones send into the same channel; when the last one is dropped, receivers
 /// learn that nothing more will come.
@@ -134,7 +134,7 @@ impl<T> Handle for Sender<T> {
         unsafe { self.end.enlist_send(node, wish) }
     }
 
-    unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+    unsafe fn withdraw(&self, node: *mut Node) -> WaitOutcome {
         // SAFETY: the caller's C1.
         unsafe { self.end.withdraw(node) }
     }

@@ -32,9 +32,9 @@ use std::collections::VecDeque;
 use crate::protocol::shim::{Mutant, mutant};
 use crate::wait::host::Here;
 use crate::wait::list::{BOUND, Claim, Waiter};
-use crate::wait::list::{List, Verdict};
+use crate::wait::list::{List, WaitOutcome};
 use crate::wait::wake::Wake;
-use crate::wait::wake::Wakes;
+use crate::wait::wake::WakeList;
 
 pub(super) const RECEIVERS: u8 = 0;
 pub(super) const SENDERS: u8 = 1;
@@ -168,7 +168,7 @@ impl<T> State<T> {
         sender
     }
 
-    /// Wakes all watchers of one kind. They are never futures, so they may be woken under the lock.
+    /// WakeList all watchers of one kind. They are never futures, so they may be woken under the lock.
     #[inline]
     pub(super) fn tell(&mut self, number: u8, here: Here) {
         if self.may_wait(number) {
@@ -179,7 +179,7 @@ impl<T> State<T> {
     #[cold]
     fn tell_slow(&mut self, number: u8, here: Here) {
         while let Some(watcher) = self.watchers(number).take() {
-            watcher.end(Verdict::Served, here).fire_locked();
+            watcher.end(WaitOutcome::Served, here).fire_locked();
         }
         self.waiting &= !bit(number);
     }
@@ -230,7 +230,7 @@ impl<T> State<T> {
                 self.picked += u32::from(!mutant(Mutant::PickUncounted));
             }
         }
-        waiter.end(Verdict::Served, here)
+        waiter.end(WaitOutcome::Served, here)
     }
 
     /// R1's second half: leaves a message in the buffer.
@@ -241,7 +241,7 @@ impl<T> State<T> {
     }
 
     /// R1 for a message that has a right to its place.
-    pub(super) fn deliver(&mut self, message: T, wakes: &mut Wakes, here: Here) {
+    pub(super) fn deliver(&mut self, message: T, wakes: &mut WakeList, here: Here) {
         match self.hand_over(message, here) {
             Ok(wake) => wakes.push(wake),
             Err(message) => self.leave(message, here),
@@ -298,11 +298,11 @@ impl<T> State<T> {
             }
             None => self.places += 1,
         }
-        Some(waiter.end(Verdict::Served, here))
+        Some(waiter.end(WaitOutcome::Served, here))
     }
 
     /// Hands messages that are there to receivers that wait.
-    pub(super) fn settle(&mut self, wakes: &mut Wakes, here: Here) {
+    pub(super) fn settle(&mut self, wakes: &mut WakeList, here: Here) {
         while self.available() > 0 && self.may_wait(RECEIVERS) {
             let Some(waiter) = self.take_receiver() else {
                 return;
@@ -323,14 +323,14 @@ impl<T> State<T> {
         match waiter.slot() {
             Some(slot) => {
                 let message = slot.take().expect("a waiting sender has its message with it");
-                Met::Message(message, waiter.end(Verdict::Served, here))
+                Met::Message(message, waiter.end(WaitOutcome::Served, here))
             }
-            None => Met::Promise(waiter.end(Verdict::Served, here)),
+            None => Met::Promise(waiter.end(WaitOutcome::Served, here)),
         }
     }
 
     /// R3.
-    pub(super) fn give_back(&mut self, message: T, wakes: &mut Wakes, here: Here) {
+    pub(super) fn give_back(&mut self, message: T, wakes: &mut WakeList, here: Here) {
         match self.hand_over(message, here) {
             Ok(wake) => wakes.push(wake),
             Err(message) => {

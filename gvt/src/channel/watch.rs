@@ -37,9 +37,9 @@ use crate::sync::{RwLock, RwLockReadGuard};
 use crate::wait::clock::{deadline_ns, has_passed, now};
 use crate::wait::host::give_way;
 use crate::wait::list::Seat;
-use crate::wait::list::{List, Manner, Verdict, wait};
+use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::{Lock, LockGuard};
-use crate::wait::wake::Wakes;
+use crate::wait::wake::WakeList;
 
 struct Shared<T> {
     value: RwLock<T>,
@@ -59,7 +59,7 @@ pub struct State {
 const CHANGE: u8 = 0;
 const CLOSED: u8 = 1;
 
-const MANNER: Manner<(), State, ()> = Manner {
+const POLICY: WaitPolicy<(), State, ()> = WaitPolicy {
     list: |state, number| &mut state.waiters[usize::from(number)],
     reason: WaitReason::ChannelRecv,
     abandon: |_, _, _, _, _, _| {},
@@ -102,7 +102,7 @@ impl<T> Shared<T> {
             if deadline.is_some_and(has_passed) {
                 return Ok(false);
             }
-            wait(&(), state, &MANNER, CHANGE, &mut None, deadline.map(deadline_ns));
+            wait(&(), state, &POLICY, CHANGE, &mut None, deadline.map(deadline_ns));
         }
     }
 
@@ -115,11 +115,11 @@ impl<T> Shared<T> {
 }
 
 /// Takes all that wait in a list out of it; they are to be woken without the lock.
-fn take_all(state: &mut LockGuard<'_, State>, number: u8) -> Wakes {
+fn take_all(state: &mut LockGuard<'_, State>, number: u8) -> WakeList {
     let here = state.here();
-    let mut wakes = Wakes::new();
-    while let Some(waiter) = (MANNER.list)(state, number).take() {
-        wakes.push(waiter.end(Verdict::Again, here));
+    let mut wakes = WakeList::new();
+    while let Some(waiter) = (POLICY.list)(state, number).take() {
+        wakes.push(waiter.end(WaitOutcome::Again, here));
     }
     wakes
 }
@@ -237,7 +237,7 @@ impl<T> Sender<T> {
             if state.receivers == 0 {
                 return;
             }
-            wait(&(), state, &MANNER, CLOSED, &mut None, None);
+            wait(&(), state, &POLICY, CLOSED, &mut None, None);
         }
     }
 
@@ -366,7 +366,7 @@ impl<T> Waited for Changed<'_, T> {
     }
 
     fn list<'s>(&self, state: &'s mut State) -> (&'s mut List<()>, u8) {
-        ((MANNER.list)(state, CHANGE), CHANGE)
+        ((POLICY.list)(state, CHANGE), CHANGE)
     }
 }
 
@@ -406,7 +406,7 @@ impl<T> Waited for Closed<'_, T> {
     }
 
     fn list<'s>(&self, state: &'s mut State) -> (&'s mut List<()>, u8) {
-        ((MANNER.list)(state, CLOSED), CLOSED)
+        ((POLICY.list)(state, CLOSED), CLOSED)
     }
 }
 
@@ -443,14 +443,14 @@ impl<T> Future for ChangedFuture<'_, T> {
             return Poll::Ready(Err(RecvError));
         }
         // SAFETY: C1: the future is pinned, and leaves when it is dropped.
-        unsafe { this.seat.take(state, &MANNER, CHANGE, None, waker) };
+        unsafe { this.seat.take(state, &POLICY, CHANGE, None, waker) };
         Poll::Pending
     }
 }
 
 impl<T> Drop for ChangedFuture<'_, T> {
     fn drop(&mut self) {
-        self.seat.leave(&(), &self.receiver.shared.state, &MANNER);
+        self.seat.leave(&(), &self.receiver.shared.state, &POLICY);
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn futex_wait_until(word: &AtomicU32, expected: u32, deadline_ns: Opt
     answer == 0 || errno() != libc::ETIMEDOUT
 }
 
-/// Wakes up to `count` sleepers on `word`, which need not be there any more.
+/// WakeList up to `count` sleepers on `word`, which need not be there any more.
 pub(crate) fn futex_wake(word: *const AtomicU32, count: i32) {
     // SAFETY: the kernel only uses the address as a key.
     unsafe {

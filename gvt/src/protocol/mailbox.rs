@@ -28,13 +28,13 @@ pub(crate) trait Linked {
 }
 
 /// A list that many add to and one empties (A1).
-pub(crate) struct Arrivals<T> {
+pub(crate) struct Mailbox<T> {
     newest: AtomicPtr<T>,
 }
 
-impl<T: Linked> Arrivals<T> {
+impl<T: Linked> Mailbox<T> {
     pub(crate) fn new() -> Self {
-        Arrivals { newest: AtomicPtr::new(ptr::null_mut()) }
+        Mailbox { newest: AtomicPtr::new(ptr::null_mut()) }
     }
 
     /// Whether there is any. Acquire, so that with a fence before it this is A4's look.
@@ -81,13 +81,13 @@ impl<T: Linked> Arrivals<T> {
 /// Where an OS thread waits that is at home.
 pub(crate) struct Door<T> {
     at_home: AtomicBool,
-    pub(crate) arrivals: Arrivals<T>,
+    pub(crate) arrivals: Mailbox<T>,
 }
 
 impl<T: Linked> Door<T> {
     /// Of an OS thread that is away.
     pub(crate) fn new() -> Self {
-        Door { at_home: AtomicBool::new(false), arrivals: Arrivals::new() }
+        Door { at_home: AtomicBool::new(false), arrivals: Mailbox::new() }
     }
 
     /// A2: whether the owner was at home; it is then the caller's to pass a worker to.
@@ -107,11 +107,11 @@ impl<T: Linked> Door<T> {
         !mutant(Mutant::NoSecondLook) && self.claim()
     }
 
-    /// A4: what was left at the door is put before `first`, as [`Arrivals::drain`] does. Only for the owner.
+    /// A4: what was left at the door is put before `first`, as [`Mailbox::drain`] does. Only for the owner.
     ///
     /// # Safety
     ///
-    /// C1 of [`Arrivals::drain`].
+    /// C1 of [`Mailbox::drain`].
     pub(crate) unsafe fn go_home(&self, first: &mut *mut T) {
         if mutant(Mutant::HomeLast) {
             // SAFETY: C1.

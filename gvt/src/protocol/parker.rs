@@ -107,7 +107,7 @@ mod os {
             self.exit()
         }
 
-        /// Wakes the sleeper, whatever it sleeps in.
+        /// WakeList the sleeper, whatever it sleeps in.
         pub(crate) fn unpark(&self, wake: impl FnOnce()) {
             match self.notify() {
                 Nudge::None => {}

@@ -9,10 +9,10 @@
 use std::cell::Cell;
 use std::ptr;
 
-use crate::protocol::retake::Claim;
+use crate::protocol::retake::Carried;
 
 /// What is known here of an OS thread: how deep in the runtime it is. Its type says what it carries.
-pub(crate) type Counted = Claim<()>;
+pub(crate) type Counted = Carried<()>;
 
 thread_local! {
     // Constant and without a destructor: no lazy initialisation, usable in a signal handler.
@@ -36,7 +36,7 @@ impl Steady {
     pub(crate) fn new() -> Self {
         // SAFETY: its own entry stays for as long as an OS thread runs.
         if let Some(this) = unsafe { THIS.get().as_ref() } {
-            this.deepen();
+            this.preempt_disable();
         }
         Steady(())
     }
@@ -47,7 +47,7 @@ impl Drop for Steady {
     fn drop(&mut self) {
         // SAFETY: as in `new`.
         if let Some(this) = unsafe { THIS.get().as_ref() } {
-            this.shallow();
+            this.preempt_enable();
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::protocol::atomics::Ordering::*;
 use crate::protocol::atomics::{AtomicBool, AtomicPtr, AtomicU32, Mutant, light_fence, mutant};
 
 #[repr(C)]
-pub(crate) struct Claim<W> {
+pub(crate) struct Carried<W> {
     /// What the OS thread carries. Written by itself, and by the monitor between E5 and E6.
     worker: AtomicPtr<W>,
     /// How deep in the runtime it is; above zero it is not preempted.
@@ -35,10 +35,10 @@ fn decided() -> crate::protocol::atomics::Ordering {
     if mutant(Mutant::RelaxedDecision) { Relaxed } else { Acquire }
 }
 
-impl<W> Claim<W> {
+impl<W> Carried<W> {
     /// Of an OS thread that is inside, and carries nothing.
     pub(crate) fn new() -> Self {
-        Claim {
+        Carried {
             worker: AtomicPtr::new(std::ptr::null_mut()),
             depth: AtomicU32::new(1),
             claim: AtomicBool::new(false),
@@ -53,7 +53,7 @@ impl<W> Claim<W> {
     /// E1, and E2 as far as it is quick: the worker, or null if there is none or it is claimed.
     #[inline(always)]
     pub(crate) fn enter(&self) -> *const W {
-        self.deepen();
+        self.preempt_disable();
         // ORDERING O2: Acquire pairs with the Release of E6: an OS thread that finds the decision over sees what it was.
         if self.claim.load(decided()) && !mutant(Mutant::EnterBlind) {
             std::ptr::null()
@@ -62,10 +62,10 @@ impl<W> Claim<W> {
         }
     }
 
-    /// E1. Relaxed, here and in `shallow`: only this OS thread writes it; the signal handler runs on this OS
+    /// E1. Relaxed, here and in `preempt_enable`: only this OS thread writes it; the signal handler runs on this OS
     /// thread too, and the monitor reads it behind its barrier.
     #[inline(always)]
-    pub(crate) fn deepen(&self) {
+    pub(crate) fn preempt_disable(&self) {
         self.depth.store(self.depth.load(Relaxed) + 1, Relaxed);
         // ORDERING: for the compiler; E4 stands in for the processor's fence.
         light_fence();
@@ -74,7 +74,7 @@ impl<W> Claim<W> {
     /// The way out. The monitor that reads 0 afterwards sees what was done inside: x86 keeps stores in order, and this is a
     /// Release there.
     #[inline(always)]
-    pub(crate) fn shallow(&self) {
+    pub(crate) fn preempt_enable(&self) {
         // ORDERING O1: Release pairs with the Acquire of E5.
         self.depth.store(self.depth.load(Relaxed) - 1, Release);
     }
@@ -141,7 +141,7 @@ mod models {
     }
 
     struct World {
-        claim: Claim<Worker>,
+        claim: Carried<Worker>,
         worker: Worker,
         /// Plain too: what `note` tells the OS thread.
         kept: UnsafeCell<bool>,
@@ -172,7 +172,7 @@ mod models {
                 // SAFETY: as above.
                 self.kept.with(|kept| assert!(unsafe { *kept }, "taken, and not told"));
             }
-            self.claim.shallow();
+            self.claim.preempt_enable();
             has
         }
     }
@@ -181,12 +181,12 @@ mod models {
     fn detach_or_enter() {
         loom::model(|| {
             let world = Arc::new(World {
-                claim: Claim::new(),
+                claim: Carried::new(),
                 worker: Worker { cell: UnsafeCell::new(0) },
                 kept: UnsafeCell::new(false),
             });
             world.claim.set_worker(&world.worker);
-            world.claim.shallow();
+            world.claim.preempt_enable();
             let os_thread = {
                 let world = world.clone();
                 loom::thread::spawn(move || u32::from(world.operate()) + u32::from(world.operate()))

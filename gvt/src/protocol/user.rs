@@ -94,7 +94,7 @@ impl Waker {
         Waker(ManuallyDrop::new(waker.clone()))
     }
 
-    /// Wakes (U3).
+    /// WakeList (U3).
     #[track_caller]
     pub(crate) fn wake(self) {
         let mut this = ManuallyDrop::new(self);

@@ -35,7 +35,7 @@ use crate::kernel::worker::scale::Scale;
 use crate::os::EventFd;
 use crate::protocol::idle::IdleSet;
 use crate::protocol::links::Changes;
-use crate::protocol::mailbox::Arrivals;
+use crate::protocol::mailbox::Mailbox;
 use crate::runtime::config::SchedulerConfig;
 use crate::runtime::handle::Handle;
 use crate::runtime::upper::Above;
@@ -162,7 +162,7 @@ where
                 draws: AtomicU64::new(0),
                 admitted: Default::default(),
                 debug: config.debug_logging,
-                returning: Arrivals::new(),
+                returning: Mailbox::new(),
                 migrates: config.migrate_always,
             },
             queue: queue.build(&plan)?,

@@ -6,9 +6,9 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use gvt_traits::WaitReason;
 
 use crate::wait::host::give_way;
-use crate::wait::list::{List, Manner, Verdict, wait};
+use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::Lock;
-use crate::wait::wake::Wakes;
+use crate::wait::wake::WakeList;
 
 /// Lets threads wait until so many of them have come, with the interface of [`std::sync::Barrier`]; parks the green thread,
 /// not its worker.
@@ -37,12 +37,12 @@ struct State {
     waiters: List<()>,
 }
 
-const MANNER: Manner<(), State, ()> = Manner {
+const POLICY: WaitPolicy<(), State, ()> = WaitPolicy {
     list: |state, _| &mut state.waiters,
     reason: WaitReason::Condvar,
     abandon: |_, state, _, verdict, _, _| {
         // It has not come after all.
-        if verdict == Verdict::Waiting {
+        if verdict == WaitOutcome::Waiting {
             state.come -= 1;
         }
     },
@@ -64,14 +64,14 @@ impl Barrier {
         let mut state = self.state.lock();
         state.come += 1;
         if state.come < self.needed {
-            wait(&(), state, &MANNER, 0, &mut None, None);
+            wait(&(), state, &POLICY, 0, &mut None, None);
             return BarrierWaitResult(false);
         }
         state.come = 0;
         let here = state.here();
-        let mut wakes = Wakes::new();
+        let mut wakes = WakeList::new();
         while let Some(waiter) = state.waiters.take() {
-            wakes.push(waiter.end(Verdict::Served, here));
+            wakes.push(waiter.end(WaitOutcome::Served, here));
         }
         drop(state);
         wakes.fire();

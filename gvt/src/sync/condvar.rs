@@ -153,7 +153,7 @@ impl Condvar {
         (locked, notified != Notified::Not)
     }
 
-    /// Wakes the thread that has waited longest.
+    /// WakeList the thread that has waited longest.
     ///
     /// Context: anywhere but in a signal handler.
     pub fn notify_one(&self) {
@@ -161,7 +161,7 @@ impl Condvar {
         self.raw.notify_one();
     }
 
-    /// Wakes all threads that wait.
+    /// WakeList all threads that wait.
     ///
     /// Context: anywhere but in a signal handler.
     pub fn notify_all(&self) {

@@ -14,7 +14,7 @@ use super::semaphore::{self, RawSemaphore, Semaphore, SemaphorePermit};
 use super::{SchedMutex, SchedMutexGuard};
 use crate::protocol::user;
 use crate::wait::list::Seat;
-use crate::wait::list::Verdict;
+use crate::wait::list::WaitOutcome;
 
 /// Waits for a raw mutex.
 struct RawLock<'a> {
@@ -31,7 +31,7 @@ impl<'a> RawLock<'a> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.seat.is_taken() {
             let (verdict, _) = ready!(self.seat.poll(self.mutex.waiters(), context));
-            if verdict == Verdict::Served {
+            if verdict == WaitOutcome::Served {
                 return Poll::Ready(());
             }
         } else if self.mutex.try_lock() {
@@ -44,14 +44,14 @@ impl<'a> RawLock<'a> {
         }
         let (number, standing) = self.patience.next();
         // SAFETY: C1: the futures that have this are pinned, and it leaves when it is dropped.
-        unsafe { self.seat.take(guard, &raw_mutex::MANNER, number, Some(standing), waker) };
+        unsafe { self.seat.take(guard, &raw_mutex::POLICY, number, Some(standing), waker) };
         Poll::Pending
     }
 }
 
 impl Drop for RawLock<'_> {
     fn drop(&mut self) {
-        self.seat.leave(self.mutex, self.mutex.waiters(), &raw_mutex::MANNER);
+        self.seat.leave(self.mutex, self.mutex.waiters(), &raw_mutex::POLICY);
     }
 }
 
@@ -220,7 +220,7 @@ impl<'a> Future for AcquireFuture<'a> {
             return Poll::Ready(permit());
         }
         // SAFETY: C1: the future is pinned, and leaves when it is dropped.
-        unsafe { this.seat.take(list, &semaphore::MANNER, 0, Some(this.permits), waker) };
+        unsafe { this.seat.take(list, &semaphore::POLICY, 0, Some(this.permits), waker) };
         Poll::Pending
     }
 }
@@ -228,7 +228,7 @@ impl<'a> Future for AcquireFuture<'a> {
 impl Drop for AcquireFuture<'_> {
     fn drop(&mut self) {
         let raw = self.semaphore.raw();
-        self.seat.leave(raw, &raw.waiters, &semaphore::MANNER);
+        self.seat.leave(raw, &raw.waiters, &semaphore::POLICY);
     }
 }
 

@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use gvt_traits::WaitReason;
 
-use crate::wait::list::{List, Manner, Verdict, wait};
+use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::Lock;
-use crate::wait::wake::Wakes;
+use crate::wait::wake::WakeList;
 
 const NEW: u32 = 0;
 const POISONED: u32 = 1;
@@ -40,8 +40,8 @@ pub struct Once {
     waiters: Lock<List<()>>,
 }
 
-const MANNER: Manner<(), List<()>, ()> =
-    Manner { list: |list, _| list, reason: WaitReason::Mutex, abandon: |_, _, _, _, _, _| {} };
+const POLICY: WaitPolicy<(), List<()>, ()> =
+    WaitPolicy { list: |list, _| list, reason: WaitReason::Mutex, abandon: |_, _, _, _, _, _| {} };
 
 // A panic in the closure is announced by poisoning.
 impl UnwindSafe for Once {}
@@ -77,11 +77,11 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         // ORDERING O1: Release pairs with the Acquire of those that find it.
         self.once.word.store(self.end, Release);
-        let mut wakes = Wakes::new();
+        let mut wakes = WakeList::new();
         let mut list = self.once.waiters.lock();
         let here = list.here();
         while let Some(waiter) = list.take() {
-            wakes.push(waiter.end(Verdict::Again, here));
+            wakes.push(waiter.end(WaitOutcome::Again, here));
         }
         drop(list);
         wakes.fire();
@@ -154,7 +154,7 @@ impl Once {
                     let list = self.waiters.lock();
                     let word = self.word.load(Acquire);
                     if word != COMPLETE && (word != POISONED || again == Again::Allowed) {
-                        wait(&(), list, &MANNER, 0, &mut None, None);
+                        wait(&(), list, &POLICY, 0, &mut None, None);
                     }
                 }
             }
@@ -184,7 +184,7 @@ impl Once {
                     // A3.
                     let list = self.waiters.lock();
                     if self.word.load(Acquire) == RUNNING {
-                        wait(&(), list, &MANNER, 0, &mut None, None);
+                        wait(&(), list, &POLICY, 0, &mut None, None);
                     }
                 }
             }

@@ -16,9 +16,9 @@ use gvt_traits::WaitReason;
 use crate::protocol::shim::Ordering::*;
 use crate::protocol::shim::{AtomicBool, Mutant, mutant};
 use crate::wait::clock::deadline_ns;
-use crate::wait::list::{List, Manner, Verdict, wait_then};
+use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait_then};
 use crate::wait::lock::Lock;
-use crate::wait::wake::Wakes;
+use crate::wait::wake::WakeList;
 
 pub(super) struct RawCondvar {
     waiters: Lock<List<()>>,
@@ -26,15 +26,15 @@ pub(super) struct RawCondvar {
     some: AtomicBool,
 }
 
-const MANNER: Manner<RawCondvar, List<()>, ()> = Manner {
+const POLICY: WaitPolicy<RawCondvar, List<()>, ()> = WaitPolicy {
     list: |list, _| list,
     reason: WaitReason::Condvar,
     abandon: |_, list, _, verdict, wakes, here| {
         // C4.
-        if verdict == Verdict::Served
+        if verdict == WaitOutcome::Served
             && let Some(waiter) = list.take()
         {
-            wakes.push(waiter.end(Verdict::Served, here));
+            wakes.push(waiter.end(WaitOutcome::Served, here));
         }
     },
 };
@@ -68,9 +68,9 @@ impl RawCondvar {
         self.some.store(true, Relaxed);
         let then: Option<&mut dyn FnMut()> =
             if mutant(Mutant::UnlockFirst) { None } else { Some(&mut unlock) };
-        match wait_then(self, list, &MANNER, 0, &mut None, deadline, then) {
-            Verdict::Served => Notified::Alone,
-            Verdict::Again => Notified::WithAll,
+        match wait_then(self, list, &POLICY, 0, &mut None, deadline, then) {
+            WaitOutcome::Served => Notified::Alone,
+            WaitOutcome::Again => Notified::WithAll,
             _ => Notified::Not,
         }
     }
@@ -86,7 +86,7 @@ impl RawCondvar {
             self.some.store(false, Relaxed);
         }
         if let Some(waiter) = waiter {
-            let wake = waiter.end(Verdict::Served, here);
+            let wake = waiter.end(WaitOutcome::Served, here);
             list.wake(wake);
         }
     }
@@ -95,11 +95,11 @@ impl RawCondvar {
         if !self.some.load(Relaxed) {
             return;
         }
-        let mut wakes = Wakes::new();
+        let mut wakes = WakeList::new();
         let mut list = self.waiters.lock();
         let here = list.here();
         while let Some(waiter) = list.take() {
-            wakes.push(waiter.end(Verdict::Again, here));
+            wakes.push(waiter.end(WaitOutcome::Again, here));
         }
         self.some.store(false, Relaxed);
         drop(list);

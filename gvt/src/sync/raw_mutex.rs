@@ -26,9 +26,9 @@ use crate::protocol::shim::{AtomicU32, Mutant, mutant};
 use crate::wait::clock;
 use crate::wait::host;
 use crate::wait::host::Here;
-use crate::wait::list::{FRONT, List, Manner, Verdict, wait};
+use crate::wait::list::{FRONT, List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::{Lock, LockGuard};
-use crate::wait::wake::Wakes;
+use crate::wait::wake::WakeList;
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
@@ -47,15 +47,15 @@ pub(crate) struct RawMutex {
     waiters: Lock<List<Standing>>,
 }
 
-pub(super) const MANNER: Manner<RawMutex, List<Standing>, Standing> = Manner {
+pub(super) const POLICY: WaitPolicy<RawMutex, List<Standing>, Standing> = WaitPolicy {
     list: |list, _| list,
     reason: WaitReason::Mutex,
     abandon: |mutex, list, _, verdict, wakes, here| match verdict {
         // Handed over, or woken: the next one's turn.
-        Verdict::Served => mutex.pass_on(list, wakes, here),
-        Verdict::Again => {
+        WaitOutcome::Served => mutex.pass_on(list, wakes, here),
+        WaitOutcome::Again => {
             if let Some(waiter) = list.take() {
-                wakes.push(waiter.end(Verdict::Again, here));
+                wakes.push(waiter.end(WaitOutcome::Again, here));
             }
         }
         _ => {}
@@ -136,7 +136,7 @@ impl RawMutex {
                 return;
             }
             let (number, standing) = patience.next();
-            if wait(self, guard, &MANNER, number, &mut Some(standing), None) == Verdict::Served {
+            if wait(self, guard, &POLICY, number, &mut Some(standing), None) == WaitOutcome::Served {
                 return;
             }
         }
@@ -174,7 +174,7 @@ impl RawMutex {
         }
         let mut list = self.waiters.lock();
         let here = list.here();
-        let mut verdict = Verdict::Again;
+        let mut verdict = WaitOutcome::Again;
         let standing = list.first_slot().copied();
         if standing == Some(Standing::Hungry) {
             // U4. ORDERING O1: Acquire on behalf of the waiter.
@@ -182,7 +182,7 @@ impl RawMutex {
                 // Somebody was faster; when that one unlocks it will come here.
                 return;
             }
-            verdict = Verdict::Served;
+            verdict = WaitOutcome::Served;
         }
         if let Some(waiter) = list.take() {
             let wake = waiter.end(verdict, here);
@@ -194,11 +194,11 @@ impl RawMutex {
     }
 
     /// U2 and U4 for a mutex that was handed to a waiter which is no more, under the list's lock.
-    fn pass_on(&self, list: &mut List<Standing>, wakes: &mut Wakes, here: Here) {
+    fn pass_on(&self, list: &mut List<Standing>, wakes: &mut WakeList, here: Here) {
         // ORDERING O1: as in `unlock`.
         self.word.store(FREE, Release);
         if let Some(waiter) = list.take() {
-            wakes.push(waiter.end(Verdict::Again, here));
+            wakes.push(waiter.end(WaitOutcome::Again, here));
         }
     }
 }

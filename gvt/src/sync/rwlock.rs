@@ -26,9 +26,9 @@ use crate::protocol::shim::AtomicU32;
 use crate::protocol::shim::Ordering::*;
 use crate::wait::host::Here;
 use crate::wait::host::give_way;
-use crate::wait::list::{List, Manner, Verdict, wait};
+use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::Lock;
-use crate::wait::wake::Wakes;
+use crate::wait::wake::WakeList;
 
 const WRITER: u32 = 1 << 31;
 const WAITING: u32 = 1 << 30;
@@ -48,11 +48,11 @@ struct RawRwLock {
 // For guards, as std's: what is in it is never half done.
 impl RefUnwindSafe for RawRwLock {}
 
-const MANNER: Manner<RawRwLock, List<Kind>, Kind> = Manner {
+const POLICY: WaitPolicy<RawRwLock, List<Kind>, Kind> = WaitPolicy {
     list: |list, _| list,
     reason: WaitReason::Mutex,
     abandon: |lock, list, slot, verdict, wakes, here| {
-        if verdict == Verdict::Served {
+        if verdict == WaitOutcome::Served {
             lock.let_go(slot.expect("a waiter says what it waits for"));
         }
         lock.grant(list, wakes, here);
@@ -100,8 +100,8 @@ impl RawRwLock {
             self.settle(&mut list);
             return;
         }
-        let verdict = wait(self, list, &MANNER, 0, &mut Some(kind), None);
-        debug_assert_eq!(verdict, Verdict::Served);
+        let verdict = wait(self, list, &POLICY, 0, &mut Some(kind), None);
+        debug_assert_eq!(verdict, WaitOutcome::Served);
     }
 
     /// Takes the lock for reading although others wait; waits only for one that writes.
@@ -110,8 +110,8 @@ impl RawRwLock {
         let list = self.waiters.lock();
         // F2. ORDERING O1: as in `try_read`.
         if self.word.fetch_or(WAITING, AcqRel) & WRITER != 0 {
-            let verdict = wait(self, list, &MANNER, 0, &mut Some(Kind::Read), None);
-            debug_assert_eq!(verdict, Verdict::Served);
+            let verdict = wait(self, list, &POLICY, 0, &mut Some(Kind::Read), None);
+            debug_assert_eq!(verdict, WaitOutcome::Served);
             return;
         }
         let mut list = list;
@@ -139,7 +139,7 @@ impl RawRwLock {
     }
 
     /// F3.
-    fn grant(&self, list: &mut List<Kind>, wakes: &mut Wakes, here: Here) {
+    fn grant(&self, list: &mut List<Kind>, wakes: &mut WakeList, here: Here) {
         loop {
             let word = self.word.load(Acquire);
             let free = match list.first_slot().copied() {
@@ -154,7 +154,7 @@ impl RawRwLock {
             if let Some(Some(kind)) = waiter.slot() {
                 self.count(*kind);
             }
-            wakes.push(waiter.end(Verdict::Served, here));
+            wakes.push(waiter.end(WaitOutcome::Served, here));
         }
         self.settle(list);
     }
@@ -168,7 +168,7 @@ impl RawRwLock {
 
     #[cold]
     fn grant_outside(&self) {
-        let mut wakes = Wakes::new();
+        let mut wakes = WakeList::new();
         let mut list = self.waiters.lock();
         let here = list.here();
         self.grant(&mut list, &mut wakes, here);

@@ -21,9 +21,9 @@ use crate::protocol::shim::{AtomicUsize, Mutant, mutant};
 use crate::wait::clock::{deadline_ns, has_passed, now};
 use crate::wait::host::Here;
 use crate::wait::host::give_way;
-use crate::wait::list::{List, Manner, Node, Verdict, wait};
+use crate::wait::list::{List, Node, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::Lock;
-use crate::wait::wake::Wakes;
+use crate::wait::wake::WakeList;
 
 const WAITING: usize = 1;
 /// One permit in the word.
@@ -35,11 +35,11 @@ pub(crate) struct RawSemaphore {
     pub(super) waiters: Lock<List<usize>>,
 }
 
-pub(super) const MANNER: Manner<RawSemaphore, List<usize>, usize> = Manner {
+pub(super) const POLICY: WaitPolicy<RawSemaphore, List<usize>, usize> = WaitPolicy {
     list: |list, _| list,
     reason: WaitReason::Semaphore,
     abandon: |semaphore, list, slot, verdict, wakes, here| {
-        if verdict == Verdict::Served {
+        if verdict == WaitOutcome::Served {
             let needed = slot.expect("a waiter says what it needs");
             // ORDERING O1: as in `release`.
             semaphore.word.fetch_add(needed * ONE, Release);
@@ -99,8 +99,8 @@ impl RawSemaphore {
             return false;
         }
         let deadline = deadline.map(deadline_ns);
-        match wait(self, list, &MANNER, 0, &mut Some(needed), deadline) {
-            Verdict::Served => true,
+        match wait(self, list, &POLICY, 0, &mut Some(needed), deadline) {
+            WaitOutcome::Served => true,
             _ => {
                 self.serve_outside();
                 false
@@ -117,7 +117,7 @@ impl RawSemaphore {
     }
 
     /// G3.
-    pub(super) fn serve(&self, list: &mut List<usize>, wakes: &mut Wakes, here: Here) {
+    pub(super) fn serve(&self, list: &mut List<usize>, wakes: &mut WakeList, here: Here) {
         while let Some(&needed) = list.first_open_slot() {
             if self.word.load(Acquire) / ONE < needed {
                 break;
@@ -125,7 +125,7 @@ impl RawSemaphore {
             // WAITING is set, so permits only grow meanwhile.
             self.word.fetch_sub(needed * ONE, Acquire);
             match list.take_first() {
-                Some(waiter) => wakes.push(waiter.end(Verdict::Served, here)),
+                Some(waiter) => wakes.push(waiter.end(WaitOutcome::Served, here)),
                 // A select that has chosen something else. ORDERING O1: as in `release`.
                 None => _ = self.word.fetch_add(needed * ONE, Release),
             }
@@ -142,7 +142,7 @@ impl RawSemaphore {
 
     #[cold]
     pub(super) fn serve_outside(&self) {
-        let mut wakes = Wakes::new();
+        let mut wakes = WakeList::new();
         let mut list = self.waiters.lock();
         let here = list.here();
         self.serve(&mut list, &mut wakes, here);
@@ -185,7 +185,7 @@ impl RawSemaphore {
     /// # Safety
     ///
     /// **C1**: [`enlist`](Self::enlist) has entered `node`.
-    pub(crate) unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+    pub(crate) unsafe fn withdraw(&self, node: *mut Node) -> WaitOutcome {
         let mut list = self.waiters.lock();
         // SAFETY: C1, locked.
         unsafe {
@@ -194,7 +194,7 @@ impl RawSemaphore {
             }
         }
         // Those behind it may need less.
-        let mut wakes = Wakes::new();
+        let mut wakes = WakeList::new();
         let here = list.here();
         self.serve(&mut list, &mut wakes, here);
         drop(list);

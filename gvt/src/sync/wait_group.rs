@@ -14,9 +14,9 @@ use gvt_traits::WaitReason;
 use crate::protocol::shim::Ordering::*;
 use crate::protocol::shim::{AtomicUsize, Mutant, mutant};
 use crate::wait::host::give_way;
-use crate::wait::list::{List, Manner, Verdict, wait};
+use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::Lock;
-use crate::wait::wake::Wakes;
+use crate::wait::wake::WakeList;
 
 /// Waits for other threads: each has a clone, and [`wait`](Self::wait) returns when all are dropped. With the interface of
 /// `crossbeam_utils::sync::WaitGroup`; parks the green thread, not its worker.
@@ -46,8 +46,8 @@ struct Inner {
     waiters: Lock<List<()>>,
 }
 
-const MANNER: Manner<(), List<()>, ()> =
-    Manner { list: |list, _| list, reason: WaitReason::Condvar, abandon: |_, _, _, _, _, _| {} };
+const POLICY: WaitPolicy<(), List<()>, ()> =
+    WaitPolicy { list: |list, _| list, reason: WaitReason::Condvar, abandon: |_, _, _, _, _, _| {} };
 
 impl Inner {
     /// H1; whether this was the last one.
@@ -56,11 +56,11 @@ impl Inner {
         if self.count.fetch_sub(1, AcqRel) != 1 {
             return false;
         }
-        let mut wakes = Wakes::new();
+        let mut wakes = WakeList::new();
         let mut list = self.waiters.lock();
         let here = list.here();
         while let Some(waiter) = list.take() {
-            wakes.push(waiter.end(Verdict::Served, here));
+            wakes.push(waiter.end(WaitOutcome::Served, here));
         }
         drop(list);
         wakes.fire();
@@ -88,13 +88,13 @@ impl WaitGroup {
         }
         // ORDERING O1: Acquire.
         if mutant(Mutant::WaitBlind) && inner.count.load(Acquire) > 0 {
-            wait(&(), inner.waiters.lock(), &MANNER, 0, &mut None, None);
+            wait(&(), inner.waiters.lock(), &POLICY, 0, &mut None, None);
             return;
         }
         // H2.
         let list = inner.waiters.lock();
         if inner.count.load(Acquire) > 0 {
-            wait(&(), list, &MANNER, 0, &mut None, None);
+            wait(&(), list, &POLICY, 0, &mut None, None);
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::wait::cancelled;
 use crate::wait::clock::now;
 use crate::wait::host::{OsFlag, give_way};
 use crate::wait::list::Node;
-use crate::wait::list::Verdict;
+use crate::wait::list::WaitOutcome;
 use crate::wait::park;
 use crate::wait::park::Wait;
 
@@ -363,10 +363,10 @@ impl Handle for Ending<'_> {
         enlisted
     }
 
-    unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+    unsafe fn withdraw(&self, node: *mut Node) -> WaitOutcome {
         let waiting = self.waiting.take();
         // SAFETY: the caller's C1.
-        waiting.map_or(Verdict::Waiting, |(_, receiver)| unsafe { receiver.withdraw(node) })
+        waiting.map_or(WaitOutcome::Waiting, |(_, receiver)| unsafe { receiver.withdraw(node) })
     }
 
     fn served(&self) -> Token {

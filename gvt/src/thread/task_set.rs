@@ -21,7 +21,7 @@ use crate::protocol::user;
 use crate::thread::join_handle::JoinHandle;
 use crate::thread::{self, Builder};
 use crate::wait::list::Node;
-use crate::wait::list::Verdict;
+use crate::wait::list::WaitOutcome;
 use crate::wait::park::ShutdownUnwind;
 
 /// What the siblings of a failed thread find as [`reason`](CancellationToken::reason).
@@ -256,7 +256,7 @@ impl<T, E> Handle for SomeEnding<'_, T, E> {
         self.0.running != 0 && unsafe { self.0.reports.enlist(node, Wish::Watch) }
     }
 
-    unsafe fn withdraw(&self, node: *mut Node) -> Verdict {
+    unsafe fn withdraw(&self, node: *mut Node) -> WaitOutcome {
         // SAFETY: the caller's C1.
         unsafe { self.0.reports.withdraw(node) }
     }

@@ -1,4 +1,4 @@
-//! Wakes a future at a time of a clock that is not the process's.
+//! WakeList a future at a time of a clock that is not the process's.
 //!
 //! In a runtime whose timer backend keeps a clock of its own (virtual time) only that runtime's timers know when a deadline has
 //! come, and they wake green threads. So each such deadline gets a green thread, which waits for it in an empty channel and calls
@@ -24,7 +24,7 @@ struct Ringer {
     _stop: Sender<Infallible>,
 }
 
-/// Wakes `waker` at `when` of the running thread's clock, whichever that is; `None`: a thread was refused.
+/// WakeList `waker` at `when` of the running thread's clock, whichever that is; `None`: a thread was refused.
 pub(crate) fn ring(when: Instant, waker: &std::task::Waker) -> Option<Box<dyn Ring>> {
     let waker = Arc::new(Lock::new(Some(Waker::from_ref(waker))));
     let (stop, stopped) = bounded::<Infallible>(0);

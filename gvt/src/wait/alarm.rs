@@ -1,4 +1,4 @@
-//! Wakes futures at a time.
+//! WakeList futures at a time.
 //!
 //! A future may be polled by any executor, on any thread, so its deadline cannot lie in a runtime's timers. One OS thread for the
 //! process, started when the first such deadline comes, sleeps until the next one.
@@ -45,12 +45,12 @@ fn state() -> MutexGuard<'static, State> {
 #[derive(Debug)]
 pub(crate) struct Alarm {
     when: Instant,
-    place: Place,
+    place: KeptBy,
 }
 
 /// Who sees to it.
 #[derive(Debug)]
-enum Place {
+enum KeptBy {
     /// The process's thread.
     Process(Entry),
     /// A green thread: in virtual time, or where there is no such thread.
@@ -68,10 +68,10 @@ impl Alarm {
         let renewed = place.as_ref().is_some_and(|alarm| alarm.when == when && alarm.renew(waker));
         if !renewed {
             let core = park::current().map(Record::core);
-            let ring = |core: &CoreBase| core.upper.ring(when, waker).map(Place::Runtime);
+            let ring = |core: &CoreBase| core.upper.ring(when, waker).map(KeptBy::Runtime);
             // A clock of its own is known to the runtime's timers alone.
             let place_of = core.filter(|core| core.scale.is_some()).and_then(ring);
-            let place_of = place_of.or_else(|| Entry::set(when, waker).map(Place::Process));
+            let place_of = place_of.or_else(|| Entry::set(when, waker).map(KeptBy::Process));
             let place_of = place_of.or_else(|| core.and_then(ring));
             let is_set = place_of.is_some();
             *place = place_of.map(|place| Alarm { when, place });
@@ -86,14 +86,14 @@ impl Alarm {
     /// From now on wakes `waker` instead; `false`: it has woken somebody already, and wakes nobody any more.
     fn renew(&self, waker: &std::task::Waker) -> bool {
         match &self.place {
-            Place::Process(entry) => entry.renew(waker),
-            Place::Runtime(ringer) => ringer.renew(waker),
+            KeptBy::Process(entry) => entry.renew(waker),
+            KeptBy::Runtime(ringer) => ringer.renew(waker),
         }
     }
 }
 
 impl Entry {
-    /// Wakes `waker` when `when` has come; `None`: the OS refuses the thread for it.
+    /// WakeList `waker` when `when` has come; `None`: the OS refuses the thread for it.
     fn set(when: Instant, waker: &std::task::Waker) -> Option<Self> {
         let waker = Waker::from_ref(waker);
         // Not to be taken off the worker with std's lock: the section ends after the lock.

@@ -124,7 +124,7 @@ impl Parked {
     }
 }
 
-/// Wakes a green thread from one wait.
+/// WakeList a green thread from one wait.
 #[derive(Clone, Copy)]
 pub(crate) struct GreenWaker(WaitWaker);
 

@@ -34,7 +34,7 @@ use std::ptr;
 use gvt_traits::WaitReason;
 
 pub(crate) use crate::wait::seat::Seat;
-pub(crate) use crate::wait::several::Several;
+pub(crate) use crate::wait::select_wait::SelectWait;
 
 use crate::protocol::shim::Ordering::*;
 use crate::protocol::shim::{AtomicU8, AtomicU32, Mutant, is_failing, mutant};
@@ -42,13 +42,13 @@ use crate::wait::clock;
 use crate::wait::host::{Green, Here, Inside, OsFlag};
 use crate::wait::lock::{Lock, LockGuard};
 use crate::wait::wake::Wake;
+use crate::wait::wake::WakeList;
 use crate::wait::wake::Waker;
-use crate::wait::wake::Wakes;
 
 /// How a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub enum Verdict {
+pub enum WaitOutcome {
     /// It has not.
     Waiting = 0,
     /// The waiter has what it waited for.
@@ -79,7 +79,7 @@ pub struct Node {
     slot: *mut (),
     operation: u32,
     list: u8,
-    /// A [`Verdict`].
+    /// A [`WaitOutcome`].
     verdict: AtomicU8,
     /// N2's mark; written before the verdict.
     foreign: bool,
@@ -96,7 +96,7 @@ impl Node {
             slot,
             operation: 0,
             list: NOWHERE,
-            verdict: AtomicU8::new(Verdict::Waiting as u8),
+            verdict: AtomicU8::new(WaitOutcome::Waiting as u8),
             foreign: false,
         }
     }
@@ -131,11 +131,11 @@ impl Node {
     }
 
     #[inline]
-    pub(crate) fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> WaitOutcome {
         // ORDERING O2: Acquire pairs with the Release in `Waiter::end`: all of N1 is seen.
         let verdict = self.verdict.load(Acquire);
-        // SAFETY: what is stored there is a `Verdict`.
-        unsafe { mem::transmute::<u8, Verdict>(verdict) }
+        // SAFETY: what is stored there is a `WaitOutcome`.
+        unsafe { mem::transmute::<u8, WaitOutcome>(verdict) }
     }
 }
 
@@ -204,7 +204,7 @@ impl<V> Waiter<V> {
 
     /// N1's end.
     #[inline]
-    pub(crate) fn end(self, verdict: Verdict, here: Here) -> Wake {
+    pub(crate) fn end(self, verdict: WaitOutcome, here: Here) -> Wake {
         let foreign = matches!(self.waker, Waker::Green(waker) if waker.is_foreign(here));
         if !mutant(Mutant::NoVerdict) {
             // SAFETY: as in `slot`.
@@ -383,13 +383,13 @@ impl<V> List<V> {
 }
 
 /// How a primitive waits.
-pub(crate) struct Manner<C, S, V> {
+pub(crate) struct WaitPolicy<C, S, V> {
     /// Its lists, by number.
     pub(crate) list: fn(&mut S, u8) -> &mut List<V>,
     pub(crate) reason: WaitReason,
     /// Called with the primitive locked when the wait is unwound: either it was taken, and what is in the slot, or what
     /// else it was given, must not be lost; or the verdict is `Waiting`, and it left its list.
-    pub(crate) abandon: fn(&C, &mut S, &mut Option<V>, Verdict, &mut Wakes, Here),
+    pub(crate) abandon: fn(&C, &mut S, &mut Option<V>, WaitOutcome, &mut WakeList, Here),
 }
 
 /// Waits in list `number` of a locked primitive.
@@ -401,11 +401,11 @@ pub(crate) struct Manner<C, S, V> {
 pub(crate) fn wait<C, S, V>(
     primitive: &C,
     guard: LockGuard<'_, S>,
-    manner: &Manner<C, S, V>,
+    manner: &WaitPolicy<C, S, V>,
     number: u8,
     slot: &mut Option<V>,
     deadline_ns: Option<u64>,
-) -> Verdict {
+) -> WaitOutcome {
     wait_then(primitive, guard, manner, number, slot, deadline_ns, None)
 }
 
@@ -414,12 +414,12 @@ pub(crate) fn wait<C, S, V>(
 pub(crate) fn wait_then<C, S, V>(
     primitive: &C,
     mut guard: LockGuard<'_, S>,
-    manner: &Manner<C, S, V>,
+    manner: &WaitPolicy<C, S, V>,
     number: u8,
     slot: &mut Option<V>,
     deadline_ns: Option<u64>,
     then: Option<&mut dyn FnMut()>,
-) -> Verdict {
+) -> WaitOutcome {
     let node = UnsafeCell::new(Node::new(ptr::from_mut(slot).cast()));
     let node = node.get();
     let list = (manner.list)(&mut guard, number & !FRONT);
@@ -446,7 +446,7 @@ fn wait_green<'a, C, S, V>(
     mut guard: LockGuard<'a, S>,
     mut deadline_ns: Option<u64>,
     mut then: Option<&mut dyn FnMut()>,
-) -> Verdict {
+) -> WaitOutcome {
     let Unwound { lock, manner, node, .. } = place;
     loop {
         // SAFETY: under the lock.
@@ -460,7 +460,7 @@ fn wait_green<'a, C, S, V>(
         let parked = green.park(inside, deadline_ns);
         // SAFETY: the node is here; atomic.
         let verdict = unsafe { (*node).verdict() };
-        if parked.surely && verdict != Verdict::Waiting {
+        if parked.surely && verdict != WaitOutcome::Waiting {
             // N3: a taker has ended this wait.
             mem::forget(place);
             // SAFETY: taken, and the taker is done with the node (N1).
@@ -480,12 +480,12 @@ fn wait_green<'a, C, S, V>(
 }
 
 fn wait_os<C, S, V>(
-    manner: &Manner<C, S, V>,
+    manner: &WaitPolicy<C, S, V>,
     node: *mut Node,
     mut guard: LockGuard<'_, S>,
     mut deadline_ns: Option<u64>,
     mut then: Option<&mut dyn FnMut()>,
-) -> Verdict {
+) -> WaitOutcome {
     let lock = guard.lock();
     let flag = OsFlag::new();
     loop {
@@ -503,7 +503,7 @@ fn wait_os<C, S, V>(
         guard = lock.lock();
         if let Some(verdict) = resolve(manner, &mut guard, node, &mut deadline_ns) {
             drop(guard);
-            if verdict != Verdict::TimedOut {
+            if verdict != WaitOutcome::TimedOut {
                 wait_until_fired(&flag);
             }
             return verdict;
@@ -513,11 +513,11 @@ fn wait_os<C, S, V>(
 
 /// What became of a waiter that was not surely taken, decided under the lock (N3); `None`: it waits on.
 fn resolve<C, S, V>(
-    manner: &Manner<C, S, V>,
+    manner: &WaitPolicy<C, S, V>,
     primitive: &mut S,
     node: *mut Node,
     deadline_ns: &mut Option<u64>,
-) -> Option<Verdict> {
+) -> Option<WaitOutcome> {
     // SAFETY: under the lock.
     let (list, verdict) = unsafe { ((*node).list, (*node).verdict()) };
     if list == NOWHERE {
@@ -528,7 +528,7 @@ fn resolve<C, S, V>(
         Some(deadline) if clock::now_ns() >= deadline => {
             // SAFETY: linked, and the caller holds the lock.
             unsafe { (manner.list)(primitive, list).unlink(node) };
-            return Some(Verdict::TimedOut);
+            return Some(WaitOutcome::TimedOut);
         }
         // Woken for no reason of the primitive's.
         _ => {}
@@ -547,7 +547,7 @@ pub(super) fn wait_until_fired(flag: &OsFlag) {
 pub(super) struct Unwound<'a, C, S, V> {
     pub(super) primitive: &'a C,
     pub(super) lock: &'a Lock<S>,
-    pub(super) manner: &'a Manner<C, S, V>,
+    pub(super) manner: &'a WaitPolicy<C, S, V>,
     pub(super) node: *mut Node,
 }
 
@@ -558,7 +558,7 @@ impl<C, S, V> Drop for Unwound<'_, C, S, V> {
         }
         let mut guard = self.lock.lock();
         let here = guard.here();
-        let mut wakes = Wakes::new();
+        let mut wakes = WakeList::new();
         // SAFETY: under the lock.
         let (list, verdict) = unsafe { ((*self.node).list, (*self.node).verdict()) };
         if list != NOWHERE {

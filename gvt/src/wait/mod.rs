@@ -3,7 +3,7 @@
 //! | file | mechanism |
 //! |---|---|
 //! | `lock` | the short lock inside every primitive |
-//! | `list`, `seat`, `several` | waiters, and how one is taken; a future's place; many woken at once |
+//! | `list`, `seat`, `select_wait` | waiters, and how one is taken; a future's place; many woken at once |
 //! | `clock` | the clock that deadlines go by |
 //! | `host` | green threads and OS threads as waiters |
 //! | `park`, `yielding` | a green thread's wait; letting others run |
@@ -34,6 +34,6 @@ pub(crate) mod host;
 pub(crate) mod lock;
 pub(crate) mod reach;
 pub(crate) mod seat;
+pub(crate) mod select_wait;
 pub(crate) mod settlers;
-pub(crate) mod several;
 pub(crate) mod wake;

@@ -4,7 +4,7 @@ use std::mem;
 
 use gvt_traits::WaitReason;
 
-use crate::wait::list::{List, Manner, Verdict, wait};
+use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::Lock;
 
 /// A thread's token.
@@ -15,10 +15,10 @@ struct State {
     waiter: List<()>,
 }
 
-const MANNER: Manner<(), State, ()> = Manner {
+const POLICY: WaitPolicy<(), State, ()> = WaitPolicy {
     list: |state, _| &mut state.waiter,
     reason: WaitReason::Park,
-    abandon: |_, state, _, verdict, _, _| state.is_there |= verdict == Verdict::Served,
+    abandon: |_, state, _, verdict, _, _| state.is_there |= verdict == WaitOutcome::Served,
 };
 
 impl Default for Parking {
@@ -32,7 +32,7 @@ impl Parking {
     pub(crate) fn take(&self, deadline_ns: Option<u64>) {
         let mut state = self.0.lock();
         if !mem::take(&mut state.is_there) {
-            wait(&(), state, &MANNER, 0, &mut None, deadline_ns);
+            wait(&(), state, &POLICY, 0, &mut None, deadline_ns);
         }
     }
 
@@ -42,7 +42,7 @@ impl Parking {
         let here = state.here();
         match state.waiter.take() {
             Some(waiter) => {
-                let wake = waiter.end(Verdict::Served, here);
+                let wake = waiter.end(WaitOutcome::Served, here);
                 state.wake(wake);
             }
             None => state.is_there = true,

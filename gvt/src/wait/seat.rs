@@ -7,7 +7,7 @@ use std::ptr;
 use std::task::{Context, Poll};
 
 use crate::protocol::user;
-use crate::wait::list::{FRONT, Manner, Node, Unwound, Verdict};
+use crate::wait::list::{FRONT, Node, Unwound, WaitOutcome, WaitPolicy};
 use crate::wait::lock::{Lock, LockGuard};
 use crate::wait::wake::Waker;
 
@@ -52,7 +52,7 @@ impl<V> Seat<V> {
     pub(crate) unsafe fn take<C, S>(
         &mut self,
         mut guard: LockGuard<'_, S>,
-        manner: &Manner<C, S, V>,
+        manner: &WaitPolicy<C, S, V>,
         number: u8,
         value: Option<V>,
         waker: user::Waker,
@@ -81,7 +81,7 @@ impl<V> Seat<V> {
         &mut self,
         lock: &Lock<S>,
         context: &mut Context<'_>,
-    ) -> Poll<(Verdict, Option<V>)> {
+    ) -> Poll<(WaitOutcome, Option<V>)> {
         // Wakers are somebody else's code: cloned before the lock, dropped after it.
         let waker = Waker::Task(user::Waker::of(context));
         let guard = lock.lock();
@@ -101,7 +101,7 @@ impl<V> Seat<V> {
     }
 
     /// The future is dropped: gives the seat up, as an unwound wait does.
-    pub(crate) fn leave<C, S>(&mut self, primitive: &C, lock: &Lock<S>, manner: &Manner<C, S, V>) {
+    pub(crate) fn leave<C, S>(&mut self, primitive: &C, lock: &Lock<S>, manner: &WaitPolicy<C, S, V>) {
         if mem::take(&mut self.taken) {
             drop(Unwound { primitive, lock, manner, node: self.node.get() });
         }

@@ -23,9 +23,9 @@ use gvt_traits::WaitReason;
 use crate::protocol::atomics::{AtomicU32, Mutant, Ordering::*, fence, mutant};
 use crate::protocol::idle::{Class, IdleSet};
 use crate::wait::host::Here;
-use crate::wait::list::{List, Manner, Verdict, wait};
+use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::{Lock, LockGuard};
-use crate::wait::wake::Wakes;
+use crate::wait::wake::WakeList;
 
 /// Threads that settle.
 pub(crate) struct Settlers {
@@ -33,11 +33,11 @@ pub(crate) struct Settlers {
     list: Lock<List<()>>,
 }
 
-const MANNER: Manner<Settlers, List<()>, ()> = Manner {
+const POLICY: WaitPolicy<Settlers, List<()>, ()> = WaitPolicy {
     list: |list, _| list,
     reason: WaitReason::Park,
-    abandon: |settlers, _, _, verdict, _: &mut Wakes, _: Here| {
-        if verdict != Verdict::Served {
+    abandon: |settlers, _, _, verdict, _: &mut WakeList, _: Here| {
+        if verdict != WaitOutcome::Served {
             // ORDERING O1: as in `has_any`.
             settlers.waiting.fetch_sub(1, SeqCst);
         }
@@ -74,7 +74,7 @@ impl Settlers {
     /// Z1: waits until all others are parked.
     #[cfg(not(loom))]
     pub(crate) fn settle(&self) {
-        wait(self, self.enter(), &MANNER, 0, &mut None, None);
+        wait(self, self.enter(), &POLICY, 0, &mut None, None);
     }
 
     /// Z2 and Z3; whether somebody was woken. `are_all_parked` looks at all records.
@@ -93,11 +93,11 @@ impl Settlers {
             return false;
         }
         let here = list.here();
-        let mut wakes = Wakes::new();
+        let mut wakes = WakeList::new();
         while let Some(waiter) = list.take() {
             // ORDERING O1: as in `has_any`.
             self.waiting.fetch_sub(1, SeqCst);
-            wakes.push(waiter.end(Verdict::Served, here));
+            wakes.push(waiter.end(WaitOutcome::Served, here));
         }
         drop(list);
         wakes.fire();
@@ -147,7 +147,7 @@ mod models {
             let waker = user::Waker::from_ref(std::task::Waker::noop());
             let list = settlers.enter();
             // SAFETY: C1 of `take`: in the model's world, which is shared by a counted reference; `was_served` ends it.
-            unsafe { (*self.0.get()).take(list, &MANNER, 0, None, waker) };
+            unsafe { (*self.0.get()).take(list, &POLICY, 0, None, waker) };
             wait::commit(word);
         }
 
@@ -157,7 +157,7 @@ mod models {
             let seat = unsafe { &mut *self.0.get() };
             let mut context = std::task::Context::from_waker(std::task::Waker::noop());
             let was_served = seat.is_taken() && seat.poll(&settlers.list, &mut context).is_ready();
-            seat.leave(settlers, &settlers.list, &MANNER);
+            seat.leave(settlers, &settlers.list, &POLICY);
             was_served
         }
     }

@@ -25,7 +25,7 @@ impl Wake {
         self.foreign
     }
 
-    /// Wakes after unlocking, still in the section; leaves that.
+    /// WakeList after unlocking, still in the section; leaves that.
     #[inline]
     pub(crate) fn fire(self, inside: Inside) {
         match self.waker {
@@ -37,7 +37,7 @@ impl Wake {
         }
     }
 
-    /// Wakes, under the lock or without it. Not a future under the lock: its waker is users' code (`user`).
+    /// WakeList, under the lock or without it. Not a future under the lock: its waker is users' code (`user`).
     pub(crate) fn fire_locked(self) {
         match self.waker {
             Waker::None => {}
@@ -63,14 +63,14 @@ impl<T> LockGuard<'_, T> {
 }
 
 /// Waiters to be woken after unlocking; foreign ones are woken when they are put in (N2).
-pub(crate) struct Wakes {
+pub(crate) struct WakeList {
     first: Option<Wake>,
     others: Vec<Wake>,
 }
 
-impl Wakes {
+impl WakeList {
     pub(crate) const fn new() -> Self {
-        Wakes { first: None, others: Vec::new() }
+        WakeList { first: None, others: Vec::new() }
     }
 
     /// The caller holds the lock.

@@ -188,7 +188,7 @@ pub(crate) unsafe fn stop<P: Parts>(core: *const Core<P>, helpers: Vec<std::thre
     // Nobody calls it any more; what it has captured goes here, in its owner's hands, not with the last record.
     base.deadlock.end();
     for worker in &this.workers {
-        crate::kernel::worker::references::settle_debt(&worker.base);
+        crate::kernel::worker::references::release_deferred(&worker.base);
         // SAFETY: no OS thread carries it any more.
         base.table.spill_all(unsafe { &mut *worker.base.records.get() });
     }

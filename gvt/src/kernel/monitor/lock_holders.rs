@@ -104,7 +104,7 @@ impl Rescue {
 /// Whether it keeps a preempted thread that waits for a worker.
 fn may_go_on(os_thread: &OsThread) -> bool {
     // SAFETY: a kept record is mapped.
-    let record = unsafe { os_thread.keeper_of().as_ref() };
+    let record = unsafe { os_thread.bound_thread().as_ref() };
     record.is_some_and(|record| record.meta.state.load(Relaxed) == GvtState::Preempted as u8)
         && !os_thread.has_delivery()
         && !os_thread.turn.is_free()

@@ -58,8 +58,8 @@ use crate::kernel::state::monitor::ASLEEP;
 use crate::kernel::state::monitor::AWAKE;
 use crate::kernel::state::monitor::STOP;
 use crate::kernel::thread::record::FAST;
+use crate::kernel::worker::core::MAINTENANCE;
 use crate::kernel::worker::core::OsThread;
-use crate::kernel::worker::core::ROUNDS;
 use crate::kernel::worker::core::{Core, Parts, WorkerBase};
 use crate::kernel::worker::counters::Counters;
 use crate::kernel::worker::no_unwind::NoUnwind;
@@ -93,7 +93,7 @@ pub(crate) struct Periods {
 /// What the monitor remembers of a worker.
 #[derive(Clone, Copy, Default)]
 struct Seen {
-    /// Scheduling decisions, modulo [`ROUNDS`]: as much of them as the activity counter tells apart from
+    /// Scheduling decisions, modulo [`MAINTENANCE`]: as much of them as the activity counter tells apart from
     /// safepoints. Should a whole number of rounds pass between two looks, the worst is a needless request.
     decisions: u32,
     /// When that count was first seen, or brought about.
@@ -246,7 +246,7 @@ impl<P: Parts> Monitor<'_, P> {
                 base.unpark(sleepers.trailing_zeros() as usize);
             } else {
                 for worker in 0..base.worker_count {
-                    base.worker(worker).poke.store(true, Relaxed);
+                    base.worker(worker).need_resched.store(true, Relaxed);
                 }
             }
         }
@@ -286,14 +286,14 @@ impl<P: Parts> Monitor<'_, P> {
         let worker = self.core.base.worker(index);
         let row = worker.row();
         // Relaxed: gauges.
-        let decisions = row.activity_counter.load(Relaxed) % ROUNDS;
+        let decisions = row.activity_counter.load(Relaxed) % MAINTENANCE;
         // SAFETY: an OS thread's place outlives it.
         let carrier = unsafe { worker.carrier().as_ref() };
         let seen = &mut self.seen[index];
         if decisions != seen.decisions || seen.since_ns == 0 {
             // One decision after an interrupt is the one that the interrupt brought about, at once: so slices of those that
             // compute are as long as they should be, and not longer by the time until this look.
-            let forced = seen.forced_ns != 0 && decisions == (seen.decisions + 1) % ROUNDS;
+            let forced = seen.forced_ns != 0 && decisions == (seen.decisions + 1) % MAINTENANCE;
             let start_ns = if forced { seen.forced_ns } else { now };
             row.start_time_ns.store(start_ns, Relaxed);
             let advance_ns = advance(worker, &self.periods);
@@ -423,14 +423,14 @@ impl<P: Parts> Monitor<'_, P> {
         let seen = &mut self.seen[index];
         if seen.is_deaf(cpu_ns) {
             carrier.is_deaf.store(true, Relaxed);
-            worker.poke.store(true, Relaxed);
+            worker.need_resched.store(true, Relaxed);
             detach::take_from_blocked(core, worker, carrier);
         } else if offer_spare(core, worker) || self.runs_reentrant(worker) {
             let seen = &mut self.seen[index];
             let due_ns = self.periods.time_slice_ns + self.periods.grace_ns;
             let wall_ns = now.saturating_sub(seen.start_ns);
             let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
-            carrier.account.charge(current, cpu_ns, wall_ns, due_ns, seen.forced_ns != 0);
+            carrier.lag.charge(current, cpu_ns, wall_ns, due_ns, seen.forced_ns != 0);
             if seen.forced_ns == 0 {
                 seen.forced_cpu_ns = cpu_ns;
             }
@@ -448,7 +448,7 @@ fn advance(worker: &WorkerBase, periods: &Periods) -> i64 {
     let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
     // SAFETY: an OS thread's place outlives it.
     unsafe { worker.carrier().as_ref() }
-        .map_or(0, |carrier| carrier.account.advance(current, periods.time_slice_ns, periods.grace_ns))
+        .map_or(0, |carrier| carrier.lag.advance(current, periods.time_slice_ns, periods.grace_ns))
 }
 
 /// Whether an OS thread, whose CPU time just was `cpu_ns`, is on a processor. Cheaper than [`is_asleep_in_kernel`], and

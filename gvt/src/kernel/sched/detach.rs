@@ -9,7 +9,7 @@
 //! | [`take_from_blocked`] | the monitor finds it blocked in the kernel, or deaf to interrupts | when it enters the runtime again, or is found running |
 //! | [`on_interrupt`] | the preemption signal takes it off | at once |
 //!
-//! **Protocol.** **Y1** The record's `suspended` names the OS thread, the OS thread's `keeper_of` the record. **Y2** The
+//! **Protocol.** **Y1** The record's `suspended` names the OS thread, the OS thread's `bound_thread` the record. **Y2** The
 //! worker is given to a spare OS thread (`os_thread` H1, H2). **Y3** The thread's `Runnable` is queued when it may go on: by the spare on
 //! arrival if it was preempted (`After::preempted`), else as the table says. **Y4** The
 //! worker that pops it sees `suspended` and is passed to that OS thread's inbox. **Y5** The thread takes
@@ -254,7 +254,7 @@ pub(crate) unsafe extern "C" fn on_interrupt(context: *mut c_void) -> Interrupte
         // Inside the runtime: the flag is set, and it will look.
         return Interrupted::Taken;
     }
-    os_thread.deepen();
+    os_thread.preempt_disable();
     os_thread.wait_for_decision();
     // SAFETY: a carried worker is alive.
     match unsafe { os_thread.worker().as_ref() } {
@@ -270,7 +270,7 @@ pub(crate) unsafe extern "C" fn on_interrupt(context: *mut c_void) -> Interrupte
         // It computes without a worker: it takes the one in its inbox, or waits for one.
         None => come_back(os_thread),
     }
-    os_thread.shallow();
+    os_thread.preempt_enable();
     Interrupted::Taken
 }
 
@@ -294,7 +294,7 @@ fn give_from_blocked(os_thread: &OsThread, worker: &WorkerBase) {
 /// monitor says it again.
 fn come_back(os_thread: &OsThread) {
     // SAFETY: a kept record is mapped.
-    let Some(record) = (unsafe { os_thread.keeper_of().as_ref() }) else {
+    let Some(record) = (unsafe { os_thread.bound_thread().as_ref() }) else {
         return;
     };
     if os_thread.taken.load(Relaxed) && !os_thread.queued.swap(true, Relaxed) {
@@ -305,7 +305,7 @@ fn come_back(os_thread: &OsThread) {
         core.returning.push(record);
         // Whoever is awake looks at its next round, whoever sleeps is woken; all of it signal-safe.
         for index in 0..core.worker_count {
-            core.worker(index).poke.store(true, Relaxed);
+            core.worker(index).need_resched.store(true, Relaxed);
         }
         let sleepers = core.idle.sleepers();
         if sleepers != 0 {

@@ -36,7 +36,7 @@ pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kin
         PushKind::Wake | PushKind::Joined | PushKind::Timer | PushKind::TimerBusy => {
             let wakes = base.wakes.get();
             base.wakes.set(wakes + 1);
-            let is_worth = wakes > 0 && (kind != PushKind::Timer || base.pace.is_worth(wakes));
+            let is_worth = wakes > 0 && (kind != PushKind::Timer || base.moderation.is_worth(wakes));
             // Nor is it kept by a worker that may not run it.
             is_worth || (class == Class::Normal && core.base.idle.class_of(base.index) == Class::Low)
         }

@@ -27,7 +27,7 @@ use crate::kernel::sched::timers::fire_timers;
 use crate::kernel::sched::wakeup::wake_one;
 use crate::kernel::worker::core::{Parts, Worker};
 use crate::kernel::worker::quiet::settle_if_quiet;
-use crate::kernel::worker::references::settle_debt;
+use crate::kernel::worker::references::release_deferred;
 use crate::os::monotonic_ns;
 use crate::protocol::idle::{Errand, NAP_NS, Retracted};
 
@@ -45,12 +45,12 @@ pub(crate) enum Slept {
 pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
     let core = worker.core();
     let base = &worker.base;
-    settle_debt(base);
+    release_deferred(base);
     // SAFETY: C1.
     if unsafe { fire_timers(worker) } > 0 {
         return Slept::Awake;
     }
-    base.pace.idle(|| core.now_ns());
+    base.moderation.idle(|| core.now_ns());
     let row = base.row();
     row.current_gvthread.store(u32::MAX, Relaxed);
     let idle = &core.base.idle;
@@ -132,7 +132,7 @@ fn wait<P: Parts>(worker: &Worker<P>, nap_ends_ns: Option<u64>) {
         // nothing; if a watcher leaves, the module's head says who takes over.
         IdleWait::Until(deadline) if deadline < watch.load(Relaxed) => {
             watch.store(deadline, Relaxed);
-            let until = deadline.max(base.pace.resumes_ns());
+            let until = deadline.max(base.moderation.resumes_ns());
             base.parker.sleep(Some(nap_ends_ns.map_or(until, |ends| ends.min(until))));
             let _ = watch.compare_exchange(deadline, u64::MAX, Relaxed, Relaxed);
         }

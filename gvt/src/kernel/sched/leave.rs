@@ -24,7 +24,7 @@ pub(super) unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
         record.answer();
         section::has_yielded();
         // Somebody may wait for a timer.
-        base.poke.store(true, Relaxed);
+        base.need_resched.store(true, Relaxed);
     }
     // A thread that unwinds stays on its OS thread, whose panic count it has raised.
     if !std::thread::panicking() {
@@ -40,7 +40,7 @@ pub(super) unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
                 // SAFETY: C1, entered; the target is fresh.
                 unsafe { depart(worker, record, After::yielded(record), target) };
             }
-        } else if base.poke.load(Relaxed) {
+        } else if base.need_resched.load(Relaxed) {
             // SAFETY: C1, entered; nobody was picked.
             unsafe { yield_to_loop(worker, record) };
         }

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering::*;
 use gvt_traits::ReadyQueue;
 
 use crate::kernel::sched::look_ahead::{GROUP, look_ahead};
+use crate::kernel::sched::maintenance::maintain;
 use crate::kernel::sched::own::own;
 use crate::kernel::sched::pick_bound;
-use crate::kernel::sched::rounds::rounds;
 use crate::kernel::sched::wakeup::found;
 use crate::kernel::thread::record::Record;
-use crate::kernel::worker::core::ROUNDS;
+use crate::kernel::worker::core::MAINTENANCE;
 use crate::kernel::worker::core::{Parts, Worker};
 
 /// Takes the next thread from the queue.
@@ -23,10 +23,10 @@ pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record>
     let base = &worker.base;
     let activity = base.count_activity(1);
     base.wakes.set(0);
-    if activity.is_multiple_of(ROUNDS) || base.poke.load(Relaxed) {
+    if activity.is_multiple_of(MAINTENANCE) || base.need_resched.load(Relaxed) {
         // SAFETY: C1.
-        unsafe { rounds(worker) };
-        if base.poke.load(Relaxed) {
+        unsafe { maintain(worker) };
+        if base.need_resched.load(Relaxed) {
             // SAFETY: C1.
             return unsafe { pick_bound::pick(worker) };
         }

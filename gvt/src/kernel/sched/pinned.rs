@@ -30,7 +30,7 @@
 //! the thread at its door and looks again; if its worker sleeps, it is woken. **B3** An OS thread that goes home queues again what
 //! it finds at its door. (`mailbox`: A2, A3, A4.) **B4** At each decision an OS thread with residents looks there first.
 //!
-//! **No cost for others.** `poke` is set on the worker of an OS thread with residents, at all times; what a decision does then
+//! **No cost for others.** `need_resched` is set on the worker of an OS thread with residents, at all times; what a decision does then
 //! ([`pick`]) is here.
 //!
 //! **Migrating at every turn** (`SchedulerConfig::migrate_always`) is the same detour: each thread that is picked goes through the
@@ -96,7 +96,7 @@ pub(crate) unsafe fn route<P: Parts>(worker: &Worker<P>, os_thread: &OsThread, r
         }
         // SAFETY: workers live as long as the core.
         if let Some(its) = unsafe { home.worker().as_ref() } {
-            its.poke.store(true, Relaxed);
+            its.need_resched.store(true, Relaxed);
             if base.core().idle.sleepers() & (1 << its.index) != 0 {
                 base.core().unpark(its.index);
             }

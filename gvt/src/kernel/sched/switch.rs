@@ -30,8 +30,8 @@ use std::sync::atomic::Ordering::*;
 use gvt_traits::{ContextSwitch, MemoryError, PushKind, Registers, Slot, SlotAllocator};
 
 use crate::kernel::sched::enqueue::push_here;
+use crate::kernel::sched::maintenance::maintain;
 use crate::kernel::sched::pick::pick;
-use crate::kernel::sched::rounds::rounds;
 use crate::kernel::thread::record::Record;
 use crate::kernel::worker::binding;
 use crate::kernel::worker::core::install;
@@ -44,7 +44,7 @@ use crate::protocol::wait;
 use crate::protocol::wait::Committed;
 
 /// Where a thread that was picked can be run.
-pub(crate) enum Place {
+pub(crate) enum Placed {
     /// On this OS thread; its stack is bound and its registers are set.
     Here(*const Record),
     /// On the OS thread that keeps it.
@@ -57,17 +57,17 @@ pub(crate) enum Place {
 ///
 /// C1 of [`pick`]; **C2**: `next` was just picked.
 #[inline]
-pub(crate) unsafe fn place<P: Parts>(worker: &Worker<P>, next: *const Record) -> Result<Place, MemoryError> {
+pub(crate) unsafe fn place<P: Parts>(worker: &Worker<P>, next: *const Record) -> Result<Placed, MemoryError> {
     // SAFETY: C2: records outlive their tokens.
     let record = unsafe { &*next };
     if record.is_fresh() {
         // SAFETY: C1, C2.
         unsafe { bind::<P>(worker, record)? };
     } else if !record.meta.suspended.load(Relaxed).is_null() && !binding::come_home(record) {
-        return Ok(Place::Held(next));
+        return Ok(Placed::Held(next));
     }
     install(&worker.base, record);
-    Ok(Place::Here(next))
+    Ok(Placed::Here(next))
 }
 
 /// Gives a thread that never ran a stack.
@@ -131,8 +131,8 @@ pub(crate) unsafe fn target_slow<P: Parts>(worker: &Worker<P>, mut next: *const 
         // SAFETY: C1, C2.
         match unsafe { place(worker, next) } {
             // SAFETY: records outlive their threads.
-            Ok(Place::Here(next)) => return unsafe { &*next }.registers(),
-            Ok(Place::Held(next)) => {
+            Ok(Placed::Here(next)) => return unsafe { &*next }.registers(),
+            Ok(Placed::Held(next)) => {
                 worker.base.handoff.set(next);
                 return native(&worker.base);
             }
@@ -226,7 +226,7 @@ unsafe fn run_rarer_after<P: Parts>(worker: &Worker<P>, after: After) {
         // SAFETY: C1.
         Departed::Preempted(record) => unsafe {
             // First those who have waited for this: else the preempted thread could be next again.
-            rounds(worker);
+            maintain(worker);
             handoff::queue_preempted(worker.core(), &*record);
         },
         Departed::Ended(slot) => {

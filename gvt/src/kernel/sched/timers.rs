@@ -13,7 +13,7 @@ use crate::protocol::wait;
 use gvt_traits::TimerEntry;
 use gvt_traits::WorkerId;
 
-/// Wakes the threads whose timers have expired; returns how many entries that were.
+/// WakeList the threads whose timers have expired; returns how many entries that were.
 ///
 /// # Safety
 ///
@@ -59,6 +59,6 @@ pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
         place = (place + 1) % behind.len();
     });
     behind[place..].iter().chain(&behind[..place]).copied().flatten().for_each(wake);
-    worker.base.pace.fired(fired, now);
+    worker.base.moderation.fired(fired, now);
     fired
 }

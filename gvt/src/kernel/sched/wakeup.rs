@@ -21,7 +21,7 @@ pub(crate) unsafe fn found<P: Parts>(worker: &Worker<P>) {
     }
 }
 
-/// Wakes a sleeping worker for a thread of `class`, if there is one and none searches.
+/// WakeList a sleeping worker for a thread of `class`, if there is one and none searches.
 #[inline]
 pub(crate) fn wake_one(core: &CoreBase, class: Class) {
     if let Some(index) = core.idle.choose(class) {

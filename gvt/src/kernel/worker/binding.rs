@@ -51,7 +51,7 @@ pub(crate) fn here() -> &'static OsThread {
 /// Sees to it that decisions come to [`pick`], if they must.
 pub(crate) fn remind(base: &WorkerBase, os_thread: &OsThread) {
     if os_thread.home.has_residents() || os_thread.home.is_spent() || base.core().migrates {
-        base.poke.store(true, Relaxed);
+        base.need_resched.store(true, Relaxed);
     }
 }
 

@@ -27,13 +27,13 @@ use crate::kernel::thread::record::{Record, StackChoice};
 use crate::kernel::thread::table::{Owner, RecordCache, RecordTable};
 use crate::kernel::worker::counters::Counters;
 use crate::kernel::worker::scale::Scale;
-use crate::kernel::worker::timer_moderation::Pace;
+use crate::kernel::worker::timer_moderation::Moderation;
 use crate::kernel::worker::{os_thread, pool};
 use crate::os::EventFd;
 use crate::protocol::idle::Class;
 use crate::protocol::idle::IdleSet;
 use crate::protocol::links::Changes;
-use crate::protocol::mailbox::Arrivals;
+use crate::protocol::mailbox::Mailbox;
 use crate::protocol::parker::Parker;
 use gvt_traits::GvtState;
 
@@ -144,7 +144,7 @@ pub(crate) struct CoreBase {
     pub(crate) admitted: [AtomicUsize; StackClass::COUNT],
     pub(crate) debug: bool,
     /// Threads that have come back from the kernel and wait to be queued (`detach::come_back`).
-    pub(crate) returning: Arrivals<Record>,
+    pub(crate) returning: Mailbox<Record>,
     /// Whether threads change OS threads at each turn, for tests.
     pub(crate) migrates: bool,
 }
@@ -227,7 +227,7 @@ impl CoreBase {
         unsafe { (self.vtable.push)(self, task, kind) }
     }
 
-    /// Wakes worker `index`, which was taken out of the idle set.
+    /// WakeList worker `index`, which was taken out of the idle set.
     #[cold]
     pub(crate) fn unpark(&self, index: usize) {
         Counters::add(&self.counters.workers_woken);
@@ -333,13 +333,13 @@ pub(crate) struct WorkerBase {
     pub(crate) wakes: Cell<u32>,
     /// The clock as last read here, or by the monitor for this worker. Relaxed: for people.
     pub(crate) coarse_ns: AtomicU64,
-    pub(crate) pace: Pace,
+    pub(crate) moderation: Moderation,
     /// When it was woken for a first child, or its nap ended with one owed (`idle`), if it has not slept since.
     pub(crate) errand_ns: Cell<Option<u64>>,
     /// User-visible ids: the next, and the end of this worker's batch.
     pub(crate) ids: Cell<(u64, u64)>,
     /// References owed to a parent's record: which, and how many.
-    pub(crate) debt: Cell<(*const Record, u32)>,
+    pub(crate) deferred: Cell<(*const Record, u32)>,
     pub(crate) records: UnsafeCell<RecordCache>,
     /// Written by the carrier only; summed by others.
     pub(crate) spawned: AtomicU64,
@@ -349,12 +349,12 @@ pub(crate) struct WorkerBase {
     /// The OS thread that carries the worker; null on the way to the next.
     carrier: AtomicPtr<OsThread>,
     /// Asks for rounds at the next scheduling decision.
-    pub(crate) poke: AtomicBool,
+    pub(crate) need_resched: AtomicBool,
     pub(crate) parker: Parker,
 }
 
 impl WorkerBase {
-    /// Wakes a sleeping worker for a new thread, unless that is a first child and a worker naps (`idle`).
+    /// WakeList a sleeping worker for a new thread, unless that is a first child and a worker naps (`idle`).
     #[inline]
     pub(crate) fn offer_child(&self) {
         if self.core().idle.sleepers() != 0 {
@@ -390,16 +390,16 @@ impl WorkerBase {
             searching: Cell::new(false),
             wakes: Cell::new(0),
             coarse_ns: AtomicU64::new(0),
-            pace: Pace::new(),
+            moderation: Moderation::new(),
             errand_ns: Cell::new(None),
             ids: Cell::new((0, 0)),
-            debt: Cell::new((ptr::null(), 0)),
+            deferred: Cell::new((ptr::null(), 0)),
             records: UnsafeCell::new(RecordCache::new()),
             spawned: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             preempt_spare: AtomicPtr::new(ptr::null_mut()),
             carrier: AtomicPtr::new(ptr::null_mut()),
-            poke: AtomicBool::new(false),
+            need_resched: AtomicBool::new(false),
             parker: Parker::new(),
         }
     }
@@ -544,7 +544,7 @@ impl<P: Parts> Worker<P> {
 
 /// Rounds (timers, debts) are made at every this-many-th decision. Safepoints count as so many decisions, so
 /// that they do not disturb the rhythm.
-pub(crate) const ROUNDS: u32 = 64;
+pub(crate) const MAINTENANCE: u32 = 64;
 
 /// Notes that `record` runs on this worker.
 #[inline]

@@ -15,7 +15,7 @@ use crate::protocol::mailbox::Linked;
 pub(crate) fn keep(os_thread: &OsThread, record: &Record) {
     // ORDERING O1: Release pairs with the Acquire in `worker_loop`.
     record.meta.suspended.store(ptr::from_ref(os_thread).cast_mut().cast(), Release);
-    os_thread.set_keeper_of(record);
+    os_thread.set_bound_thread(record);
 }
 
 /// Y2: leaves `worker` without a thread and a carrier, to be given.
@@ -42,16 +42,16 @@ pub(crate) unsafe fn resume(os_thread: &OsThread, record: &Record) {
     let base = unsafe { &*base };
     os_thread.queued.store(false, Relaxed);
     os_thread.taken.store(false, Relaxed);
-    os_thread.set_keeper_of(ptr::null());
+    os_thread.set_bound_thread(ptr::null());
     record.set_at_large(os_thread);
     base.set_carrier(Some(os_thread));
     binding::remind(base, os_thread);
     if os_thread.is_deaf.load(Relaxed) {
-        base.poke.store(true, Relaxed);
+        base.need_resched.store(true, Relaxed);
     }
     install(base, record);
     os_thread.set_worker(base);
-    if os_thread.account.is_much(record.meta.id()) {
+    if os_thread.lag.is_much(record.meta.id()) {
         record.core().monitor.nudge();
     }
 }
@@ -76,7 +76,7 @@ pub(crate) fn rejoin(os_thread: &OsThread) -> *const WorkerBase {
     os_thread.wait_for_decision();
     if os_thread.worker().is_null() {
         // SAFETY: a kept record is mapped.
-        let Some(record) = (unsafe { os_thread.keeper_of().as_ref() }) else {
+        let Some(record) = (unsafe { os_thread.bound_thread().as_ref() }) else {
             return ptr::null();
         };
         if !os_thread.queued.swap(true, Relaxed) {

@@ -93,7 +93,7 @@ impl Waiter {
     }
 }
 
-/// Wakes a waiter; `core` is that of a green one of the same runtime.
+/// WakeList a waiter; `core` is that of a green one of the same runtime.
 ///
 /// Context: a future's waker is users' code (`user`).
 ///

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::R
 use gvt_traits::GvtId;
 
 #[derive(Default)]
-pub(crate) struct Account {
+pub(crate) struct Lag {
     /// Whose it is; 0 to begin with, which is nobody's or will do.
     thread: AtomicU32,
     /// The OS thread's CPU time when it was last charged.
@@ -30,7 +30,7 @@ pub(crate) struct Account {
 /// A slice of nine years or more; sums and multiples of it must fit.
 const FOR_EVER: u64 = 1 << 58;
 
-impl Account {
+impl Lag {
     /// `thread` is about to be taken off after a slice that should take `due_ns`, and began `wall_ns` ago; `again` in the same slice.
     pub(crate) fn charge(&self, thread: GvtId, cpu_ns: u64, wall_ns: u64, due_ns: u64, again: bool) {
         let known = self.thread.swap(thread.index(), Relaxed) == thread.index();
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn too_much_comes_off_the_next_and_too_little_is_added() {
-        let account = Account::default();
+        let account = Lag::default();
         account.charge(A, 5_000, 1_300, 1_000, false);
         assert_eq!((account.advance(A, 1_000, 0), account.is_much(A)), (300, true));
         account.charge(A, 5_600, 1_000, 1_000, false);
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_slice_becomes_neither_twice_as_long_nor_nothing() {
-        let account = Account::default();
+        let account = Lag::default();
         account.charge(A, 7_000, 7_000, 1_000, false);
         assert_eq!(account.advance(A, 1_000, 0), 875);
         (0..40).for_each(|_| account.charge(A, 7_000, 0, 1_000, false));
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_slice_is_due_once() {
-        let account = Account::default();
+        let account = Lag::default();
         account.charge(A, 1_000, 1_000, 1_000, false);
         account.charge(A, 1_400, 1_400, 1_000, true);
         assert_eq!(account.advance(A, 1_000, 0), 400);
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn what_others_had_is_not_charged() {
-        let account = Account::default();
+        let account = Lag::default();
         account.charge(A, 5_000, 1_000, 1_000, false);
         account.charge(A, 95_000, 1_200, 1_000, false);
         assert_eq!(account.advance(A, 1_000, 0), 200);
@@ -110,14 +110,14 @@ mod tests {
 
     #[test]
     fn who_came_late_is_not_charged_for_that() {
-        let account = Account::default();
+        let account = Lag::default();
         account.charge(A, 300, 5_000, 1_000, false);
         assert_eq!(account.advance(A, 1_000, 0), -500, "700 short, of which half a slice at once");
     }
 
     #[test]
     fn others_begin_afresh() {
-        let account = Account::default();
+        let account = Lag::default();
         account.charge(A, 5_000, 3_000, 1_000, false);
         assert_eq!((account.advance(B, 1_000, 0), account.is_much(B)), (0, false));
         account.charge(B, 9_000, 1_100, 1_000, false);
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_grace_for_ever_puts_nothing_off_for_ever() {
         for slice_ns in [1_000, 3_600_000_000_000] {
-            let account = Account::default();
+            let account = Lag::default();
             for _ in 0..20 {
                 account.charge(A, 5_000, 3_000, slice_ns + u64::MAX / 8, false);
             }
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_eight_slices() {
-        let account = Account::default();
+        let account = Lag::default();
         account.charge(A, 1_000_000, 1_000_000, 1_000, false);
         (0..8).for_each(|_| account.charge(A, 1_000_000, 0, 1_000, false));
         assert_eq!(account.advance(A, 1_000, 0), 0);

@@ -32,10 +32,10 @@ use gvt_traits::Registers;
 
 use crate::kernel::thread::record::Record;
 use crate::kernel::worker::home::Home;
-use crate::kernel::worker::lag::Account;
-use crate::kernel::worker::wake_affine::Place;
+use crate::kernel::worker::lag::Lag;
+use crate::kernel::worker::wake_affine::Affinity;
 use crate::os::{futex_wait_until, futex_wake, membarrier};
-use crate::protocol::retake::Claim;
+use crate::protocol::retake::Carried;
 use crate::protocol::turn::{Receiver, Turn};
 
 /// In an inbox: end.
@@ -44,7 +44,7 @@ const QUIT: *mut () = ptr::without_provenance_mut(1);
 #[repr(C)]
 pub(crate) struct OsThread<W> {
     /// The worker that it carries, and how deep in the runtime it is.
-    claim: Claim<W>,
+    carried: Carried<W>,
     /// Suspended green threads that can go on only here, and what else `pinned` knows.
     pub(crate) home: Home,
     /// The `Runnable` of the green thread that keeps this OS thread is out.
@@ -54,7 +54,7 @@ pub(crate) struct OsThread<W> {
     /// Its worker was taken while that thread was blocked in the kernel, and it has not come back.
     pub(crate) taken: AtomicBool,
     /// What the green thread that computes on it has had.
-    pub(crate) account: Account,
+    pub(crate) lag: Lag,
     /// Looks in a row at which the monitor found it running all the same.
     pub(crate) running_looks: AtomicU32,
     /// When it is next interrupted it gives its worker away and goes on without: it sleeps in the kernel.
@@ -62,12 +62,12 @@ pub(crate) struct OsThread<W> {
     /// It does not answer interrupts: a green thread has blocked the signal. To be mended at its next rounds.
     pub(crate) is_deaf: AtomicBool,
     /// The green thread that keeps it while it carries nothing, or null.
-    keeper_of: AtomicPtr<Record>,
+    bound_thread: AtomicPtr<Record>,
     /// The scheduler's loop, while a green thread runs.
     pub(crate) native: UnsafeCell<Registers>,
     inbox: AtomicPtr<W>,
     /// Where it may run.
-    place: Place,
+    affinity: Affinity,
     /// Bumped at each delivery; what the receiver sleeps on.
     deliveries: AtomicU32,
     pub(crate) thread_id: AtomicI32,
@@ -96,19 +96,19 @@ impl<W> OsThread<W> {
     pub(crate) fn new() -> Self {
         OsThread {
             // Its first code is the scheduler's.
-            claim: Claim::new(),
+            carried: Carried::new(),
             home: Home::new(),
             queued: AtomicBool::new(false),
             turn: Turn::new(),
             taken: AtomicBool::new(false),
-            account: Account::default(),
+            lag: Lag::default(),
             running_looks: AtomicU32::new(0),
             gives_worker: AtomicBool::new(false),
             is_deaf: AtomicBool::new(false),
-            keeper_of: AtomicPtr::new(ptr::null_mut()),
+            bound_thread: AtomicPtr::new(ptr::null_mut()),
             native: UnsafeCell::new(Registers::default()),
             inbox: AtomicPtr::new(ptr::null_mut()),
-            place: Place::new(),
+            affinity: Affinity::new(),
             deliveries: AtomicU32::new(0),
             thread_id: AtomicI32::new(0),
             signal_mask: AtomicU64::new(0),
@@ -117,72 +117,72 @@ impl<W> OsThread<W> {
 
     /// Makes the place of an ended OS thread ready for the next.
     pub(crate) fn reset(&self) {
-        self.claim.reset();
+        self.carried.reset();
         self.queued.store(false, Relaxed);
         self.turn.end();
         self.gives_worker.store(false, Relaxed);
         self.is_deaf.store(false, Relaxed);
         self.thread_id.store(0, Relaxed);
         self.home.reset();
-        self.place.reset();
+        self.affinity.reset();
     }
 
-    /// [`Claim::enter`].
+    /// [`Carried::enter`].
     #[inline(always)]
     pub(crate) fn enter(&self) -> *const W {
-        self.claim.enter()
+        self.carried.enter()
     }
 
-    /// [`Claim::deepen`].
+    /// [`Carried::preempt_disable`].
     #[inline(always)]
-    pub(crate) fn deepen(&self) {
-        self.claim.deepen();
+    pub(crate) fn preempt_disable(&self) {
+        self.carried.preempt_disable();
     }
 
-    /// [`Claim::shallow`].
+    /// [`Carried::preempt_enable`].
     #[inline(always)]
-    pub(crate) fn shallow(&self) {
-        self.claim.shallow();
+    pub(crate) fn preempt_enable(&self) {
+        self.carried.preempt_enable();
     }
 
     pub(crate) fn depth(&self) -> u32 {
-        self.claim.depth()
+        self.carried.depth()
     }
 
-    /// [`Claim::worker`].
+    /// [`Carried::worker`].
     #[inline(always)]
     pub(crate) fn worker(&self) -> *const W {
-        self.claim.worker()
+        self.carried.worker()
     }
 
     pub(crate) fn set_worker(&self, worker: *const W) {
-        self.claim.set_worker(worker);
+        self.carried.set_worker(worker);
     }
 
     /// The green thread that keeps this OS thread though it carries no worker.
-    pub(crate) fn keeper_of(&self) -> *const Record {
-        self.keeper_of.load(Relaxed)
+    pub(crate) fn bound_thread(&self) -> *const Record {
+        self.bound_thread.load(Relaxed)
     }
 
-    pub(crate) fn set_keeper_of(&self, record: *const Record) {
-        self.keeper_of.store(record.cast_mut(), Relaxed);
+    pub(crate) fn set_bound_thread(&self, record: *const Record) {
+        self.bound_thread.store(record.cast_mut(), Relaxed);
     }
 
-    /// [`Claim::wait_for_decision`].
+    /// [`Carried::wait_for_decision`].
     pub(crate) fn wait_for_decision(&self) {
-        self.claim.wait_for_decision();
+        self.carried.wait_for_decision();
     }
 
-    /// [`Claim::detach`] with the process's barrier.
+    /// [`Carried::detach`] with the process's barrier.
     pub(crate) fn detach(&self, worker: &W, note: impl FnOnce()) -> bool {
-        self.claim.detach(worker, membarrier, note)
+        self.carried.detach(worker, membarrier, note)
     }
 
     /// H2. Async-signal-safe.
     ///
     /// `monitor` is an OS thread that nobody confines.
     pub(super) fn give_beside(&self, worker: &W, monitor: i32) {
-        self.place.release(self.thread_id.load(Relaxed), monitor);
+        self.affinity.release(self.thread_id.load(Relaxed), monitor);
         self.deliver(ptr::from_ref(worker).cast_mut());
     }
 
@@ -190,7 +190,7 @@ impl<W> OsThread<W> {
     /// it runs. Async-signal-safe.
     pub(crate) fn give_place(&self, worker: *const W) {
         if self.turn.give() == Receiver::Sleeps {
-            self.place.take_over(self.thread_id.load(Relaxed));
+            self.affinity.take_over(self.thread_id.load(Relaxed));
         }
         self.deliver(worker.cast_mut());
     }
@@ -209,7 +209,7 @@ impl<W> OsThread<W> {
     /// Lets this OS thread, the calling one, run on any processor again: it goes on for longer than to pass a worker on.
     #[inline]
     pub(super) fn settle_beside(&self, monitor: i32) {
-        self.place.release(0, monitor);
+        self.affinity.release(0, monitor);
     }
 
     /// Tells the OS thread to end, once it waits at its inbox.

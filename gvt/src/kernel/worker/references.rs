@@ -134,25 +134,25 @@ pub(super) unsafe fn free_one(record: &Record, worker: Option<&WorkerBase>) -> F
 /// Notes a reference to let go of later: children of one parent end in a row, on several workers,
 /// and would all meet on the parent's counter. Returns what was owed to another.
 fn owe<'a>(worker: &WorkerBase, parent: &Record) -> Option<(&'a Record, u32)> {
-    let (owed_to, count) = worker.debt.get();
+    let (owed_to, count) = worker.deferred.get();
     if ptr::eq(owed_to, parent) {
-        worker.debt.set((owed_to, count + 1));
+        worker.deferred.set((owed_to, count + 1));
         return None;
     }
-    worker.debt.set((parent, 1));
-    // SAFETY: null, or kept by the debt.
+    worker.deferred.set((parent, 1));
+    // SAFETY: null, or kept by the deferred.
     unsafe { owed_to.as_ref() }.map(|owed_to| (owed_to, count))
 }
 
 /// Lets go of what is owed.
-pub(crate) fn settle_debt(worker: &WorkerBase) {
+pub(crate) fn release_deferred(worker: &WorkerBase) {
     loop {
-        let (owed_to, count) = worker.debt.replace((ptr::null(), 0));
+        let (owed_to, count) = worker.deferred.replace((ptr::null(), 0));
         if owed_to.is_null() {
             return;
         }
-        // Freeing it may run up a debt with its own parent.
-        // SAFETY: the debt held them.
+        // Freeing it may run up a deferred with its own parent.
+        // SAFETY: the deferred held them.
         unsafe { release(&*owed_to, count, worker) };
     }
 }

@@ -10,7 +10,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use crate::kernel::thread::record::Record;
-use crate::kernel::worker::core::{ROUNDS, WorkerBase};
+use crate::kernel::worker::core::{MAINTENANCE, WorkerBase};
 use crate::kernel::worker::tls::{self, depth, leave, worker};
 use crate::kernel::worker::{contract, handoff};
 
@@ -57,14 +57,14 @@ pub(crate) fn current() -> *const Record {
     let Some(os_thread) = (unsafe { tls::this().as_ref() }) else {
         return ptr::null();
     };
-    os_thread.deepen();
+    os_thread.preempt_disable();
     os_thread.wait_for_decision();
     // SAFETY: a carried worker is alive.
     let record = match unsafe { os_thread.worker().as_ref() } {
         Some(worker) => worker.current.get(),
-        None => os_thread.keeper_of(),
+        None => os_thread.bound_thread(),
     };
-    os_thread.shallow();
+    os_thread.preempt_enable();
     record
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn safepoint() -> bool {
     // SAFETY: a carried worker is alive.
     let asked = match unsafe { os_thread.enter().as_ref() } {
         Some(worker) => {
-            worker.count_activity(ROUNDS);
+            worker.count_activity(MAINTENANCE);
             // A part that the scheduler's loop has called has a worker and no thread.
             // SAFETY: the running thread's record stays mapped.
             unsafe { worker.current.get().as_ref() }.is_some_and(Record::is_asked)
@@ -86,7 +86,7 @@ pub(crate) fn safepoint() -> bool {
         // Without a worker: to yield is to get one.
         None => true,
     };
-    os_thread.shallow();
+    os_thread.preempt_enable();
     asked
 }
 
@@ -163,7 +163,7 @@ fn is_asked() -> bool {
         // It holds nobody up.
         None => false,
     };
-    os_thread.shallow();
+    os_thread.preempt_enable();
     asked
 }
 

@@ -31,7 +31,7 @@ const DENSE_NS: u64 = 10_000;
 /// Work of so many ns is worth a wake-up.
 const WORTH_NS: u64 = 300_000;
 
-pub(crate) struct Pace {
+pub(crate) struct Moderation {
     /// Timers since this worker last idled, and when the first and the last of them were fired.
     fired: Cell<u64>,
     since_ns: Cell<u64>,
@@ -43,9 +43,9 @@ pub(crate) struct Pace {
     each_ns: Cell<u64>,
 }
 
-impl Pace {
+impl Moderation {
     pub(crate) const fn new() -> Self {
-        Pace {
+        Moderation {
             fired: Cell::new(0),
             since_ns: Cell::new(0),
             last_ns: Cell::new(0),
@@ -95,19 +95,19 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn settled(each_ns: u64) -> Pace {
-        let pace = Pace::new();
+    fn settled(each_ns: u64) -> Moderation {
+        let moderation = Moderation::new();
         for round in 0..100 {
             let now_ns = round * 1_000_000;
-            pace.fired(10, now_ns);
-            pace.idle(|| now_ns + 10 * each_ns);
+            moderation.fired(10, now_ns);
+            moderation.idle(|| now_ns + 10 * each_ns);
         }
-        pace
+        moderation
     }
 
     #[test]
     fn offers_until_it_has_measured() {
-        assert!(Pace::new().is_worth(1));
+        assert!(Moderation::new().is_worth(1));
     }
 
     #[test]
@@ -120,31 +120,31 @@ mod tests {
 
     #[test]
     fn one_long_run_is_enough() {
-        let pace = settled(1_000);
-        pace.fired(1, 0);
-        pace.fired(1, 500_000);
-        pace.idle(|| 900_000);
-        assert!(pace.is_worth(1), "450 µs each");
+        let moderation = settled(1_000);
+        moderation.fired(1, 0);
+        moderation.fired(1, 500_000);
+        moderation.idle(|| 900_000);
+        assert!(moderation.is_worth(1), "450 µs each");
     }
 
     #[test]
     fn idling_without_timers_changes_nothing() {
-        let pace = settled(1_000);
-        (0..100).for_each(|_| pace.idle(|| panic!("no clock is read")));
-        assert!(!pace.is_worth(290));
+        let moderation = settled(1_000);
+        (0..100).for_each(|_| moderation.idle(|| panic!("no clock is read")));
+        assert!(!moderation.is_worth(290));
     }
 
     /// The pause after timers that come `apart_ns` from each other.
     fn pause(apart_ns: u64) -> u64 {
-        let pace = Pace::new();
+        let moderation = Moderation::new();
         let mut now_ns = 1_000_000_000;
         for _ in 0..10 {
-            let passed = (pace.resumes_ns().saturating_sub(now_ns)).max(apart_ns);
+            let passed = (moderation.resumes_ns().saturating_sub(now_ns)).max(apart_ns);
             now_ns += passed;
-            pace.fired((passed / apart_ns) as usize, now_ns);
-            pace.idle(|| now_ns);
+            moderation.fired((passed / apart_ns) as usize, now_ns);
+            moderation.idle(|| now_ns);
         }
-        pace.resumes_ns() - now_ns
+        moderation.resumes_ns() - now_ns
     }
 
     #[test]
@@ -155,12 +155,12 @@ mod tests {
 
     #[test]
     fn two_timers_in_a_row_are_not_many() {
-        let pace = Pace::new();
+        let moderation = Moderation::new();
         for now_ns in (1..10).map(|n| n * 1_000_000) {
-            pace.fired(1, now_ns);
-            pace.fired(1, now_ns + 5_000);
-            pace.idle(|| now_ns + 10_000);
-            assert_eq!(pace.resumes_ns(), now_ns + 5_000 + PAUSE_NS);
+            moderation.fired(1, now_ns);
+            moderation.fired(1, now_ns + 5_000);
+            moderation.idle(|| now_ns + 10_000);
+            assert_eq!(moderation.resumes_ns(), now_ns + 5_000 + PAUSE_NS);
         }
     }
 }

@@ -45,6 +45,6 @@ pub(crate) fn worker() -> *const WorkerBase {
 pub(crate) fn leave() {
     // SAFETY: its own entry stays for as long as an OS thread runs.
     if let Some(os_thread) = unsafe { this().as_ref() } {
-        os_thread.shallow();
+        os_thread.preempt_enable();
     }
 }

@@ -27,16 +27,16 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::os::{Processors, processor};
 
 /// Where an OS thread may run.
-pub(crate) struct Place {
+pub(crate) struct Affinity {
     /// Before it was confined.
     allowed: UnsafeCell<Processors>,
     /// The processor that it is confined to, plus one; 0: it is not.
     confined: AtomicU32,
 }
 
-impl Place {
+impl Affinity {
     pub(crate) const fn new() -> Self {
-        Place { allowed: UnsafeCell::new(Processors::NONE), confined: AtomicU32::new(0) }
+        Affinity { allowed: UnsafeCell::new(Processors::NONE), confined: AtomicU32::new(0) }
     }
 
     /// For the next OS thread.

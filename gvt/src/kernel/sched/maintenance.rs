@@ -6,7 +6,7 @@ use gvt_traits::Preemptor;
 
 use crate::kernel::sched::timers::fire_timers;
 use crate::kernel::worker::core::{Parts, Worker};
-use crate::kernel::worker::references::settle_debt;
+use crate::kernel::worker::references::release_deferred;
 use crate::kernel::worker::{binding, handoff};
 
 /// What is done now and then: timers, debts.
@@ -16,12 +16,12 @@ use crate::kernel::worker::{binding, handoff};
 /// C1 of [`pick`].
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn rounds<P: Parts>(worker: &Worker<P>) {
-    worker.base.poke.store(false, Relaxed);
+pub(crate) unsafe fn maintain<P: Parts>(worker: &Worker<P>) {
+    worker.base.need_resched.store(false, Relaxed);
     if binding::was_deaf() {
         worker.core().preempt.enter_thread();
     }
-    settle_debt(&worker.base);
+    release_deferred(&worker.base);
     // SAFETY: C1.
     unsafe { fire_timers(worker) };
     handoff::welcome_back(&worker.core().base);

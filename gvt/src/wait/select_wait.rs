@@ -7,13 +7,13 @@ use crate::wait::list::{Claim, wait_until_fired};
 use crate::wait::wake::Waker;
 
 /// A thread that is about to wait in several lists (N5).
-pub(crate) struct Several<'a> {
+pub(crate) struct SelectWait<'a> {
     green: Option<Green<'a>>,
     flag: &'a OsFlag,
     claim: &'a Claim,
 }
 
-impl<'a> Several<'a> {
+impl<'a> SelectWait<'a> {
     /// Makes `retake` ready for nodes; `flag` is what it sleeps on if it is an OS thread.
     pub(crate) fn new(claim: &'a Claim, flag: &'a OsFlag, reason: WaitReason) -> Self {
         let green = Inside::enter().here().green(reason);
@@ -23,7 +23,7 @@ impl<'a> Several<'a> {
         };
         // SAFETY: no node is linked yet, so the claim is this thread's alone.
         unsafe { *claim.waker.get() = waker };
-        Several { green, flag, claim }
+        SelectWait { green, flag, claim }
     }
 
     /// Waits until one of the nodes is taken, at the longest until the deadline; the operation, or `None` after
