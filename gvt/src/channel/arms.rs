@@ -218,7 +218,7 @@ impl<W: Waited> Handle for W {
             if (*node).is_linked() {
                 self.list(&mut state).0.unlink(node);
             }
-            (*node).verdict()
+            (*node).outcome()
         }
     }
 

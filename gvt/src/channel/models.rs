@@ -184,7 +184,7 @@ macro_rules! models {
 }
 
 models! {
-    rendezvous / mutant_no_verdict: NoVerdict;
+    rendezvous / mutant_no_outcome: NoOutcome;
     senders_are_let_in / mutant_let_nobody_in: LetNobodyIn;
     deadlines_agree / mutant_leave_unfired: LeaveUnfired;
     disconnection_is_noticed / mutant_count_blind: CountBlind;

@@ -235,8 +235,8 @@ impl<T> Receiver<T> {
             return Err(RecvTimeoutError::Disconnected);
         }
         let mut slot = None;
-        let verdict = wait(&(), state, &State::POLICY, 0, &mut slot, deadline.map(deadline_ns));
-        match (slot, verdict) {
+        let outcome = wait(&(), state, &State::POLICY, 0, &mut slot, deadline.map(deadline_ns));
+        match (slot, outcome) {
             (Some(message), _) => Ok(message),
             (None, WaitOutcome::TimedOut) => Err(RecvTimeoutError::Timeout),
             (None, _) => Err(RecvTimeoutError::Disconnected),

@@ -135,8 +135,8 @@ impl<T> Channel<T> {
             state.tell(RECEIVE_WATCHERS, here);
         }
         let mut slot = Some(message);
-        let verdict = wait(&(), state, &Self::SEND, SENDERS, &mut slot, deadline.map(deadline_ns));
-        match (verdict, slot) {
+        let outcome = wait(&(), state, &Self::SEND, SENDERS, &mut slot, deadline.map(deadline_ns));
+        match (outcome, slot) {
             (WaitOutcome::Served, _) => Ok(()),
             (WaitOutcome::TimedOut, Some(message)) => Err(SendTimeoutError::Timeout(message)),
             (_, Some(message)) => Err(SendTimeoutError::Disconnected(message)),
@@ -217,8 +217,8 @@ impl<T> Channel<T> {
         deadline_ns: Option<u64>,
     ) -> Result<T, WaitOutcome> {
         let mut slot = None;
-        let verdict = wait(&(), state, &Self::RECEIVE, number, &mut slot, deadline_ns);
-        slot.ok_or(verdict)
+        let outcome = wait(&(), state, &Self::RECEIVE, number, &mut slot, deadline_ns);
+        slot.ok_or(outcome)
     }
 
     /// The last receiver or the last sender is gone.

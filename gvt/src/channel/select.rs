@@ -194,9 +194,9 @@ impl<'a> Enlisted<'_, 'a> {
         let mut chosen = None;
         for (operation, arm) in self.arms.iter().enumerate().take(self.count) {
             // SAFETY: C1: linked by `wait`.
-            let verdict = unsafe { arm.handle.withdraw(arm.node.get().cast()) };
+            let outcome = unsafe { arm.handle.withdraw(arm.node.get().cast()) };
             if claimed == Some(operation as u32) {
-                let token = match (self.wish, verdict) {
+                let token = match (self.wish, outcome) {
                     (Wish::Watch, _) => Token::Ready,
                     (Wish::Operate, WaitOutcome::Closed) => Token::Closed,
                     (Wish::Operate, _) => arm.handle.served(),

@@ -309,7 +309,7 @@ impl<T> Channel<T> {
             if (*node).is_linked() {
                 state.unlink(node);
             }
-            (*node).verdict()
+            (*node).outcome()
         }
     }
 }

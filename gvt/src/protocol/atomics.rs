@@ -1,11 +1,10 @@
-//! The atomics that the scheduler's protocols are written with, and the faults that their models
-//! plant.
+//! The atomics of the scheduler's protocols, and the faults (*mutants*) that their models plant.
 //!
-//! Under `--cfg loom` the atomics are loom's and a model can ask for a mutant: a step of a protocol
-//! left out. In every other build [`mutant`] is constant `false` and the code for it vanishes.
+//! Under `--cfg loom` the atomics are loom's and a model can ask for a mutant: a protocol with one step left
+//! out. In every other build [`mutant`] is constant `false` and its code vanishes.
 //!
-//! Metadata in `gvt-traits` uses `core`'s atomics; the protocols are generic enough to be modelled
-//! on loom's because they take the words they work on as arguments.
+//! Metadata in `gvt-traits` uses `core`'s atomics. The protocols take the words they work on as arguments, so
+//! that models can pass loom's.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
@@ -13,20 +12,21 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
-/// The cheap half of a fence whose other half, [`heavy_fence`], is made for both (`membarrier`): nothing for the processor.
+/// The cheap half of an asymmetric fence: a compiler fence only. The other half is a `membarrier` (in models
+/// [`heavy_fence`]), which acts for both.
 #[inline(always)]
 pub(crate) fn light_fence() {
-    // ORDERING: pairs with the other half, a `membarrier` by the monitor (`retake` E4); in models with `heavy_fence`.
+    // ORDERING: pairs with the `membarrier` of the monitor (`retake` E4); in models with `heavy_fence`.
     #[cfg(not(loom))]
     std::sync::atomic::compiler_fence(Ordering::SeqCst);
-    // What both halves amount to; without the other half it would be none.
+    // Both halves together amount to full fences; without the other half this one has no effect.
     #[cfg(loom)]
     if !mutant(Mutant::NoBarrier) {
         fence(Ordering::SeqCst);
     }
 }
 
-/// The dear half, in models.
+/// The expensive half, in models.
 #[cfg(loom)]
 pub(crate) fn heavy_fence() {
     // ORDERING: pairs with `light_fence`.
@@ -40,7 +40,7 @@ pub(crate) fn yield_os_thread() {
     loom::thread::yield_now();
 }
 
-/// A step to leave out.
+/// A step of a protocol that a model leaves out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(dead_code, reason = "read under loom only")]
 pub(crate) enum Mutant {

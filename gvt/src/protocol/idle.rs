@@ -1,85 +1,87 @@
-//! Who sleeps, who searches, and whom to wake when there is work.
+//! Which workers sleep, which one searches, and which one to wake when there is work.
 //!
-//! **Hazard.** A thread is queued while a worker makes up its mind to sleep. If the pusher looks
-//! for sleepers before the worker announces itself, and the worker looks for work before the push,
-//! the thread waits beside a sleeping worker. The other danger is the herd: each push wakes a
-//! worker that finds nothing.
+//! **Hazard.** A thread is queued while a worker prepares to sleep. If the pusher looks for sleepers before
+//! the worker announces itself, and the worker looks for work before the push, the thread waits beside a
+//! sleeping worker. The other danger is a thundering herd: each push wakes a worker that finds nothing.
 //!
-//! **Protocol.** `sleepers` is a set of workers, a bit each; `searching` is 1 while a worker that
-//! was woken has found nothing yet.
+//! **Protocol.** `sleepers` is a set of workers, one bit each. `searching` is 1 while a woken worker has not
+//! found work yet.
 //!
-//! Pusher: **I1** push. **I2** full fence (or the push itself is one, see
-//! `gvt_traits::PushFence`). **I3** if `searching` is 0 and `sleepers` is not empty: set
-//! `searching`, take one bit out of `sleepers`, wake that worker.
+//! Pusher: **I1** push. **I2** full fence (or the push itself is one, see `gvt_traits::PushFence`). **I3** if
+//! `searching` is 0 and `sleepers` is not empty: set `searching`, take one bit out of `sleepers`, wake that
+//! worker.
 //!
-//! Worker: **I4** finds nothing. **I5** sets its bit; then clears `searching` if it had it.
-//! **I6** full fence. **I7** looks for work again. **I8** sleeps, or takes its bit back; if that is
-//! gone, a pusher has taken it, and the worker is the searcher.
+//! Worker: **I4** finds nothing. **I5** sets its bit, then clears `searching` if it is the searcher. **I6**
+//! full fence. **I7** looks for work again. **I8** sleeps, or takes its bit back; if the bit is gone, a
+//! pusher has taken it, and the worker is the searcher.
 //!
-//! Searcher that finds work: **I9** clears `searching`, full fence, and if there is more work does I3.
+//! Searcher that finds work: **I9** clears `searching`, full fence, and does I3 if there is more work.
 //!
-//! The fences are totally ordered. If I2 precedes I6, I7 sees the push. If I6 precedes I2, I3 sees
-//! the bit (or that its taker is on the way). Where I3 is skipped because of a searcher, that searcher's I5 or I9 follows, and
-//! its fence orders its next look after the push.
+//! The fences are totally ordered. If I2 precedes I6, I7 sees the push. If I6 precedes I2, I3 sees the bit,
+//! or another pusher has taken it. Where I3 is skipped because of a searcher, that searcher's I5 or I9
+//! follows, and its fence orders its next look after the push.
 //!
-//! **Ordering.** All accesses are SeqCst: the two words and the fences are in one total order, on which the argument above
-//! rests. On x86 only the stores and the fences cost more for it, and these lie on the way into and out of sleep.
+//! **Ordering.** All accesses are SeqCst: the argument above needs the two words and the fences in one total
+//! order. On x86 only stores and fences cost more for it, and these are on the way into and out of sleep.
 //!
-//! **Two classes.** Workers that run only Low threads are a set of their own within `sleepers`, with a `searching` of their own: such a
-//! searcher finds nothing of what others may run, so nobody may rely on it for that. A pusher of a Low thread does I3 with them if
-//! one sleeps, else, as a pusher of any other thread, with the rest. After I9 each searcher does I3 with its own class first.
-//! Of what a searcher of the rest leaves, Low threads have been offered to a Low worker, or to the rest, when they were pushed.
+//! **Two classes.** Workers that run only Low threads form their own set within `sleepers`, with their own
+//! `searching`. Such a searcher does not look for other threads, so no pusher of those may rely on it. A
+//! pusher of a Low thread does I3 with the Low workers if one of them sleeps, else with the rest, like any
+//! other pusher. After I9 each searcher does I3 with its own class first. Low threads that a searcher of the
+//! rest leaves behind were offered to a Low worker, or to the rest, when they were pushed.
 //!
-//! **First children.** A *first child* is a new thread that is the first to be pushed since its worker's last
-//! decision. If its spawner waits for it at once, it runs on that worker: another that is woken for it finds
-//! nothing, or takes it and then the joiner is woken elsewhere; either costs more than the child. But if the
-//! spawner computes first, the child is for another worker. So once [`PATIENCE`] wake-ups in a row for first
-//! children have come to less than [`WORTH_NS`] of work each, the worker that goes to sleep takes a nap of
-//! [`NAP_NS`], and nobody is woken for first children meanwhile; for all else it sleeps like any other.
+//! **First children.** A *first child* is a new thread that is the first push since its worker's last
+//! scheduling decision. If its spawner waits for it at once, the child runs on that worker: another worker
+//! that is woken for it finds nothing, or takes it, and then the joiner is woken elsewhere; either costs more
+//! than the child. If the spawner computes first, another worker should run the child. So once [`PATIENCE`]
+//! wake-ups in a row for first children have led to less than [`WORTH_NS`] of work each, the worker that goes
+//! to sleep takes a nap of [`NAP_NS`]. During a nap no worker is woken for first children; for all other work
+//! the napping worker is a sleeper like any other.
 //!
-//! **N1** Before I5 the worker sets `nap` to NAPS. **N2** The pusher of a first child, after I2: if `nap` is NAPS,
-//! it sets OWED; if it was either, it leaves out I3. **N3** After I8 the worker clears `nap`; if that was OWED, it
-//! becomes the searcher unless there is one; full fence; it looks for work. It naps again until it finds work worth
-//! a wake-up, or a nap passes with nothing owed.
+//! **N1** Before I5 the worker sets `nap` to NAPS. **N2** The pusher of a first child, after I2: if `nap` is
+//! NAPS, it sets OWED; if it was NAPS or OWED, it skips I3. **N3** After I8 the worker clears `nap`; if that
+//! was OWED, it becomes the searcher unless there is one; full fence; it looks for work. It naps again until
+//! it finds work worth a wake-up, or a nap passes with nothing owed.
 //!
-//! If N2 leaves out I3, the N3 that ends the nap follows the push, with the worker's look and the I5 or I9 of the
-//! worker or of the searcher that it meets. So a first child waits beside a sleeping worker for a nap at most, to
-//! which the kernel adds some 0.05 ms, and only after wake-ups in vain.
+//! If N2 skips I3, the N3 that ends the nap follows the push, and so do the worker's look and the I5 or I9 of
+//! the worker or of the searcher that it finds. So a first child waits beside a sleeping worker for one nap
+//! at most (plus the kernel's timer slack of 0.05 ms), and only after wake-ups in vain.
 //!
-//! **Whether nobody runs.** What is read of several threads, one by one, belongs to one moment only if none of them has run meanwhile. So
-//! a worker that comes back from sleep **W1** counts that before it runs anything. Who looks **W2** reads the count, **W3** sees all
-//! workers asleep, looks, **W4** reads the count again: if it is the same, no worker was awake between W3 and W4.
+//! **Whether no worker runs.** A scan of several threads, one by one, describes one moment only if none of
+//! them ran meanwhile. So a worker that comes back from sleep **W1** counts that before it runs anything. A
+//! scanner **W2** reads the count, **W3** sees all workers asleep and scans, **W4** reads the count again: if
+//! it is the same, no worker was awake between W3 and W4.
 //!
-//! **Rejected.** Waking a worker for each push (each costs a system call and ends in nothing);
-//! counters of sleepers without identities (the wake-up then needs a lock).
+//! **Rejected.** Waking a worker for each push: each costs a system call and finds nothing. Counters of
+//! sleepers without identities: the wake-up then needs a lock.
 //!
-//! For first children: to wake nobody, as for the first woken thread (a child then waits for the monitor, some ms,
-//! while its spawner computes); a searcher that spins (its looks take the spawner's cache lines, and a processor
-//! from others).
+//! For first children: waking no worker, as for the first woken thread (the child then waits some ms for the
+//! monitor while its spawner computes); a searcher that spins (it takes cache lines from the spawner and a
+//! CPU from others).
 //!
-//! **Evidence.** loom `idle::*`; mutants `NoPushFence`, `NoRescan`, `NoChain`, `OneSearcher`, `NapForgotten` (no N3)
-//! and `NapAlone` (N3 without the searcher) fail. Of W1 to W4, loom `settle::*`; mutants `WakeUncounted` (no W1),
-//! `SleepersFirst` (W3 before W2), `WakeUnfenced` (W1 and W4 without fences) fail.
+//! **Evidence.** loom `idle::*`; mutants `NoPushFence`, `NoRescan`, `NoChain`, `OneSearcher`, `NapForgotten`
+//! (no N3) and `NapAlone` (N3 without the searcher) fail. W1 to W4: loom `settle::*`; mutants `WakeUncounted`
+//! (no W1), `SleepersFirst` (W3 before W2) and `WakeUnfenced` (W1 and W4 without fences) fail.
 
 use crate::protocol::atomics::Ordering::*;
 use crate::protocol::atomics::{AtomicU32, AtomicU64, Mutant, fence, mutant};
 
-/// Wake-ups for first children in a row that are in vain before a worker naps.
+/// Wake-ups for first children in vain, in a row, before a worker naps.
 const PATIENCE: u32 = 4;
-/// A nap.
+/// The length of a nap.
 pub(crate) const NAP_NS: u64 = 50_000;
-/// What a worker must do to have been worth a wake-up, about what that costs.
+/// The work that makes a wake-up worth its cost; about that cost.
 pub(crate) const WORTH_NS: u64 = 10_000;
 
 pub(crate) struct IdleSet {
     sleepers: AtomicU64,
-    /// By [`Class`]: 0, or what the searcher was woken for.
+    /// The state of N1 to N3.
     searching: [AtomicU32; 2],
     /// N1 to N3.
     nap: AtomicU32,
-    /// Wake-ups for first children in a row that were in vain.
+    /// Wake-ups for first children that were in vain, in a row.
     ///
-    /// Relaxed: a guess at what is to come; what is lost makes a nap begin or end a little later.
+    /// Relaxed: a heuristic; a lost update makes a nap begin or end a little later.
     vain: AtomicU32,
     /// Workers that run only Low threads.
     low: u64,
@@ -87,10 +89,10 @@ pub(crate) struct IdleSet {
     wakings: AtomicU64,
 }
 
-/// Threads as far as it matters who may run them.
+/// Classes of threads, by the workers that may run them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Class {
-    /// Only workers that are not kept for Low threads.
+    /// Only workers that are not reserved for Low threads.
     Normal = 0,
     /// Every worker.
     Low = 1,
@@ -104,24 +106,33 @@ pub(crate) enum Errand {
     Other = 2,
 }
 
-/// Nobody naps.
+/// No worker naps.
 const NOBODY: u32 = 0;
 /// A worker naps.
 const NAPS: u32 = 1;
-/// And some first child was not offered to anybody.
+/// A worker naps, and some first child was offered to no worker.
 const OWED: u32 = 2;
+
+/// What a worker is before it sleeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Role {
+    /// It ran threads, or found none without being the searcher.
+    Runner,
+    /// It was woken and has not found work yet.
+    Searcher,
+}
 
 /// What a worker finds when it takes its announcement back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Retracted {
-    /// Nobody had noticed.
+    /// No pusher has taken it.
     Alone,
-    /// A pusher had chosen it: it is the searcher, and a notification is in its parker.
+    /// A pusher has chosen it: it is the searcher, and its parker holds a notification.
     Chosen(Errand),
 }
 
 impl IdleSet {
-    /// For workers of which those in `low` run only Low threads.
+    /// A set in which the workers `low` run only Low threads.
     pub(crate) fn new(low: u64) -> Self {
         IdleSet {
             sleepers: AtomicU64::new(0),
@@ -198,8 +209,8 @@ impl IdleSet {
             if chosen.is_some() {
                 return chosen;
             }
-            // Whom this was for has taken itself out. Somebody else may have announced himself since, and been passed over
-            // because of this `searching`: look again.
+            // The sleeper that this was for has retracted. Another may have announced itself since and been
+            // skipped because of this `searching`: look again.
             searching.store(0, SeqCst);
         }
     }
@@ -223,28 +234,29 @@ impl IdleSet {
     }
 
     /// I5 and I6.
-    pub(crate) fn announce(&self, index: usize, was_searching: bool) {
+    pub(crate) fn announce(&self, index: usize, role: Role) {
         self.sleepers.fetch_or(1 << index, SeqCst);
-        if was_searching {
+        if role == Role::Searcher {
             self.searching(self.class_of(index)).store(0, SeqCst);
         }
         // ORDERING O2: pairs with the fence in `push_fence` and in `found`.
         fence(SeqCst);
     }
 
-    /// Whether I7 is done at all (it is, but for a mutant).
+    /// Whether I7 is done at all; only a mutant leaves it out.
     pub(crate) fn rescans(&self) -> bool {
         !mutant(Mutant::NoRescan)
     }
 
-    /// I8: takes the announcement back. W1.
+    /// I8: retracts the announcement. W1.
     pub(crate) fn retract(&self, index: usize) -> Retracted {
         let was_there = self.take(index);
         if !mutant(Mutant::WakeUncounted) {
             self.wakings.fetch_add(1, SeqCst);
         }
         if !mutant(Mutant::WakeUnfenced) {
-            // ORDERING O3: Release pairs with the Acquire in `while_all_sleep`: who sees what this worker does from here on sees W1.
+            // ORDERING O3: Release pairs with the Acquire in `while_all_sleep`: a scanner that sees what this
+            // worker does from here on sees W1.
             fence(Release);
         }
         if was_there {
@@ -256,11 +268,13 @@ impl IdleSet {
 
     /// How often workers have come back from sleep.
     pub(crate) fn wakings(&self) -> u64 {
-        // ORDERING O1: SeqCst: who is seen awake by it is not seen asleep later, unless it is asleep again.
+        // ORDERING O1: SeqCst: a worker seen awake through this count is not seen asleep later unless it
+        // sleeps again.
         self.wakings.load(SeqCst)
     }
 
-    /// W2 to W4: whether all `count` workers sleep, and none has come back before `look` has looked; and what that says.
+    /// W2 to W4: `look`'s answer if all `count` workers sleep and none came back before it returned; else
+    /// `false`.
     pub(crate) fn while_all_sleep(&self, count: usize, look: impl FnOnce() -> bool) -> bool {
         let do_all_sleep = || self.sleepers().count_ones() as usize == count;
         if mutant(Mutant::SleepersFirst) && !do_all_sleep() {
@@ -277,7 +291,7 @@ impl IdleSet {
         self.wakings() == before
     }
 
-    /// A wake-up for a first child, or the end of a nap, came to so much work; `None`: to none.
+    /// Notes how much work a wake-up for a first child, or the end of a nap, led to; `None`: none.
     pub(crate) fn has_worked(&self, ns: Option<u64>) {
         match ns {
             Some(WORTH_NS..) => self.vain.store(0, Relaxed),
@@ -301,7 +315,7 @@ impl IdleSet {
         }
     }
 
-    /// N3, after `retract`: whether something was owed. `searches`: whether the caller is the searcher.
+    /// N3, after `retract`: whether a child was owed. `searches`: whether the caller is the searcher.
     pub(crate) fn end_nap(&self, searches: &mut bool) -> bool {
         if mutant(Mutant::NapForgotten) {
             return false;
@@ -311,7 +325,8 @@ impl IdleSet {
             let searching = self.searching(Class::Normal);
             *searches = searching.compare_exchange(0, Errand::Child as u32, SeqCst, SeqCst).is_ok();
         }
-        // ORDERING O2: pairs with the fence in `push_fence`: a pusher that saw the nap pushed before this fence.
+        // ORDERING O2: pairs with the fence in `push_fence`: a pusher that saw the nap pushed before this
+        // fence.
         fence(SeqCst);
         is_owed
     }
@@ -321,8 +336,8 @@ impl IdleSet {
         self.vain.store(0, Relaxed);
     }
 
-    /// I9's first half: the searcher `index` has found something. The caller then looks whether there is
-    /// more, and if so calls `choose` for its own class.
+    /// I9's first half: the searcher `index` has found work. The caller then looks for more, and if there is
+    /// some calls `choose` for its own class.
     pub(crate) fn found(&self, index: usize) {
         if mutant(Mutant::NoChain) {
             return;
@@ -361,7 +376,7 @@ mod models {
         }
 
         fn push(&self) {
-            // Release, as a ring's tail.
+            // Release, like the tail of a ring.
             self.queue.fetch_add(1, Release);
             self.idle.push_fence();
             self.wake_one();
@@ -390,11 +405,11 @@ mod models {
             world
         }
 
-        /// The nap of worker 0 is over: what it does then, and in the end sleeps without a limit. Returns whether it does.
+        /// The end of worker 0's nap, up to its next sleep without a limit. Returns whether it sleeps.
         fn after_nap(&self) -> bool {
             let mut searches = self.idle.retract(0) != Retracted::Alone;
             self.idle.end_nap(&mut searches);
-            self.round(0, searches)
+            self.round(0, if searches { Role::Searcher } else { Role::Runner })
         }
 
         fn pop(&self) -> bool {
@@ -402,9 +417,9 @@ mod models {
         }
 
         /// One worker's round: look, announce, look again. Returns whether it sleeps in the end.
-        fn round(&self, index: usize, searching: bool) -> bool {
+        fn round(&self, index: usize, role: Role) -> bool {
             if self.pop() {
-                if searching {
+                if role == Role::Searcher {
                     self.idle.found(index);
                     if self.queue.load(Relaxed) > 0 {
                         self.wake_one();
@@ -412,7 +427,7 @@ mod models {
                 }
                 return false;
             }
-            self.idle.announce(index, searching);
+            self.idle.announce(index, role);
             if self.idle.rescans() && self.queue.load(Relaxed) > 0 {
                 self.idle.retract(index);
                 return false;
@@ -420,7 +435,7 @@ mod models {
             true
         }
 
-        /// After everybody stopped: work must not lie beside sleepers that nobody woke.
+        /// At the end: work must not wait beside sleepers that no pusher woke.
         fn settled(&self, asleep: &[bool]) {
             let left = self.queue.load(SeqCst);
             if left == 0 {
@@ -440,7 +455,7 @@ mod models {
             let world = World::new();
             let worker = {
                 let world = world.clone();
-                loom::thread::spawn(move || world.round(0, false))
+                loom::thread::spawn(move || world.round(0, Role::Runner))
             };
             world.push();
             let asleep = worker.join().unwrap();
@@ -452,50 +467,50 @@ mod models {
     fn searcher_chains() {
         loom::model(|| {
             let world = World::new();
-            // Worker 1 sleeps for good; worker 0 has been chosen by an earlier push.
-            world.idle.announce(1, false);
-            world.idle.announce(0, false);
+            // Worker 1 sleeps and stays asleep; worker 0 has been chosen by an earlier push.
+            world.idle.announce(1, Role::Runner);
+            world.idle.announce(0, Role::Runner);
             assert_eq!(world.idle.choose(Class::Normal), Some(0));
             world.queue.fetch_add(1, Release);
             let pusher = {
                 let world = world.clone();
                 loom::thread::spawn(move || world.push())
             };
-            let found = !world.round(0, true);
+            let found = !world.round(0, Role::Searcher);
             pusher.join().unwrap();
             assert!(found, "the searcher had one to find");
-            // Worker 0 now runs what it found, for long. The second thread must have been offered.
+            // Worker 0 runs its find for a long time. The second thread must have been offered.
             let offered = world.notified[1].load(SeqCst) == 1;
             assert!(world.queue.load(SeqCst) == 0 || offered, "the second thread waits beside a sleeper");
         });
     }
 
-    /// A worker for Low threads searches, and finds nothing, while a Normal thread is pushed.
+    /// A worker for Low threads searches and finds nothing while a Normal thread is pushed.
     fn classes_search_apart() {
         loom::model(|| {
             let world = World::of(IdleSet::new(0b10));
-            world.idle.announce(0, false);
-            world.idle.announce(1, false);
+            world.idle.announce(0, Role::Runner);
+            world.idle.announce(1, Role::Runner);
             assert_eq!(world.idle.choose(Class::Low), Some(1));
             let pusher = {
                 let world = world.clone();
                 loom::thread::spawn(move || world.push())
             };
-            // It may not run what is queued.
-            world.idle.announce(1, true);
+            // It may not run the queued thread.
+            world.idle.announce(1, Role::Searcher);
             pusher.join().unwrap();
             assert_eq!(world.notified[0].load(SeqCst), 1, "the thread waits beside a sleeping worker");
         });
     }
 
-    /// A first child is pushed while a worker goes to take a nap, naps, or comes back from it.
+    /// A first child is pushed while a worker prepares its nap, naps, or comes back from it.
     fn child_beside_a_nap() {
         loom::model(|| {
             let world = World::with_nap();
             let worker = {
                 let world = world.clone();
                 loom::thread::spawn(move || {
-                    world.idle.announce(0, false);
+                    world.idle.announce(0, Role::Runner);
                     world.after_nap()
                 })
             };
@@ -505,12 +520,13 @@ mod models {
         });
     }
 
-    /// Two workers have a first child each, and worker 0 comes back from its nap; the second child must reach worker 1.
+    /// Two workers have a first child each, and worker 0 comes back from its nap: the second child must reach
+    /// worker 1.
     fn nap_chains() {
         loom::model(|| {
             let world = World::with_nap();
-            world.idle.announce(0, false);
-            world.idle.announce(1, false);
+            world.idle.announce(0, Role::Runner);
+            world.idle.announce(1, Role::Runner);
             world.push_child();
             let pusher = {
                 let world = world.clone();
@@ -524,16 +540,16 @@ mod models {
         });
     }
 
-    /// The same, and worker 1 has been woken for something that is gone by now.
+    /// The same, but worker 1 was woken for work that is gone.
     fn nap_meets_a_searcher() {
         loom::model(|| {
             let world = World::with_nap();
-            world.idle.announce(1, false);
+            world.idle.announce(1, Role::Runner);
             assert_eq!(world.idle.choose(Class::Normal), Some(1));
-            world.idle.announce(0, false);
+            world.idle.announce(0, Role::Runner);
             let searcher = {
                 let world = world.clone();
-                loom::thread::spawn(move || world.round(1, true))
+                loom::thread::spawn(move || world.round(1, Role::Searcher))
             };
             world.push_child();
             world.push_child();

@@ -1,41 +1,47 @@
-//! How a thread's end and the one who waits for it meet.
+//! How a thread's end and its joiner meet.
 //!
-//! **Hazard.** The waiter looks whether the thread has ended, then registers, then waits; the end
-//! may come between any two of these. The handle may be dropped while the thread ends, and then
-//! exactly one of the two must drop the result.
+//! **Hazard.** The waiter checks whether the thread has ended, then registers, then waits; the end may come
+//! between any two of these. If the handle is dropped while the thread ends, exactly one of the two must drop
+//! the result.
 //!
-//! **Protocol.** One word: RUNNING, ENDED, DETACHED, or a waiter. **J1** The end exchanges what it sees for
-//! ENDED, unless that is DETACHED: then the result is dropped by the thread itself. If it replaced a waiter,
-//! that is woken. **J2** A waiter registers by compare-exchange from RUNNING; if that fails, the thread
-//! has ended. **J3** A dropped handle swaps DETACHED in; if it replaced ENDED, the result is dropped by the
-//! handle. There is one handle, so J2 and J3 never race with each other.
+//! **Protocol.** One word: RUNNING, ENDED, DETACHED, or a waiter. **J1** The end exchanges the word for
+//! ENDED, unless it is DETACHED: then the thread itself drops the result. If it replaced a waiter, it wakes
+//! that. **J2** A waiter registers by compare-exchange from RUNNING; if that fails, the thread has ended.
+//! **J3** A dropped handle swaps DETACHED in; if it replaced ENDED, the handle drops the result. There is one
+//! handle, so J2 and J3 never race with each other.
 //!
-//! **Who keeps the record.** Thread and handle share one reference; the last of them, as J1 and J3 decide, lets
-//! go of it. So who has joined a thread knows that its place is free.
+//! **Ownership of the record.** Thread and handle share one reference; the last of them, as J1 and J3 decide,
+//! drops it. So after a join the thread's slot in the table is free.
 //!
-//! **A waiter of another runtime** is woken by a thread that does not keep that runtime. The waker uses the runtime's queue and idle set,
-//! also after the waiter can run again; so such a waiter leaves only when **J4** the waker has said that it is done ([`Foreign`]).
+//! **A waiter of another runtime** is woken by a thread that does not keep that runtime alive. The waker uses
+//! the runtime's queue and idle set even after the waiter can run again. So such a waiter leaves only when
+//! **J4** the waker has said that it is done ([`Foreign`]).
 //!
-//! **A green waiter of the same runtime** is named by its place in the table and the number of its wait. Should it be unwound at
-//! shutdown while the end is on its way, the end finds that wait over (W3 of `wait`), whatever the waiter, or the next thread in
-//! its record, waits for by then. **J5** The word has the lower 36 bits of the number; the end compares those. It would err if
-//! the waiter began a multiple of 2^36 waits, some hours of nothing else, between the end's exchange and its wake-up.
+//! **A green waiter of the same runtime** is named by its index in the table and the number of its wait. If
+//! shutdown unwinds it while the end is under way, the end finds that wait over (W3 of `wait`), whatever the
+//! waiter, or the next thread in its record, waits for by then. **J5** The word holds the lower 36 bits of
+//! the number, and the end compares those. The comparison is wrong only if the waiter begins a multiple of
+//! 2^36 waits between the end's exchange and its wake-up: hours of nothing else.
 //!
-//! A waiter that goes on without having parked (its token was cancelled) leaves that wait armed. A late end moves it to NOTIFIED and is told
-//! that it came in time, though nobody is there to commit. That is harmless: only who has left its stack for a wait is committed, with the wait
-//! that it drew last; a new draw overwrites the word, whatever its stage; and no caller asks whether its wake-up was the one that counted.
+//! A waiter that goes on without having parked (its token was cancelled) leaves that wait armed. A late end
+//! moves the wait to NOTIFIED and is told that it came in time, though no worker will commit it. That is
+//! harmless: only a thread that has left its stack for a wait is committed, with its latest number; a new
+//! wait overwrites the word, whatever its stage; and no caller asks whether its own wake-up ended the wait.
 //!
-//! **A future's waker** is users' code: it may wait, spawn, take the result, never return. So **J6** a thread that finds one does
-//! not end yet. It takes a reference to its own record, says so in its outcome (the handle then leaves the thread's own
-//! references alone), and then ends by J1. It is a thread like any other while it calls the waker: outside all sections, on its own
-//! record, which the handle's end no longer frees. After the waker has returned it lets go of its references. So who has
-//! joined by a future finds the thread's place free a little later than the result; if the waker never returns, never.
+//! **A future's waker** is users' code: it may wait, spawn, take the result, or never return. So **J6** a
+//! thread that finds one does not end yet. It takes a reference to its own record, notes that in its outcome
+//! (the handle then leaves the thread's own references alone), and then ends by J1. While it calls the waker
+//! it is a thread like any other: outside all sections, on its own record, which the handle's end does not
+//! free. After the waker has returned it drops its references. So after a join by a future the thread's slot
+//! becomes free a little later than the result; if the waker never returns, never.
 //!
-//! **Rejected** for J6. Calling the waker before ENDED: a poll that comes at once finds nothing, and nothing wakes it again. Calling
-//! it from a thread of its own: that needs a record and a stack, which may not be had. Leaving it to the next
-//! thread on the worker, or to the scheduler's loop: a waker that waits would hold up a stranger.
+//! **Rejected** for J6. Calling the waker before ENDED: a poll that comes at once finds nothing and is not
+//! woken again. Calling it from a thread of its own: that needs a record and a stack, which may be
+//! unavailable. Leaving it to the next thread on the worker, or to the worker loop: a waker that waits would
+//! block an unrelated thread.
 //!
-//! **Evidence.** loom `join::*`; mutants `JoinBlind` (J2 by a plain store) and `JoinAnyWait` (J5 without the number) fail.
+//! **Evidence.** loom `join::*`; mutants `JoinBlind` (J2 by a plain store) and `JoinAnyWait` (J5 without the
+//! number) fail.
 
 use crate::protocol::atomics::Ordering::*;
 use crate::protocol::atomics::{AtomicU64, Mutant, mutant};
@@ -52,18 +58,18 @@ pub(crate) const FOREIGN: u64 = 5;
 /// A boxed waker of a future.
 pub(crate) const TASK: u64 = 6;
 
-/// Who waits, as a word: a green thread's wait, or the address of what wakes another.
+/// A waiter as a word: a green thread's wait, or the address of another kind of waker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Waiter(pub(crate) u64);
 
-/// J5: where in a green waiter's word its record's place is; above it is the number of its wait.
+/// J5: the shift of the record's index in a green waiter's word; the number of its wait is above it.
 const PLACE_SHIFT: u32 = 3;
 const NUMBER_SHIFT: u32 = PLACE_SHIFT + 25;
 pub(crate) const PLACE_MASK: u64 = (1 << (NUMBER_SHIFT - PLACE_SHIFT)) - 1;
 const NUMBER_MASK: u64 = u64::MAX >> NUMBER_SHIFT;
 
 impl Waiter {
-    /// Names wait `number` of the thread whose record is at `wake_affine`.
+    /// Names wait `number` of the thread whose record is at index `place`.
     pub(crate) fn named(place: u32, number: u64) -> Self {
         Waiter(number << NUMBER_SHIFT | u64::from(place) << PLACE_SHIFT | GREEN)
     }
@@ -72,7 +78,7 @@ impl Waiter {
         (self.0 >> PLACE_SHIFT & PLACE_MASK) as u32
     }
 
-    /// The number of the wait that it names, if that is the thread's present one.
+    /// The number of the wait that this names, if it is the thread's present one.
     pub(crate) fn number(self, present: u64) -> Option<u64> {
         let names_it = present & NUMBER_MASK == self.0 >> NUMBER_SHIFT;
         (names_it || mutant(Mutant::JoinAnyWait)).then_some(present)
@@ -82,28 +88,28 @@ impl Waiter {
 /// What the end found.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Ended {
-    /// Nobody waits yet; the handle will find the result.
+    /// There is no waiter yet; the handle will find the result.
     Nobody,
-    /// Nobody ever will.
+    /// There will never be a waiter.
     Detached,
-    /// To be woken.
+    /// The waiter to wake.
     Wake(Waiter),
-    /// A future waits, and the thread has not prepared for that: it has not ended.
+    /// A future waits, and the thread has not prepared for that: it has not ended (J6).
     Unprepared,
 }
 
-/// Whether a thread may find a future's waker at its end.
+/// Whether a thread is prepared to find a future's waker at its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Prepared {
     /// J6 comes first.
     No,
-    /// It keeps its record, or has none.
+    /// It holds a reference to its record, or has none.
     Yes,
 }
 
-/// J1. Unless it answers `Detached` or `Unprepared`, the thread's record is no longer its own.
+/// J1. Unless it answers `Detached` or `Unprepared`, the caller gives up the thread's record.
 pub(crate) fn end(word: &AtomicU64, prepared: Prepared) -> Ended {
-    // ORDERING O1: Acquire: what the dropper of the handle did before is seen.
+    // ORDERING O1: Acquire: what the thread that dropped the handle did before is seen.
     let mut seen = word.load(Acquire);
     loop {
         if seen == DETACHED {
@@ -112,8 +118,8 @@ pub(crate) fn end(word: &AtomicU64, prepared: Prepared) -> Ended {
         if seen & TAG == TASK && prepared == Prepared::No {
             return Ended::Unprepared;
         }
-        // ORDERING O1: Release: the result is seen by whoever finds ENDED; Acquire: the waiter's record
-        // or box is seen here.
+        // ORDERING O1: Release: a reader of ENDED sees the result; Acquire: the waiter's record or box is
+        // seen here.
         match word.compare_exchange_weak(seen, ENDED, AcqRel, Acquire) {
             Ok(RUNNING) => return Ended::Nobody,
             Ok(waiter) => return Ended::Wake(Waiter(waiter)),
@@ -122,7 +128,7 @@ pub(crate) fn end(word: &AtomicU64, prepared: Prepared) -> Ended {
     }
 }
 
-/// Whether the handle is gone, so that the result is the thread's.
+/// Whether the handle is gone, so that the thread owns the result.
 pub(crate) fn is_detached(word: &AtomicU64) -> bool {
     // ORDERING O1: as in `end`.
     word.load(Acquire) == DETACHED
@@ -144,13 +150,13 @@ pub(crate) fn register(word: &AtomicU64, waiter: Waiter) -> bool {
     word.compare_exchange(RUNNING, waiter.0, AcqRel, Acquire).is_ok()
 }
 
-/// Takes a registration back; `false` if the end has taken it already.
+/// Takes a registration back; `false` if the end has already taken it.
 pub(crate) fn unregister(word: &AtomicU64, waiter: Waiter) -> bool {
     // ORDERING O1: as `register`.
     word.compare_exchange(waiter.0, RUNNING, AcqRel, Acquire).is_ok()
 }
 
-/// J3: whether the thread had ended, so that the result is the caller's.
+/// J3: whether the thread had ended, so that the caller owns the result.
 pub(crate) fn detach(word: &AtomicU64) -> bool {
     // ORDERING O1: Acquire sees the result.
     word.swap(DETACHED, AcqRel) == ENDED
@@ -202,7 +208,7 @@ mod models {
         check(one_drops_the_result);
     }
 
-    /// A waiter is unwound while the end is on its way: the end does not end the next wait in its record.
+    /// A waiter is unwound while the end is under way: the end does not end the next wait in its record.
     fn late_end_misses_the_next_wait() {
         loom::model(|| {
             let words = Arc::new((AtomicU64::new(RUNNING), AtomicU64::new(0)));
@@ -218,7 +224,8 @@ mod models {
                     }
                 })
             };
-            // The shutdown ends the wait, unless the end was faster; the thread unwinds, and its place is another's.
+            // Shutdown ends the wait, unless the end was faster; the thread unwinds, and another thread gets
+            // its record.
             wait::wake(&words.1, 1);
             unregister(&words.0, waiter);
             wait::prepare(&words.1);
@@ -232,7 +239,8 @@ mod models {
         });
     }
 
-    /// A waiter goes on without having parked, while the end is on its way: nobody queues it, and its next wait is its own.
+    /// A waiter goes on without having parked while the end is under way: it is not queued, and the end
+    /// leaves its next wait alone.
     fn late_end_of_an_abandoned_wait() {
         loom::model(|| {
             let words = Arc::new((AtomicU64::new(RUNNING), AtomicU64::new(0)));

@@ -1,33 +1,35 @@
-//! Threads that many bring to one place, and the OS thread that may be away or at home there.
+//! Threads that many senders bring to one OS thread, and the OS thread as it leaves and comes home.
 //!
-//! **Hazard.** Somebody brings a thread to an OS thread that is busy, and leaves it at the door, just as that OS thread finds
-//! nobody at the door and goes to sleep. **Hazard.** Two find it at home at once, and both pass it their worker.
+//! **Hazard.** A sender brings a thread to an OS thread that is busy, and leaves it in the mailbox, just as
+//! that OS thread finds the mailbox empty and goes to sleep. **Hazard.** Two senders find the OS thread at
+//! home at once, and both pass it their worker.
 //!
-//! **Protocol.** **A1** The list is a stack: an arrival names the one before it and is put on top by compare-and-exchange; only the
-//! owner takes, and takes all. So nobody looks into a record that was taken meanwhile, and no address is compared with
-//! one that was gone and came back (ABA). **A2** Whoever finds the owner at home, by exchange, passes it a worker. **A3** Otherwise it
-//! adds the thread to the list, fence, and tries A2 again. **A4** An owner that goes home says so, fence, and takes what the
-//! list holds. So of an arrival and a going home that come together, one sees the other.
+//! **Protocol.** **A1** The list is a Treiber stack: an arrival is pushed by compare-exchange with a link to
+//! the one before it; only the owner takes, and takes all. So no record is read after it was taken, and no
+//! address is compared with one that left and came back (ABA). **A2** A sender that finds the owner at home,
+//! by exchange, passes it a worker. **A3** Otherwise it pushes the thread, fence, and tries A2 again. **A4**
+//! An owner that goes home says so, fence, and takes what the list holds. So of an arrival and a return home
+//! at the same time, one sees the other.
 //!
-//! Adding allocates nothing, takes no lock and loops only while others add, so that signal handlers may.
+//! Pushing allocates nothing, takes no lock and loops only while others push, so signal handlers may do it.
 //!
 //! **Evidence.** loom `arrival_meets_return`; mutants `PushRelaxed`, `DrainRelaxed` (A1), `ClaimBlind` (A2),
-//! `NoSecondLook` (A3), `HomeLast` (A4 in the wrong order) fail it. A4's fence cannot be missed in a model: both sides end with
-//! a read-modify-write, which in loom, as on x86, reads the newest value.
+//! `NoSecondLook` (A3) and `HomeLast` (A4 in the wrong order) fail it. No model can miss A4's fence: both
+//! sides end with a read-modify-write, which in loom, as on x86, reads the newest value.
 
 use std::ptr;
 
 use crate::protocol::atomics::Ordering::*;
 use crate::protocol::atomics::{AtomicBool, AtomicPtr, Mutant, fence, mutant};
 
-/// What can be in a list.
+/// An item of a mailbox.
 pub(crate) trait Linked {
-    /// The one that arrived before it. Ordered by the list.
+    /// The link to the one that arrived before it. Ordered by the mailbox.
     fn next(&self) -> *mut Self;
     fn set_next(&self, next: *mut Self);
 }
 
-/// A list that many add to and one empties (A1).
+/// A list with many producers and one consumer (A1).
 pub(crate) struct Mailbox<T> {
     newest: AtomicPtr<T>,
 }
@@ -37,18 +39,19 @@ impl<T: Linked> Mailbox<T> {
         Mailbox { newest: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// Whether there is any. Acquire, so that with a fence before it this is A4's look.
+    /// Whether the list holds any. Acquire: with a fence before it this is A4's look.
     pub(crate) fn has_any(&self) -> bool {
         // ORDERING O1: Acquire pairs with the Release in `push`.
         !self.newest.load(Acquire).is_null()
     }
 
-    /// Adds one that is in no list. Ends with a full fence.
+    /// Adds an item that is in no list. Ends with a full fence.
     pub(crate) fn push(&self, item: &T) {
         let mut newest = self.newest.load(Relaxed);
         loop {
             item.set_next(newest);
-            // ORDERING O1: Release pairs with the Acquire in `drain`: the link, and what the bringer did to the thread.
+            // ORDERING O1: Release pairs with the Acquire in `drain`: the link, and what the sender did to
+            // the thread, are seen.
             let publish = if mutant(Mutant::PushRelaxed) { Relaxed } else { Release };
             match self.newest.compare_exchange_weak(newest, ptr::from_ref(item).cast_mut(), publish, Relaxed)
             {
@@ -60,11 +63,11 @@ impl<T: Linked> Mailbox<T> {
         fence(SeqCst);
     }
 
-    /// Takes all and puts them before `first`, oldest first; those are then the caller's.
+    /// Takes all items and puts them before `first`, oldest first; the caller owns them.
     ///
     /// # Safety
     ///
-    /// **C1**: what was pushed lives, and is in no other list.
+    /// **C1**: every pushed item is alive, and in no other list.
     pub(crate) unsafe fn drain(&self, first: &mut *mut T) {
         // ORDERING O1: Acquire pairs with the Release in `push`.
         let take = if mutant(Mutant::DrainRelaxed) { Relaxed } else { Acquire };
@@ -78,19 +81,19 @@ impl<T: Linked> Mailbox<T> {
     }
 }
 
-/// Where an OS thread waits that is at home.
+/// A mailbox, and whether its owner, an OS thread, waits at home.
 pub(crate) struct Door<T> {
     at_home: AtomicBool,
     pub(crate) arrivals: Mailbox<T>,
 }
 
 impl<T: Linked> Door<T> {
-    /// Of an OS thread that is away.
+    /// The state of an OS thread that is away.
     pub(crate) fn new() -> Self {
         Door { at_home: AtomicBool::new(false), arrivals: Mailbox::new() }
     }
 
-    /// A2: whether the owner was at home; it is then the caller's to pass a worker to.
+    /// A2: whether the owner was at home; the caller must then pass it a worker.
     pub(crate) fn claim(&self) -> bool {
         if mutant(Mutant::ClaimBlind) {
             let was = self.at_home.load(SeqCst);
@@ -101,13 +104,15 @@ impl<T: Linked> Door<T> {
         self.at_home.compare_exchange(true, false, SeqCst, SeqCst).is_ok()
     }
 
-    /// A3: leaves `item` at the door; whether the owner has come home meanwhile, as [`retake`](Self::claim).
+    /// A3: leaves `item` in the mailbox; whether the owner has come home meanwhile, like
+    /// [`claim`](Self::claim).
     pub(crate) fn leave(&self, item: &T) -> bool {
         self.arrivals.push(item);
         !mutant(Mutant::NoSecondLook) && self.claim()
     }
 
-    /// A4: what was left at the door is put before `first`, as [`Mailbox::drain`] does. Only for the owner.
+    /// A4: the owner goes home; what is in the mailbox is put before `first`, as by [`Mailbox::drain`]. Owner
+    /// only.
     ///
     /// # Safety
     ///
@@ -117,7 +122,7 @@ impl<T: Linked> Door<T> {
             // SAFETY: C1.
             unsafe { self.arrivals.drain(first) };
         }
-        // ORDERING O3: the store and the fence pair with `push`'s fence and `retake`.
+        // ORDERING O3: the store and the fence pair with `push`'s fence and with `claim`.
         self.at_home.store(true, SeqCst);
         fence(SeqCst);
         if !mutant(Mutant::HomeLast) {
@@ -136,7 +141,7 @@ mod models {
     use super::*;
     use crate::protocol::atomics::{check, check_mutant};
 
-    /// A thread with plain cells, as the list's order is what makes them readable.
+    /// A thread with plain cells: only the list's ordering makes them readable.
     struct Item {
         next: UnsafeCell<*mut Item>,
         said: UnsafeCell<u32>,
@@ -162,11 +167,12 @@ mod models {
     struct World {
         door: Door<Item>,
         items: [Item; 2],
-        /// Workers that the owner was passed.
+        /// Workers passed to the owner.
         passed: AtomicUsize,
     }
 
-    /// Two bring a thread each, while the owner goes home: it gets both, at the door or with a worker, and one worker at most.
+    /// Two senders bring a thread each while the owner goes home: it gets both threads, from the mailbox or
+    /// with a worker, and one worker at most.
     fn arrival_meets_return() {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
@@ -180,7 +186,7 @@ mod models {
                     let item = &world.items[number];
                     // SAFETY: loom checks.
                     item.said.with_mut(|said| unsafe { *said = 1 });
-                    // The real one passes the thread with the worker if A2 succeeds at once.
+                    // The real sender passes the thread with the worker if A2 succeeds at once.
                     if world.door.leave(item) {
                         world.passed.fetch_add(1, Relaxed);
                     }
@@ -189,7 +195,7 @@ mod models {
             let others = [bring(0), bring(1)];
             let mut got = 0;
             let mut look = |mut first: *mut Item| {
-                // SAFETY: taken.
+                // SAFETY: taken from the list, so the owner's.
                 while let Some(item) = unsafe { first.as_ref() } {
                     // SAFETY: loom checks.
                     item.said.with(|said| assert_eq!(unsafe { *said }, 1));
@@ -204,7 +210,7 @@ mod models {
             others.into_iter().for_each(|other| other.join().unwrap());
             let passed = world.passed.load(Relaxed);
             assert!(passed <= 1, "passed {passed} workers");
-            // With a worker it looks at the door again (B4 of `pinned`).
+            // With a worker it looks into the mailbox again (B4 of `pinned`).
             if passed == 1 {
                 let mut first = ptr::null_mut();
                 // SAFETY: C1: as above.

@@ -1,17 +1,17 @@
-//! Protocols on words of their own.
+//! Protocols on single words.
 //!
-//! They know nothing of the runtime, and compile with loom's atomics too: models check them as they are.
+//! They know nothing of the runtime and compile with loom's atomics too, so that models check the real code.
 //!
 //! | file | mechanism |
 //! |---|---|
 //! | `atomics`, `shim` | atomics, or loom's; the faults that models plant |
 //! | `wait`, `join` | one wait and its wake-up; a thread's end and its joiner |
 //! | `idle`, `parker` | which workers sleep; where |
-//! | `retake` | taking the worker of an OS thread that is outside the runtime |
-//! | `preempt_count` | which OS thread this is, and whether it may be taken off by force |
+//! | `retake` | taking the worker from an OS thread that is outside the runtime |
+//! | `preempt_count` | which OS thread this is, and whether it may be preempted |
 //! | `turn` | a preempted thread that waits for a worker, or runs without one |
-//! | `mailbox` | threads brought to an OS thread that may be away, or asleep at home |
-//! | `request` | what one OS thread is asked to see to |
+//! | `mailbox` | threads brought to an OS thread that is away, or asleep at home |
+//! | `request` | a request to one OS thread |
 //! | `links`, `names` | references to a record that outlive its thread; names that a dump reads |
 //! | `unjoined` | handles that a scope keeps |
 //! | `user` | calls of users' code |

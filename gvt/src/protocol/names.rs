@@ -1,18 +1,19 @@
 //! Reading the name of a thread that may end meanwhile.
 //!
-//! **Hazard.** A list of all threads looks at records that are not the reader's. The cold part of a record, in which its name
-//! lies, is freed by whoever lets go of the record last. Neither may wait for the other: a list may be two million records long, and
-//! threads with names may end a million times a second.
+//! **Hazard.** A dump of all threads reads records that it does not own. A record's cold part, which holds
+//! the name, is freed by the thread that drops the last reference to the record. Neither may wait for the
+//! other: a dump may read two million records, and named threads may end a million times a second.
 //!
-//! **Protocol.** One reader at a time announces the part that it reads. Reader: **N1** reads the record's pointer, **N2** announces it,
-//! **N3** exchanges the record's pointer for itself, and reads the part only if that succeeds; **N4** takes its announcement
-//! back, and if that says LEFT, frees the part. Who frees: **M1** takes the pointer out of the record, **M2** if it is the one announced,
-//! adds LEFT to the announcement and leaves the part to the reader; else frees it. N3 and M1 are exchanges of one word: either
-//! N3 comes first, and then M2 sees N2, or N3 fails.
+//! **Protocol.** One reader at a time announces the part that it reads (a hazard pointer). Reader: **N1**
+//! reads the record's pointer, **N2** announces it, **N3** exchanges the record's pointer for itself, and
+//! reads the part only if that succeeds; **N4** takes its announcement back, and if that says LEFT, frees the
+//! part. The thread that frees: **M1** takes the pointer out of the record, **M2** if it is the announced
+//! one, adds LEFT to the announcement and leaves the part to the reader; else frees it. N3 and M1 are
+//! exchanges of one word: either N3 comes first, and then M2 sees N2, or N3 fails.
 //!
-//! **Rejected.** A lock over all names, held while a list is made: every end of a named thread waits for it. A counted
-//! reference to the record: a thread's end counts without a read-modify-write where it is the last to refer to itself, and a
-//! place in the table would be free later than the thread's join.
+//! **Rejected.** One lock over all names, held during a dump: every end of a named thread waits for it. A
+//! counted reference to the record: a thread's end counts without a read-modify-write where it drops the last
+//! reference, and a slot in the table would become free later than the thread's join.
 //!
 //! **Evidence.** loom `names::*`; mutants `ReadBlind` (no N3) and `FreeBlind` (no M2) fail.
 
@@ -21,10 +22,10 @@ use std::ptr;
 use crate::protocol::atomics::Ordering::*;
 use crate::protocol::atomics::{AtomicPtr, Mutant, mutant};
 
-/// In an announcement: the part is the reader's to free.
+/// In an announcement: the reader must free the part.
 const LEFT: usize = 1;
 
-/// What is being read.
+/// The part being read.
 pub(crate) struct Reading(AtomicPtr<()>);
 
 impl Reading {
@@ -41,22 +42,22 @@ impl Reading {
     }
 }
 
-/// M1 and M2: what is now the caller's to free, or null.
+/// M1 and M2: the part that the caller must free, or null.
 pub(crate) fn take(place: &AtomicPtr<()>, reading: &Reading) -> *mut () {
     // ORDERING O2: Acquire pairs with the Release of N3: M2 sees N2. O1: the part is seen.
     let part = place.swap(ptr::null_mut(), AcqRel);
     if part.is_null() || mutant(Mutant::FreeBlind) {
         return part;
     }
-    // ORDERING O3: Release pairs with the Acquire of N4, which frees the part; Acquire, on failure, with the Release of N4 or of a
-    // later N2: what was read is read before this caller frees it.
+    // ORDERING O3: Release pairs with the Acquire of N4, which frees the part. Acquire on failure pairs with
+    // the Release of N4, or of a later N2: the read is over before this caller frees the part.
     match reading.0.compare_exchange(part, part.map_addr(|address| address | LEFT), AcqRel, Acquire) {
         Ok(_) => ptr::null_mut(),
         Err(_) => part,
     }
 }
 
-/// N1 to N4: what `f` made of the part, and a part that is now the caller's to free, or null.
+/// N1 to N4: the result of `f` on the part, and a part that the caller must free, or null.
 ///
 /// Context: one caller at a time.
 pub(crate) fn read<R>(
@@ -64,7 +65,7 @@ pub(crate) fn read<R>(
     reading: &Reading,
     f: impl FnOnce(*mut ()) -> R,
 ) -> (Option<R>, *mut ()) {
-    // Relaxed: N3 looks again.
+    // Relaxed: N3 checks it.
     let part = place.load(Relaxed);
     if part.is_null() {
         return (None, ptr::null_mut());
@@ -86,7 +87,7 @@ mod models {
     use loom::sync::Arc;
     use loom::sync::atomic::AtomicUsize;
 
-    /// A part's life: alive, or freed so many times.
+    /// A part's life: alive, or the number of times that it was freed.
     fn reader_meets_end() {
         loom::model(|| {
             let freed = Arc::new(AtomicUsize::new(0));

@@ -1,11 +1,10 @@
-//! Where a worker sleeps: on a futex, or in a backend's file descriptor.
+//! How a worker sleeps: on a futex, or in a backend's file descriptor.
 //!
-//! **Protocol.** The word says what the sleeper does. A waker swaps NOTIFIED in and acts on what it
-//! replaced: SLEEPING: futex wake; POLLING: a write to the runtime's eventfd, which the sleeper polls
-//! beside the backend's descriptor. **K1** the sleeper enters SLEEPING or POLLING by
-//! compare-exchange from EMPTY, so that a notification that came before is found instead of slept
-//! over. **K2** on the way out it swaps EMPTY in and thereby learns of a notification that came
-//! with the time-out.
+//! **Protocol.** The word says what the sleeper does. A waker swaps NOTIFIED in and acts on the old value:
+//! SLEEPING: futex wake; POLLING: a write to the runtime's eventfd, which the sleeper polls beside the
+//! backend's descriptor. **K1** The sleeper enters SLEEPING or POLLING by compare-exchange from EMPTY, so
+//! that it finds an earlier notification instead of sleeping over it. **K2** On the way out it swaps EMPTY
+//! in, and so learns of a notification that came with the time-out.
 //!
 //! **Evidence.** loom `parker::*`; mutant `ParkBlind` (K1 by a plain store) fails.
 
@@ -19,6 +18,16 @@ const NOTIFIED: u32 = 3;
 
 pub(crate) struct Parker {
     word: AtomicU32,
+}
+
+/// How a worker sleeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(crate) enum Sleep {
+    /// On the parker's futex.
+    Futex = SLEEPING,
+    /// In a poll of a backend's descriptor and the runtime's eventfd.
+    Poll = POLLING,
 }
 
 /// What a waker must do after [`Parker::notify`].
@@ -43,7 +52,7 @@ impl Parker {
         Parker { word: AtomicU32::new(EMPTY) }
     }
 
-    /// The waker's half.
+    /// The waker's side.
     pub(crate) fn notify(&self) -> Nudge {
         // ORDERING O1: Release pairs with the Acquire in `enter` and `exit`.
         match self.word.swap(NOTIFIED, AcqRel) {
@@ -54,8 +63,8 @@ impl Parker {
     }
 
     /// K1: `false` if a notification is there already.
-    pub(crate) fn enter(&self, polling: bool) -> bool {
-        let how = if polling { POLLING } else { SLEEPING };
+    pub(crate) fn enter(&self, how: Sleep) -> bool {
+        let how = how as u32;
         if mutant(Mutant::ParkBlind) {
             self.word.store(how, SeqCst);
             return true;
@@ -80,7 +89,7 @@ mod os {
         /// Sleeps until notified, or until `deadline_ns` (`CLOCK_MONOTONIC`). Returns whether it
         /// was notified.
         pub(crate) fn sleep(&self, deadline_ns: Option<u64>) -> bool {
-            if self.enter(false) {
+            if self.enter(Sleep::Futex) {
                 while self.word.load(Relaxed) == SLEEPING {
                     if !futex_wait_until(&self.word, SLEEPING, deadline_ns) {
                         break;
@@ -93,7 +102,7 @@ mod os {
         /// Sleeps until notified or until `descriptor` is readable. Returns whether it was
         /// notified.
         pub(crate) fn poll(&self, descriptor: i32, wake: &EventFd) -> bool {
-            if self.enter(true) {
+            if self.enter(Sleep::Poll) {
                 while self.word.load(Relaxed) == POLLING {
                     let (readable, woken) = poll_two(descriptor, wake.raw());
                     if woken {
@@ -107,7 +116,7 @@ mod os {
             self.exit()
         }
 
-        /// WakeList the sleeper, whatever it sleeps in.
+        /// Wakes the sleeper, whichever way it sleeps.
         pub(crate) fn unpark(&self, wake: impl FnOnce()) {
             match self.notify() {
                 Nudge::None => {}
@@ -124,8 +133,8 @@ mod models {
     use crate::protocol::atomics::{check, check_mutant};
     use loom::sync::Arc;
 
-    /// A notification beside a worker that goes to sleep: either it does not sleep, or the waker
-    /// knows that it must be nudged.
+    /// A notification while a worker goes to sleep: either it does not sleep, or the waker knows how to wake
+    /// it.
     fn notification_is_kept() {
         loom::model(|| {
             let parker = Arc::new(Parker::new());
@@ -133,7 +142,7 @@ mod models {
                 let parker = parker.clone();
                 loom::thread::spawn(move || parker.notify())
             };
-            let slept = parker.enter(false);
+            let slept = parker.enter(Sleep::Futex);
             let nudge = waker.join().unwrap();
             assert!(!slept || nudge == Nudge::Futex, "asleep, and the waker does not know");
             assert!(parker.exit(), "the notification was lost");

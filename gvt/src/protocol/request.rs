@@ -1,13 +1,17 @@
-//! What one OS thread is asked to see to, and sleeps while nobody asks.
+//! A request to one OS thread, which sleeps while there is none.
 //!
-//! **Hazard.** Somebody asks while it goes back to sleep, having seen to what was asked for before: nobody sees to the rest.
-//! **Protocol.** **N1** Who asks changes what the other looks at, under a lock, and then the word from IDLE to ASKED; if it was IDLE, it
-//! wakes the other. **N2** The other changes ASKED to IDLE, and then looks, under the lock. It sleeps only while the word is IDLE.
+//! **Hazard.** A request arrives while the OS thread, done with an earlier one, goes back to sleep: the new
+//! one is lost.
 //!
-//! **Ordering.** Relaxed: the lock orders what is looked at. Who finds ASKED, or leaves it, did so before N2 changed it, as the word is one
-//! location; so the look of N2 holds the lock later than N1's change did.
+//! **Protocol.** **N1** A requester changes the shared state, under a lock, and then the word from IDLE to
+//! ASKED; if it was IDLE, it wakes the OS thread. **N2** The OS thread changes ASKED to IDLE, and then looks
+//! at the state, under the lock. It sleeps only while the word is IDLE.
 //!
-//! **Evidence.** loom `request_is_kept`; mutant `LookFirst` (N2 the other way round) fails.
+//! **Ordering.** Relaxed: the lock orders the shared state. A requester that finds or leaves ASKED did so
+//! before N2 changed it, as the word is one location; so the look of N2 holds the lock later than N1's change
+//! did.
+//!
+//! **Evidence.** loom `request_is_kept`; mutant `LookFirst` (N2 in the opposite order) fails.
 
 use crate::protocol::atomics::Ordering::Relaxed;
 use crate::protocol::atomics::{AtomicU32, Mutant, mutant};
@@ -20,14 +24,14 @@ pub(crate) struct Request {
     word: AtomicU32,
 }
 
-/// What there was to do.
+/// What `serve` found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Served<R> {
-    /// Somebody had asked; what the look came to.
+    /// There was a request; the result of the look.
     Asked(R),
-    /// Nobody had.
+    /// There was none.
     Idle,
-    /// It is to end.
+    /// The OS thread must end.
     Stop,
 }
 
@@ -42,12 +46,12 @@ impl Request {
         Request { word: AtomicU32::new(IDLE) }
     }
 
-    /// N1, second half; whether the other is to be woken.
+    /// N1, second half; whether the caller must wake the OS thread.
     pub(crate) fn ask(&self) -> bool {
         self.word.compare_exchange(IDLE, ASKED, Relaxed, Relaxed).is_ok()
     }
 
-    /// N2: sees to it with `look`, if somebody has asked.
+    /// N2: serves a request with `look`, if there is one.
     pub(crate) fn serve<R>(&self, look: impl FnOnce() -> R) -> Served<R> {
         if mutant(Mutant::LookFirst) && self.word.load(Relaxed) == ASKED {
             let result = look();
@@ -75,12 +79,12 @@ mod os {
             }
         }
 
-        /// Sleeps while nobody asks. May return early.
+        /// Sleeps while there is no request. May return early.
         pub(crate) fn sleep(&self) {
             futex_wait_until(&self.word, IDLE, None);
         }
 
-        /// Sleeps until `deadline_ns`, whoever asks, or until it is to end.
+        /// Sleeps until `deadline_ns` regardless of requests, or until told to stop.
         pub(crate) fn pause(&self, deadline_ns: u64) {
             loop {
                 let word = self.word.load(Relaxed);
@@ -90,7 +94,7 @@ mod os {
             }
         }
 
-        /// Has it end.
+        /// Tells the OS thread to end.
         pub(crate) fn stop(&self) {
             self.word.store(STOP, Relaxed);
             futex_wake(&self.word, 1);
@@ -104,7 +108,7 @@ mod models {
     use crate::protocol::atomics::{check, check_mutant};
     use loom::sync::{Arc, Mutex};
 
-    /// Two ask while the other sees to what it finds, and goes to sleep: nothing that is missing stays so.
+    /// Two threads ask while the OS thread serves what it finds and goes to sleep: no request is lost.
     fn request_is_kept() {
         loom::model(|| {
             let world = Arc::new((Request::new(), Mutex::new(0_u32)));
@@ -119,7 +123,7 @@ mod models {
             let serve = || world.0.serve(|| *world.1.lock().unwrap() = 0);
             while serve() != Served::Idle {}
             askers.into_iter().for_each(|asker| asker.join().unwrap());
-            // It sleeps no longer if somebody has asked since.
+            // It does not sleep if there is a new request.
             while serve() != Served::Idle {}
             assert_eq!(*world.1.lock().unwrap(), 0, "asleep, and something is missing");
         });

@@ -1,78 +1,80 @@
-//! Whether an OS thread is inside the runtime, and taking its worker away while it is not.
+//! Whether an OS thread is inside the runtime, and retaking its worker while it is not.
 //!
-//! **Hazard.** The monitor wants the worker of an OS thread that sleeps in the kernel. That may wake up at any moment and enter
-//! the runtime, where it uses the worker's plain cells.
+//! **Hazard.** The monitor wants the worker of an OS thread that sleeps in the kernel. That OS thread may
+//! wake at any moment and enter the runtime, where it uses the worker's plain cells.
 //!
-//! **Protocol.** The OS thread's way in: **E1** `depth` + 1, **E2** look at `retake`; if it is set, wait until it is not; then read
-//! `worker`. The monitor: **E3** sets `retake`, **E4** a barrier on all running OS threads of the process (`membarrier`), **E5** reads
-//! `depth`. Zero: the OS thread is outside, and will wait at E2, so the worker is the monitor's to take. Not zero: it was inside,
-//! or came in just now; nothing is touched. **E6** clears `retake`. The barrier stands in for a full fence between E1 and E2, which
-//! every entry into the runtime would pay.
+//! **Protocol.** The OS thread's entry: **E1** `depth` + 1, **E2** look at `retaking`; if it is set, wait
+//! until it is clear; then read `worker`. The monitor: **E3** sets `retaking`, **E4** a barrier on all
+//! running OS threads of the process (`membarrier`), **E5** reads `depth`. Zero: the OS thread is outside and
+//! will wait at E2, so the monitor may take the worker. Not zero: it is inside, or has just entered; the
+//! monitor touches nothing. **E6** clears `retaking`. The barrier stands in for a full fence between E1 and
+//! E2, which every entry into the runtime would pay.
 //!
-//! **Rejected.** Taking the worker first and putting it back if the OS thread proves to be inside: it may have given
-//! the worker to another meanwhile, and then two would carry it.
+//! **Rejected.** Taking the worker first and putting it back if the OS thread proves to be inside: it may
+//! have passed the worker on meanwhile, and then two OS threads would carry it.
 //!
-//! **Evidence.** loom `detach_or_enter`, with both halves of the barrier as full fences, which is what it amounts to; mutants
-//! `EnterBlind` (no E2), `NoBarrier` (no E4), `DepthFirst` (E5 before E3), `RelaxedDecision` (E2 and E6 without
-//! Acquire and Release) fail it.
+//! **Evidence.** loom `detach_or_enter`, with both halves of the barrier as full fences, which is what it
+//! amounts to; mutants `EnterBlind` (no E2), `NoBarrier` (no E4), `DepthFirst` (E5 before E3),
+//! `RelaxedDecision` (E2 and E6 without Acquire and Release) fail it.
 
 use crate::protocol::atomics::Ordering::*;
 use crate::protocol::atomics::{AtomicBool, AtomicPtr, AtomicU32, Mutant, light_fence, mutant};
 
 #[repr(C)]
 pub(crate) struct Carried<W> {
-    /// What the OS thread carries. Written by itself, and by the monitor between E5 and E6.
+    /// The worker that the OS thread carries. Written by the OS thread, and by the monitor between E5 and E6.
     worker: AtomicPtr<W>,
-    /// How deep in the runtime it is; above zero it is not preempted.
+    /// Depth in the runtime; above zero preemption is disabled.
     depth: AtomicU32,
     /// The monitor may be taking the worker.
-    claim: AtomicBool,
+    retaking: AtomicBool,
 }
 
-/// How E2 is read.
+/// The ordering of E2's load.
 #[inline(always)]
 fn decided() -> crate::protocol::atomics::Ordering {
     if mutant(Mutant::RelaxedDecision) { Relaxed } else { Acquire }
 }
 
 impl<W> Carried<W> {
-    /// Of an OS thread that is inside, and carries nothing.
+    /// The state of an OS thread that is inside the runtime without a worker.
     pub(crate) fn new() -> Self {
         Carried {
             worker: AtomicPtr::new(std::ptr::null_mut()),
             depth: AtomicU32::new(1),
-            claim: AtomicBool::new(false),
+            retaking: AtomicBool::new(false),
         }
     }
 
-    /// As [`new`](Self::new) makes it. The OS thread is not running.
+    /// Resets to the state of [`new`](Self::new). The OS thread is not running.
     pub(crate) fn reset(&self) {
         self.depth.store(1, Relaxed);
     }
 
-    /// E1, and E2 as far as it is quick: the worker, or null if there is none or it is claimed.
+    /// E1, and E2's fast path: the worker, or null if there is none or the monitor may be taking it.
     #[inline(always)]
     pub(crate) fn enter(&self) -> *const W {
         self.preempt_disable();
-        // ORDERING O2: Acquire pairs with the Release of E6: an OS thread that finds the decision over sees what it was.
-        if self.claim.load(decided()) && !mutant(Mutant::EnterBlind) {
+        // ORDERING O2: Acquire pairs with the Release of E6: an OS thread that finds `retaking` clear sees
+        // the decision.
+        if self.retaking.load(decided()) && !mutant(Mutant::EnterBlind) {
             std::ptr::null()
         } else {
             self.worker()
         }
     }
 
-    /// E1. Relaxed, here and in `preempt_enable`: only this OS thread writes it; the signal handler runs on this OS
-    /// thread too, and the monitor reads it behind its barrier.
+    /// E1. Relaxed, here and in `preempt_enable`: only this OS thread writes it; the signal handler runs on
+    /// this OS thread too, and the monitor reads it after its barrier.
     #[inline(always)]
     pub(crate) fn preempt_disable(&self) {
         self.depth.store(self.depth.load(Relaxed) + 1, Relaxed);
-        // ORDERING: for the compiler; E4 stands in for the processor's fence.
+        // ORDERING: orders the compiler only; E4 stands in for the CPU's fence.
         light_fence();
     }
 
-    /// The way out. The monitor that reads 0 afterwards sees what was done inside: x86 keeps stores in order, and this is a
-    /// Release there.
+    /// The way out. A monitor that reads 0 afterwards sees what was done inside: this is a Release, which on
+    /// x86 costs nothing.
     #[inline(always)]
     pub(crate) fn preempt_enable(&self) {
         // ORDERING O1: Release pairs with the Acquire of E5.
@@ -96,13 +98,13 @@ impl<W> Carried<W> {
     /// E2: waits while the monitor decides.
     pub(crate) fn wait_for_decision(&self) {
         // ORDERING O2: Acquire pairs with the Release of E6: what the monitor did is seen.
-        while self.claim.load(decided()) {
+        while self.retaking.load(decided()) {
             crate::protocol::atomics::yield_os_thread();
         }
     }
 
-    /// E3 to E6: takes `expected` away if the OS thread is outside the runtime with it; `note` is called before it can go on
-    /// in the runtime. `barrier` is E4, `false` if it cannot be had.
+    /// E3 to E6: takes `expected` away if the OS thread is outside the runtime with it. `note` is called
+    /// before the OS thread can go on in the runtime. `barrier` is E4, `false` if it is unavailable.
     ///
     /// Context: the monitor only.
     pub(crate) fn detach(
@@ -112,7 +114,7 @@ impl<W> Carried<W> {
         note: impl FnOnce(),
     ) -> bool {
         let early = mutant(Mutant::DepthFirst).then(|| self.depth.load(Acquire));
-        self.claim.store(true, SeqCst);
+        self.retaking.store(true, SeqCst);
         let barrier = mutant(Mutant::NoBarrier) || barrier();
         // ORDERING O1: Acquire: what the OS thread did before it left the runtime is seen.
         let outside = barrier && early.unwrap_or_else(|| self.depth.load(Acquire)) == 0;
@@ -122,7 +124,7 @@ impl<W> Carried<W> {
             self.set_worker(std::ptr::null());
         }
         // E6. ORDERING O2: Release pairs with the Acquire in `wait_for_decision`.
-        self.claim.store(false, if mutant(Mutant::RelaxedDecision) { Relaxed } else { Release });
+        self.retaking.store(false, if mutant(Mutant::RelaxedDecision) { Relaxed } else { Release });
         taken
     }
 }
@@ -135,13 +137,13 @@ mod models {
     use super::*;
     use crate::protocol::atomics::{check, check_mutant, heavy_fence};
 
-    /// A worker with a plain cell, as those of the real ones.
+    /// A worker with a plain cell, like the real one's.
     struct Worker {
         cell: UnsafeCell<u32>,
     }
 
     struct World {
-        claim: Carried<Worker>,
+        carried: Carried<Worker>,
         worker: Worker,
         /// Plain too: what `note` tells the OS thread.
         kept: UnsafeCell<bool>,
@@ -154,17 +156,17 @@ mod models {
 
     impl World {
         fn use_worker(&self) {
-            // SAFETY: loom checks that nobody else has it.
+            // SAFETY: loom checks that the access is exclusive.
             self.worker.cell.with_mut(|cell| unsafe { *cell += 1 });
         }
 
-        /// One operation of the OS thread; whether it still had the worker.
+        /// One operation of the OS thread; whether it still has the worker.
         fn operate(&self) -> bool {
-            let quick = self.claim.enter();
+            let quick = self.retaking.enter();
             let mut has = !quick.is_null();
             if !has {
-                self.claim.wait_for_decision();
-                has = !self.claim.worker().is_null();
+                self.retaking.wait_for_decision();
+                has = !self.retaking.worker().is_null();
             }
             if has {
                 self.use_worker();
@@ -172,21 +174,21 @@ mod models {
                 // SAFETY: as above.
                 self.kept.with(|kept| assert!(unsafe { *kept }, "taken, and not told"));
             }
-            self.claim.preempt_enable();
+            self.retaking.preempt_enable();
             has
         }
     }
 
-    /// An OS thread outside the runtime enters it, twice, while the monitor takes its worker and uses that.
+    /// An OS thread outside the runtime enters it, twice, while the monitor takes its worker and uses it.
     fn detach_or_enter() {
         loom::model(|| {
             let world = Arc::new(World {
-                claim: Carried::new(),
+                carried: Carried::new(),
                 worker: Worker { cell: UnsafeCell::new(0) },
                 kept: UnsafeCell::new(false),
             });
-            world.claim.set_worker(&world.worker);
-            world.claim.preempt_enable();
+            world.carried.set_worker(&world.worker);
+            world.carried.preempt_enable();
             let os_thread = {
                 let world = world.clone();
                 loom::thread::spawn(move || u32::from(world.operate()) + u32::from(world.operate()))
@@ -199,7 +201,7 @@ mod models {
                 heavy_fence();
                 true
             };
-            let taken = world.claim.detach(&world.worker, barrier, note);
+            let taken = world.carried.detach(&world.worker, barrier, note);
             if taken {
                 world.use_worker();
             }
@@ -209,7 +211,7 @@ mod models {
     }
 
     #[test]
-    fn claim_detach_or_enter() {
+    fn retake_detach_or_enter() {
         check(detach_or_enter);
     }
 

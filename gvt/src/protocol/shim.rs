@@ -1,5 +1,4 @@
-//! The atomics that the primitives are written with, and the faults that their models plant; see
-//! `protocol::atomics`.
+//! The atomics of the primitives, and the faults that their models plant; see `protocol::atomics`.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
@@ -7,7 +6,7 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, A
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
-/// A constructor that is constant but in models, where atomics are not made at compile time.
+/// A constructor that is `const` except in models: loom's atomics have no constant constructors.
 macro_rules! const_fn {
     ($(#[$attribute:meta])* $visible:vis const fn $($rest:tt)*) => {
         #[cfg(not(loom))]
@@ -19,14 +18,14 @@ macro_rules! const_fn {
     };
 }
 
-/// A step to leave out.
+/// A step of a protocol that a model leaves out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(dead_code, reason = "read under loom only")]
 pub(crate) enum Mutant {
     /// `list`: N5 by a plain store.
     ClaimBlind = 1,
-    /// `list`: N1 without a verdict.
-    NoVerdict = 2,
+    /// `list`: N1 without an outcome.
+    NoOutcome = 2,
     /// `list`: N4 without waiting for the flag.
     LeaveUnfired = 3,
     /// `channel::select`: S2 without the look.
@@ -55,7 +54,8 @@ pub(crate) enum Mutant {
     LeaveFirst = 15,
 }
 
-/// Whether a model has failed and its world is no more: destructors then leave it alone. Never so outside a model.
+/// Whether a model has failed and its objects are gone: destructors then leave them alone. Always `false`
+/// outside models.
 #[inline(always)]
 pub(crate) fn is_failing() -> bool {
     cfg!(loom) && std::thread::panicking()

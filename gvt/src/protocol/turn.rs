@@ -1,25 +1,29 @@
-//! What a preempted thread waits for on the OS thread that it keeps, or was given.
+//! How a preempted thread waits on the OS thread that it keeps, or was given.
 //!
-//! It waits for a worker. The monitor may let it run free instead, without one (`lock_holders`).
+//! It waits for a worker. The monitor may let it run *free* instead, without one (`lock_holders`).
 //!
-//! **Hazard: confined while it runs.** The monitor frees it while its worker is on the way to it: the giver would confine an OS
-//! thread that runs (`wake_affine`).
+//! **Hazard: confined while it runs.** The monitor frees the thread while a worker is on its way to it: the
+//! giver would confine a running OS thread to its own CPU (`wake_affine`).
 //!
-//! **Hazard: freedom without a wait.** The monitor decides without a lock, and its word comes late: the thread has received its
-//! worker. If it counted as free from then on and gave that worker away again, in `blocking`, the next interrupt would make it
-//! wait for a worker that nobody brings: its `Runnable` is not queued.
+//! **Hazard: freedom without a wait.** The monitor decides without a lock, and its decision may come late,
+//! when the thread has its worker. If the thread counted as free from then on and gave that worker away
+//! again, in `blocking`, the next interrupt would make it wait for a worker that will not come: its
+//! `Runnable` is not queued.
 //!
-//! **Protocol.** One word. **V1** A thread that is taken off stores WAITS before its `Runnable` can be queued. **V2** The monitor
-//! changes WAITS to FREE. **V3** A giver changes WAITS to GIVEN; it confines the OS thread unless it finds FREE. **V4** A free
-//! thread that is interrupted, or enters the runtime, changes FREE to WAITS. **V5** A thread that has taken its worker stores
-//! AWAY, from which nothing but V1 leads away. So V2 and V3 exclude each other, and no freedom outlives its wait.
+//! **Protocol.** One word. **V1** A preempted thread stores WAITS before its `Runnable` can be queued. **V2**
+//! The monitor changes WAITS to FREE. **V3** A giver changes WAITS to GIVEN; it confines the OS thread unless
+//! it finds FREE. **V4** A free thread that is interrupted, or enters the runtime, changes FREE to WAITS.
+//! **V5** A thread that has taken its worker stores AWAY; only V1 leaves that state. So V2 and V3 exclude
+//! each other, and no freedom outlives its wait.
 //!
-//! An OS thread that waits for a worker without V1 (a spare, or one whose thread waits while it unwinds) is AWAY and never freed.
+//! An OS thread that waits for a worker without V1 (a spare, or one whose thread waits while it unwinds) is
+//! AWAY and never freed.
 //!
-//! **Ordering.** AcqRel: what a free thread did lies before what a giver does that finds it waiting again. The worker itself is
-//! ordered by H2 and H3 of `os_thread`.
+//! **Ordering.** AcqRel: what a free thread did comes before what a giver does that finds it waiting again.
+//! H2 and H3 of `os_thread` order the worker itself.
 //!
-//! **Evidence.** loom `turn_has_one_winner`; mutants `GiveBlind` (V3 without looking) and `FreedomStays` (V5 stores WAITS) fail.
+//! **Evidence.** loom `turn_has_one_winner`; mutants `GiveBlind` (V3 without looking) and `FreedomStays` (V5
+//! stores WAITS) fail.
 
 use crate::protocol::atomics::Ordering::*;
 use crate::protocol::atomics::{AtomicU32, Mutant, mutant};
@@ -38,7 +42,7 @@ pub(crate) struct Turn {
 /// What a giver may do with the receiver's OS thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Receiver {
-    /// It does not run before it has what is given.
+    /// It does not run before it has the worker.
     Sleeps,
     Free,
 }
@@ -54,13 +58,13 @@ impl Turn {
         Turn { word: AtomicU32::new(AWAY) }
     }
 
-    /// V1. Async-signal-safe, as all of them.
+    /// V1. Async-signal-safe, like every function here.
     pub(crate) fn begin(&self) {
-        // Relaxed: what makes the thread queued orders it before V2 and V3.
+        // Relaxed: the queueing of the thread orders it before V2 and V3.
         self.word.store(WAITS, Relaxed);
     }
 
-    /// V2; `false` if it is free, or does not wait any more.
+    /// V2; `false` if the thread is already free or no longer waits.
     pub(crate) fn set_free(&self) -> bool {
         self.change(WAITS, FREE).is_ok()
     }
@@ -79,7 +83,7 @@ impl Turn {
         }
     }
 
-    /// V4; whether it was free.
+    /// V4; whether the thread was free.
     pub(crate) fn end_freedom(&self) -> bool {
         self.change(FREE, WAITS).is_ok()
     }
@@ -91,7 +95,7 @@ impl Turn {
     }
 
     fn change(&self, from: u32, to: u32) -> Result<u32, u32> {
-        // ORDERING: each of V2, V3, V4 pairs with the one whose word it finds.
+        // ORDERING: each of V2, V3, V4 pairs with the one whose value it finds.
         self.word.compare_exchange(from, to, AcqRel, Relaxed)
     }
 }
@@ -106,13 +110,13 @@ mod models {
     struct World {
         turn: Turn,
         inbox: AtomicU32,
-        /// It runs free.
+        /// The thread runs free.
         runs: AtomicU32,
     }
 
     impl World {
-        /// What a thread without a worker does each time that it is woken: takes its worker, or runs free until it is
-        /// interrupted.
+        /// A thread without a worker does this each time that it is woken: takes its worker, or runs free
+        /// until it is interrupted.
         fn look(&self) -> bool {
             let taken = self.inbox.swap(0, AcqRel) == 1;
             if taken {
@@ -126,7 +130,7 @@ mod models {
         }
     }
 
-    /// A preempted thread, the monitor that frees it, a worker that is passed to it.
+    /// A preempted thread, the monitor that frees it, and a worker that is passed to it.
     fn turn_has_one_winner() {
         loom::model(|| {
             let world =
@@ -144,7 +148,7 @@ mod models {
             let has_worker = world.look() || world.look();
             giver.join().unwrap();
             assert!(has_worker || world.look());
-            // It gives its worker away and is interrupted, now and later.
+            // It gives its worker away and is interrupted, at once and later.
             assert!(!world.turn.end_freedom(), "it would wait for nobody");
             monitor.join().unwrap();
             assert!(!world.turn.end_freedom(), "it would wait for nobody");

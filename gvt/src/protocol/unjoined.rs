@@ -1,44 +1,46 @@
-//! The threads of a scope that nobody joins, for the scope's end to wait for depth first.
+//! Threads of a scope without a join, for the scope's end to wait for depth first.
 //!
-//! **Hazard.** A scope that only counts its threads down leaves their order to the queue: a tree of threads is then walked
-//! breadth first and has a stack for each thread of a level. An explicit join lets the awaited thread go first
-//! (`ReadyQueue::expedite`); so must the scope's end.
+//! **Hazard.** A scope that only counts its threads down leaves their order to the queue: a tree of threads
+//! is then walked breadth first and needs a stack for each thread of a level. An explicit join lets the
+//! awaited thread run first (`ReadyQueue::expedite`); the scope's end must do the same.
 //!
-//! **Protocol.** A handle that the scope's owner drops unjoined goes into a slot, in the place of the oldest one; the scope's end
-//! takes the newest first and waits for its thread. A slot holds a whole handle, so the record of what is expedited is
-//! never another thread's. **N1** Who exchanges a record out of a slot owns the handle. Only the owner puts; the owner takes
-//! any, a thread its own. **N2** A thread that ends leaves its slot first, so that a slot keeps no ended thread's place: it publishes its
-//! result under the packet's lock and then looks for itself; the owner puts under that lock, and only while there is no
-//! result. Both inside a section, so that nobody is preempted with the lock.
+//! **Protocol.** A handle that the scope's owner drops unjoined goes into a slot, replacing the oldest one;
+//! the scope's end takes the newest first and waits for its thread. A slot holds a whole handle, so an
+//! expedited record is never another thread's. **N1** The thread that exchanges a record out of a slot owns
+//! the handle. Only the owner puts; the owner takes any, a thread only its own. **N2** A thread that ends
+//! leaves its slot first, so that a slot keeps no ended thread's record: it publishes its result under the
+//! packet's lock and then looks for itself; the owner puts under that lock, and only while there is no
+//! result. Both are inside a section, so that neither is preempted with the lock.
 //!
-//! **Evidence.** loom `unjoined::*`; mutants `TakeHandleBlind` (N1 by a load and a store) and `LeaveFirst` (N2, the look before the result)
-//! fail.
+//! **Evidence.** loom `unjoined::*`; mutants `TakeHandleBlind` (N1 by a load and a store) and `LeaveFirst`
+//! (N2, the look before the result) fail.
 //!
-//! The slots are few: they decide in which order threads run, never whether the scope may end (V3 of `scope`).
+//! There are few slots: they decide in which order threads run, never whether the scope may end (V3 of
+//! `scope`).
 
 use std::ptr;
 
 use crate::protocol::shim::{AtomicBool, AtomicPtr, AtomicUsize, Mutant, Ordering::*, mutant};
 
-/// Handles that a scope keeps; more children than that are rarely a tree.
+/// Handles that a scope keeps; a node of a tree rarely has more children.
 const SLOTS: usize = if cfg!(loom) { 2 } else { 16 };
 
-/// Handles, as what they are made of; null for none.
+/// The slots. A handle is kept as the pointer that it is made of; null for none.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
-    /// Relaxed: N2's lock orders it against the one thread that it concerns.
+    /// Relaxed: N2's lock orders it for the one thread that it concerns.
     used: AtomicBool,
-    /// Handles put less handles taken by the scope's end; only the owner's.
+    /// Handles put minus handles taken by the scope's end; only the owner uses it.
     ///
     /// Relaxed: written and read by the owner alone.
     next: AtomicUsize,
-    /// Relaxed: an exchange alone decides who owns a handle (N1), and that one knows the record already: the owner
-    /// has put it, a thread compares with its own. N2's lock shows a thread its slot.
+    /// Relaxed: an exchange alone decides which thread owns a handle (N1), and that thread knows the record:
+    /// the owner has put it, another thread compares with its own. N2's lock shows a thread its slot.
     slots: [AtomicPtr<()>; SLOTS],
 }
 
 impl Slots {
-    /// Keeps a handle; returns one that is no longer kept.
+    /// Keeps a handle; returns the one that it replaces.
     ///
     /// Context: the owner.
     pub(crate) fn put(&self, handle: *mut ()) -> *mut () {
@@ -48,7 +50,7 @@ impl Slots {
         self.slots[next % SLOTS].swap(handle, Relaxed)
     }
 
-    /// The newest that is still kept.
+    /// The newest handle that is still kept.
     ///
     /// Context: the owner.
     pub(crate) fn take_newest(&self) -> *mut () {
@@ -69,7 +71,8 @@ impl Slots {
         taken.find(|handle| !handle.is_null()).unwrap_or(ptr::null_mut())
     }
 
-    /// N2, by the thread of `mine`, whose result `publish` publishes under the packet's lock: its handle, if it is kept.
+    /// N2, by the thread of `mine`; `publish` publishes its result under the packet's lock. Returns its
+    /// handle, if kept.
     pub(crate) fn leave(&self, mine: *mut (), publish: impl FnOnce()) -> *mut () {
         let is_mine = |slot: &&AtomicPtr<()>| slot.load(Relaxed) == mine;
         let find = || if self.used.load(Relaxed) { self.slots.iter().find(is_mine) } else { None };
@@ -92,7 +95,8 @@ mod models {
         ptr::without_provenance_mut(64)
     }
 
-    /// The slots, and under the packet's lock whether there is a result; a thread ends meanwhile, and says whether it has its handle.
+    /// The slots, and under the packet's lock whether there is a result. A thread ends meanwhile, and returns
+    /// whether it got its handle.
     fn ending(world: &Arc<(Slots, Mutex<bool>)>) -> loom::thread::JoinHandle<bool> {
         let world = world.clone();
         loom::thread::spawn(move || {
@@ -101,7 +105,7 @@ mod models {
         })
     }
 
-    /// The owner takes the handle of a thread that ends: one of them has it.
+    /// The owner takes the handle of a thread that ends: exactly one of them gets it.
     fn one_has_the_handle() {
         loom::model(|| {
             let world = Arc::new((Slots::default(), Mutex::new(false)));
@@ -112,7 +116,7 @@ mod models {
         });
     }
 
-    /// The owner drops the handle of a thread that ends: it is not kept for ever.
+    /// The owner drops the handle of a thread that ends: the slot does not keep it.
     fn no_ended_thread_is_kept() {
         loom::model(|| {
             let world = Arc::new((Slots::default(), Mutex::new(false)));

@@ -1,23 +1,26 @@
 //! Calls of users' code: wakers, destructors, hooks, panic payloads.
 //!
-//! **Hazard.** Such code may panic, wait, take this crate's locks, spawn, or never return. Inside a section of the runtime a wait
-//! leaves the section open on one OS thread and closes it on another. On a record that was given away a wait changes another
-//! thread's registers. Below an `extern "C"` function, or in a thread that others rely on, a panic ends too much. And what a
-//! panic leaves behind, its payload, has a destructor that may panic again.
+//! **Hazard.** Users' code may panic, wait, take this crate's locks, spawn, or never return. Inside a section
+//! of the runtime a wait leaves the section open on one OS thread and closes it on another. On a record that
+//! was given away a wait changes another thread's registers. Below an `extern "C"` function, or in a thread
+//! that others rely on, a panic ends too much. And the payload of a panic has a destructor that may panic
+//! again.
 //!
-//! **Protocol.** All of it is called through this file.
-//! - **U1** The caller is in no section: asserted in debug builds. It holds no lock that a waiting thread may not hold.
-//! - **U2** A green thread that calls is still one: its record is its own until the call has returned (`first_frame`).
-//! - **U3** Nothing unwinds out of [`call`], [`discard`], or a [`Waker`]: the panic hook has reported the panic, and there is nobody
-//!   to hand it to. Other waiters, other deadlines and the caller's own work are not affected.
-//! - **U4** A payload is dropped the same way ([`dispose`]): should its destructor panic, that one's payload is next. After
-//!   [`PAYLOADS`] of them the last is leaked.
+//! **Protocol.** All such calls go through this file.
+//! - **U1** The caller is in no section (asserted in debug builds). It holds no lock that a waiting thread
+//!   may not hold.
+//! - **U2** A green thread that calls is still whole: its record is its own until the call has returned
+//!   (`first_frame`).
+//! - **U3** No panic leaves [`call`], [`discard`], or a [`Waker`]: the panic hook has reported it, and no
+//!   caller could handle it. Other waiters, other deadlines and the caller's own work are not affected.
+//! - **U4** A payload is dropped the same way ([`dispose`]): if its destructor panics, the new payload is
+//!   next. After [`PAYLOADS`] of them the last is leaked.
 //!
-//! Closures that users hand over to be called at once, on their own thread (`LocalKey::with`, `Once::call_once`, …), and `Clone` of
-//! messages need none of this: what they do they do to their caller.
+//! Closures that users pass to be called at once, on their own thread (`LocalKey::with`, `Once::call_once`,
+//! …), and `Clone` of messages need none of this: they affect only their caller.
 //!
-//! **Rejected.** Passing a waker's panic on to whoever wakes: the sender of a message would fail for what a receiver's executor
-//! did, and the waiters behind it would not be woken.
+//! **Rejected.** Passing a waker's panic on to the waking thread: the sender of a message would fail because
+//! of a receiver's executor, and the waiters behind it would not be woken.
 //!
 //! **Evidence.** `tests/tests/user_code.rs`; `cargo xtask tidy` (`user_code`) refuses such calls elsewhere.
 
@@ -26,7 +29,7 @@ use std::fmt;
 use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What a panic leaves behind.
+/// The payload of a panic.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
 /// U4.
@@ -43,7 +46,7 @@ fn assert_outside() {
     );
 }
 
-/// Calls `f`; the payload of its panic is the caller's, to hand on or to [`dispose`] of.
+/// Calls `f`; the caller owns the payload of its panic, to pass on or to [`dispose`] of.
 #[inline]
 #[track_caller]
 pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Payload> {
@@ -81,7 +84,7 @@ pub(crate) fn dispose(payload: Payload) {
 pub(crate) struct Waker(ManuallyDrop<std::task::Waker>);
 
 impl Waker {
-    /// A clone of whom a future was polled by. Its panic is the poller's.
+    /// A clone of the waker that polls a future. If `clone` panics, so does the poll.
     #[track_caller]
     pub(crate) fn of(context: &std::task::Context<'_>) -> Self {
         Self::from_ref(context.waker())
@@ -94,11 +97,11 @@ impl Waker {
         Waker(ManuallyDrop::new(waker.clone()))
     }
 
-    /// WakeList (U3).
+    /// Wakes (U3).
     #[track_caller]
     pub(crate) fn wake(self) {
         let mut this = ManuallyDrop::new(self);
-        // SAFETY: `this` is not used or dropped any more.
+        // SAFETY: `this` is not used or dropped afterwards.
         let waker = unsafe { ManuallyDrop::take(&mut this.0) };
         call(|| waker.wake());
     }
@@ -112,7 +115,7 @@ impl From<std::task::Waker> for Waker {
 
 impl Drop for Waker {
     fn drop(&mut self) {
-        // SAFETY: this value is going.
+        // SAFETY: this value is being dropped.
         let waker = unsafe { ManuallyDrop::take(&mut self.0) };
         discard(waker);
     }
@@ -131,7 +134,7 @@ mod tests {
 
     use super::*;
 
-    /// A payload whose destructor panics with the next, so many times.
+    /// A payload whose destructor panics with the next one, so many times.
     struct Nested(usize, &'static AtomicUsize);
 
     impl Drop for Nested {

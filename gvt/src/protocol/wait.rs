@@ -1,10 +1,10 @@
 //! One wait of one thread: how a park and its wake-up meet exactly once.
 //!
-//! **Hazard.** A thread that is about to park makes itself known to wakers (in a wait list, in a
-//! timer) before it has left its stack. A waker may come at once, from another worker. If it
-//! queued the thread then, a second worker would load registers that are not saved yet. If it did
-//! nothing, the wake-up would be lost. And a waker may come late, when the thread waits for
-//! something else, or when another thread lives in its record.
+//! **Hazard.** A thread that is about to park makes itself known to wakers (in a wait list, in a timer)
+//! before it has left its stack. A waker on another worker may come at once. If it queued the thread then, a
+//! second worker would load registers that are not saved yet. If it did nothing, the wake-up would be lost.
+//! And a waker may come late, when the thread waits for something else, or when another thread lives in its
+//! record.
 //!
 //! **Protocol.** The word holds the number of the thread's present wait and its stage.
 //!
@@ -12,23 +12,23 @@
 //!             owner: prepare (number + 1)
 //!   NOTIFIED ────────────────────────────► ARMED
 //!      ▲ ▲                                 │  │
-//!      │ └──── waker: wake ────────────────┘  │ whoever runs next on the worker:
+//!      │ └──── waker: wake ────────────────┘  │ what runs next on the worker:
 //!      │                                      ▼ commit, after the registers are saved
 //!      └────── waker: wake, and queue it ── PARKED
 //! ```
 //!
 //! - **W1** The owner draws a number and arms the word, then publishes the ticket (a lock or a
 //!   compare-exchange orders that), then leaves its stack.
-//! - **W2** Whoever arrives next on that worker commits: ARMED to PARKED. If that fails the wake-up
-//!   has come already, and the committer queues the thread.
+//! - **W2** What runs next on that worker commits: ARMED to PARKED. If that fails the wake-up has come
+//!   already, and the committer queues the thread.
 //! - **W3** A waker names the number. It moves ARMED or PARKED of *that* number to NOTIFIED, by
-//!   compare-exchange; finding PARKED, it queues the thread. Anything else: it was not needed.
-//! - So of all wakers of one wait exactly one gets `true`, and the thread is queued exactly once.
-//!   Numbers only grow, over the reuse of the record too: a stale ticket fails.
+//!   compare-exchange; if it finds PARKED, it queues the thread. In any other case the wake-up is not needed.
+//! - So exactly one waker of a wait gets `true`, and the thread is queued exactly once. Numbers only grow,
+//!   also over the reuse of the record: a stale ticket fails.
 //!
-//! **Rejected.** A permit as in `std::thread::park`: a stale wake-up leaves a permit that a later
-//! wait finds, so each wait needs a loop *and* a read-modify-write on resumption, lest the store that
-//! takes the permit overwrite a new one. Two flags: two compare-exchanges a wait instead of one.
+//! **Rejected.** A permit as in `std::thread::park`: a stale wake-up leaves a permit that a later wait finds,
+//! so each wait needs a loop *and* a read-modify-write on resumption, because the store that takes the permit
+//! could overwrite a new one. Two flags: two compare-exchanges a wait instead of one.
 //!
 //! **Evidence.** loom `wait::*`; mutants `CommitBlind` (W2 by a plain store) and `WakeAnyNumber` (W3
 //! without the number) fail them.
@@ -44,9 +44,9 @@ const NOTIFIED: u64 = 3;
 /// What a successful wake has to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Woken {
-    /// Somebody else ended this wait, or it is over: nothing.
+    /// Another waker has ended this wait, or it is over: nothing.
     No,
-    /// The thread has not left its stack: whoever commits will queue it.
+    /// The thread has not left its stack: the committer will queue it.
     InTime,
     /// The thread is parked and this caller must queue it.
     Queue,
@@ -64,15 +64,16 @@ pub(crate) enum Committed {
 /// The owner's first step (W1); returns the wait's number.
 #[inline]
 pub(crate) fn prepare(word: &AtomicU64) -> u64 {
-    // Relaxed: only the owner moves the number, and wakers learn it through the lock or the
+    // Relaxed: only the owner changes the number, and wakers learn it through the lock or the
     // compare-exchange that publishes the ticket.
     let number = (word.load(Relaxed) >> 2) + 1;
-    // ORDERING O3: Release pairs with the Acquire in `is_pending`: who sees the number sees that the last wait's deadline is over.
+    // ORDERING O3: Release pairs with the Acquire in `is_pending`: a thread that sees the number sees that
+    // the last wait's deadline is over.
     word.store(number << 2 | ARMED, Release);
     number
 }
 
-/// Whether the wait has been ended already; asked by the owner to spare itself the switch.
+/// Whether the wait has already ended; the owner asks, to save the switch.
 #[inline]
 pub(crate) fn is_notified(word: &AtomicU64) -> bool {
     // ORDERING O1: Acquire pairs with the Release in `wake`, so that what the waker did is seen.
@@ -82,7 +83,8 @@ pub(crate) fn is_notified(word: &AtomicU64) -> bool {
 /// The step after the owner's registers are saved (W2).
 #[inline]
 pub(crate) fn commit(word: &AtomicU64) -> Committed {
-    // Relaxed: the number is the owner's, who has just left on this OS thread; the stage is checked below.
+    // Relaxed: the number belongs to the owner, which has just left on this OS thread; the stage is checked
+    // below.
     let number = word.load(Relaxed) >> 2;
     if mutant(Mutant::CommitBlind) {
         word.store(number << 2 | PARKED, SeqCst);
@@ -108,8 +110,8 @@ pub(crate) fn wake(word: &AtomicU64, number: u64) -> Woken {
         if stage != ARMED && stage != PARKED {
             return Woken::No;
         }
-        // ORDERING O1: Release: what the waker did before is seen by the owner. O2: Acquire: the
-        // saved registers are seen by whoever is handed the thread.
+        // ORDERING O1: Release: the owner sees what the waker did before. O2: Acquire: the thread that runs
+        // it sees the saved registers.
         match word.compare_exchange_weak(seen, seen | NOTIFIED, AcqRel, Relaxed) {
             Ok(_) if stage == PARKED => return Woken::Queue,
             Ok(_) => return Woken::InTime,
@@ -125,7 +127,7 @@ pub(crate) fn number(word: &AtomicU64) -> u64 {
     word.load(Relaxed) >> 2
 }
 
-/// Whether wait `number` is the present one and nobody has ended it.
+/// Whether wait `number` is the present one and has not ended.
 #[inline]
 pub(crate) fn is_pending(word: &AtomicU64, number: u64) -> bool {
     // ORDERING O3: Acquire pairs with the Release in `prepare`.

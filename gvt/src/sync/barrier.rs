@@ -40,9 +40,9 @@ struct State {
 const POLICY: WaitPolicy<(), State, ()> = WaitPolicy {
     list: |state, _| &mut state.waiters,
     reason: WaitReason::Condvar,
-    abandon: |_, state, _, verdict, _, _| {
+    abandon: |_, state, _, outcome, _, _| {
         // It has not come after all.
-        if verdict == WaitOutcome::Waiting {
+        if outcome == WaitOutcome::Waiting {
             state.come -= 1;
         }
     },

@@ -30,8 +30,8 @@ impl<'a> RawLock<'a> {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.seat.is_taken() {
-            let (verdict, _) = ready!(self.seat.poll(self.mutex.waiters(), context));
-            if verdict == WaitOutcome::Served {
+            let (outcome, _) = ready!(self.seat.poll(self.mutex.waiters(), context));
+            if outcome == WaitOutcome::Served {
                 return Poll::Ready(());
             }
         } else if self.mutex.try_lock() {

@@ -29,9 +29,9 @@ pub(super) struct RawCondvar {
 const POLICY: WaitPolicy<RawCondvar, List<()>, ()> = WaitPolicy {
     list: |list, _| list,
     reason: WaitReason::Condvar,
-    abandon: |_, list, _, verdict, wakes, here| {
+    abandon: |_, list, _, outcome, wakes, here| {
         // C4.
-        if verdict == WaitOutcome::Served
+        if outcome == WaitOutcome::Served
             && let Some(waiter) = list.take()
         {
             wakes.push(waiter.end(WaitOutcome::Served, here));

@@ -50,7 +50,7 @@ pub(crate) struct RawMutex {
 pub(super) const POLICY: WaitPolicy<RawMutex, List<Standing>, Standing> = WaitPolicy {
     list: |list, _| list,
     reason: WaitReason::Mutex,
-    abandon: |mutex, list, _, verdict, wakes, here| match verdict {
+    abandon: |mutex, list, _, outcome, wakes, here| match outcome {
         // Handed over, or woken: the next one's turn.
         WaitOutcome::Served => mutex.pass_on(list, wakes, here),
         WaitOutcome::Again => {
@@ -174,7 +174,7 @@ impl RawMutex {
         }
         let mut list = self.waiters.lock();
         let here = list.here();
-        let mut verdict = WaitOutcome::Again;
+        let mut outcome = WaitOutcome::Again;
         let standing = list.first_slot().copied();
         if standing == Some(Standing::Hungry) {
             // U4. ORDERING O1: Acquire on behalf of the waiter.
@@ -182,10 +182,10 @@ impl RawMutex {
                 // Somebody was faster; when that one unlocks it will come here.
                 return;
             }
-            verdict = WaitOutcome::Served;
+            outcome = WaitOutcome::Served;
         }
         if let Some(waiter) = list.take() {
-            let wake = waiter.end(verdict, here);
+            let wake = waiter.end(outcome, here);
             if standing == Some(Standing::PassedOver) {
                 here.keep_next();
             }

@@ -51,8 +51,8 @@ impl RefUnwindSafe for RawRwLock {}
 const POLICY: WaitPolicy<RawRwLock, List<Kind>, Kind> = WaitPolicy {
     list: |list, _| list,
     reason: WaitReason::Mutex,
-    abandon: |lock, list, slot, verdict, wakes, here| {
-        if verdict == WaitOutcome::Served {
+    abandon: |lock, list, slot, outcome, wakes, here| {
+        if outcome == WaitOutcome::Served {
             lock.let_go(slot.expect("a waiter says what it waits for"));
         }
         lock.grant(list, wakes, here);
@@ -100,8 +100,8 @@ impl RawRwLock {
             self.settle(&mut list);
             return;
         }
-        let verdict = wait(self, list, &POLICY, 0, &mut Some(kind), None);
-        debug_assert_eq!(verdict, WaitOutcome::Served);
+        let outcome = wait(self, list, &POLICY, 0, &mut Some(kind), None);
+        debug_assert_eq!(outcome, WaitOutcome::Served);
     }
 
     /// Takes the lock for reading although others wait; waits only for one that writes.
@@ -110,8 +110,8 @@ impl RawRwLock {
         let list = self.waiters.lock();
         // F2. ORDERING O1: as in `try_read`.
         if self.word.fetch_or(WAITING, AcqRel) & WRITER != 0 {
-            let verdict = wait(self, list, &POLICY, 0, &mut Some(Kind::Read), None);
-            debug_assert_eq!(verdict, WaitOutcome::Served);
+            let outcome = wait(self, list, &POLICY, 0, &mut Some(Kind::Read), None);
+            debug_assert_eq!(outcome, WaitOutcome::Served);
             return;
         }
         let mut list = list;

@@ -38,8 +38,8 @@ pub(crate) struct RawSemaphore {
 pub(super) const POLICY: WaitPolicy<RawSemaphore, List<usize>, usize> = WaitPolicy {
     list: |list, _| list,
     reason: WaitReason::Semaphore,
-    abandon: |semaphore, list, slot, verdict, wakes, here| {
-        if verdict == WaitOutcome::Served {
+    abandon: |semaphore, list, slot, outcome, wakes, here| {
+        if outcome == WaitOutcome::Served {
             let needed = slot.expect("a waiter says what it needs");
             // ORDERING O1: as in `release`.
             semaphore.word.fetch_add(needed * ONE, Release);
@@ -200,7 +200,7 @@ impl RawSemaphore {
         drop(list);
         wakes.fire();
         // SAFETY: in no list.
-        unsafe { (*node).verdict() }
+        unsafe { (*node).outcome() }
     }
 }
 

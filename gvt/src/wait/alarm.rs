@@ -1,16 +1,17 @@
-//! WakeList futures at a time.
+//! Deadlines of futures.
 //!
-//! A future may be polled by any executor, on any thread, so its deadline cannot lie in a runtime's timers. One OS thread for the
-//! process, started when the first such deadline comes, sleeps until the next one.
+//! Any executor, on any thread, may poll a future, so its deadline cannot be in a runtime's timers. One OS
+//! thread for the process, started for the first such deadline, sleeps until the next one.
 //!
-//! Where the caller's runtime has a clock of its own (virtual time), the deadline is one of that clock, and a green thread of that
-//! runtime waits for it (`time::ringer`).
+//! If the caller's runtime has a clock of its own (virtual time), the deadline is one of that clock, and a
+//! green thread of that runtime waits for it (`time::ringer`).
 //!
-//! Where the OS refuses that thread, each deadline that is set tries anew, and until one succeeds a green thread of the caller's
-//! runtime waits instead (`time::ringer`); a caller that has none has its future polled again and again until its time has come.
+//! If the OS refuses that thread, each new deadline tries again. Until one succeeds, a green thread of the
+//! caller's runtime waits instead (`time::ringer`); without a runtime the future is polled again and again
+//! until its time has come.
 //!
-//! **Protocol.** An entry is a deadline, a number that tells it from others, and whom to wake. Whoever set it keeps an [`Alarm`];
-//! dropping that takes the entry back, so that deadlines which are not reached leave nothing behind.
+//! **Protocol.** An entry is a deadline, a unique number, and a waker. Its owner keeps an [`Alarm`]; dropping
+//! that removes the entry, so that deadlines that are not reached leave nothing behind.
 //!
 //! **Limits.** For futures and tokens only: green threads and OS threads wait for deadlines themselves.
 
@@ -41,14 +42,14 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A deadline at which somebody is woken; dropping it takes it back.
+/// A deadline at which a waker is called; dropping it cancels it.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     when: Instant,
     place: KeptBy,
 }
 
-/// Who sees to it.
+/// What waits for the deadline.
 #[derive(Debug)]
 enum KeptBy {
     /// The process's thread.
@@ -57,33 +58,34 @@ enum KeptBy {
     Runtime(Box<dyn Ring>),
 }
 
-/// An entry of the process's thread; dropping it takes it back.
+/// An entry of the process's thread; dropping it removes the entry.
 #[derive(Debug)]
 struct Entry(Key);
 
 impl Alarm {
-    /// Sees to it that the one who polls is woken when `when` has come, or earlier; `wake_affine` is where its alarm is kept.
+    /// Has the polling task woken when `when` has come, or earlier; `place` keeps its alarm.
     pub(crate) fn wake_at(place: &mut Option<Alarm>, when: Instant, context: &mut Context<'_>) {
         let waker = context.waker();
         let renewed = place.as_ref().is_some_and(|alarm| alarm.when == when && alarm.renew(waker));
         if !renewed {
             let core = park::current().map(Record::core);
             let ring = |core: &CoreBase| core.upper.ring(when, waker).map(KeptBy::Runtime);
-            // A clock of its own is known to the runtime's timers alone.
+            // Only the runtime's timers know a clock of its own.
             let place_of = core.filter(|core| core.scale.is_some()).and_then(ring);
             let place_of = place_of.or_else(|| Entry::set(when, waker).map(KeptBy::Process));
             let place_of = place_of.or_else(|| core.and_then(ring));
             let is_set = place_of.is_some();
             *place = place_of.map(|place| Alarm { when, place });
             if !is_set {
-                // Nobody can wait for it: it is looked at again at once, by whoever polls.
+                // Nothing can wait for it: the task is polled again at once.
                 Waker::from_ref(waker).wake();
                 crate::wait::yielding::yield_now();
             }
         }
     }
 
-    /// From now on wakes `waker` instead; `false`: it has woken somebody already, and wakes nobody any more.
+    /// Replaces the waker with `waker`; `false`: the old one was called already, and there will be no other
+    /// call.
     fn renew(&self, waker: &std::task::Waker) -> bool {
         match &self.place {
             KeptBy::Process(entry) => entry.renew(waker),
@@ -93,10 +95,10 @@ impl Alarm {
 }
 
 impl Entry {
-    /// WakeList `waker` when `when` has come; `None`: the OS refuses the thread for it.
+    /// Calls `waker` when `when` has come; `None`: the OS refuses the thread for it.
     fn set(when: Instant, waker: &std::task::Waker) -> Option<Self> {
         let waker = Waker::from_ref(waker);
-        // Not to be taken off the worker with std's lock: the section ends after the lock.
+        // No preemption while std's lock is held: the section ends after the lock.
         let section = Section::new();
         let mut state = state();
         if !state.started {
@@ -104,7 +106,7 @@ impl Entry {
             if !state.started {
                 drop(state);
                 drop(section);
-                // Somebody else's code.
+                // Users' code.
                 drop(waker);
                 return None;
             }
@@ -118,7 +120,8 @@ impl Entry {
         Some(Entry(key))
     }
 
-    /// From now on wakes `waker` instead; `false`: it has woken somebody already, and wakes nobody any more.
+    /// Replaces the waker with `waker`; `false`: the old one was called already, and there will be no other
+    /// call.
     fn renew(&self, waker: &std::task::Waker) -> bool {
         let waker = Waker::from_ref(waker);
         let section = Section::new();
@@ -129,7 +132,7 @@ impl Entry {
         };
         drop(state);
         drop(section);
-        // Somebody else's code.
+        // Users' code.
         drop(old);
         renewed
     }

@@ -1,11 +1,12 @@
-//! The clock that deadlines go by.
+//! The clock of deadlines.
 //!
-//! **One clock.** Every deadline is nanoseconds of the clock of whoever waits: of its runtime's, which is the timer backend's
-//! if that keeps one (virtual time), and else `CLOCK_MONOTONIC`; outside a runtime `CLOCK_MONOTONIC`. The interface speaks of
-//! [`Instant`]s, as std and crossbeam have it; a [`Scale`] says which instant a reading of a clock is. The mapping is one
-//! addition, so an instant that comes from a clock goes back to the same nanosecond.
+//! **One clock.** Every deadline is in nanoseconds of the waiter's clock. In a runtime that is the timer
+//! backend's clock if it keeps one (virtual time), else `CLOCK_MONOTONIC`; outside a runtime it is
+//! `CLOCK_MONOTONIC`. The interface uses [`Instant`]s, as std and crossbeam do; a [`Scale`] maps a clock's
+//! reading to an instant. The mapping is one addition, so an instant that comes from a clock maps back to the
+//! same nanosecond.
 //!
-//! A clock of a backend's own begins at the instant at which its runtime was built, and then goes its own way: what
+//! A backend's own clock begins at the instant at which its runtime was built, and runs independently: what
 //! [`now`] returns on a green thread may be far from `Instant::now()`.
 
 use std::error::Error;
@@ -17,8 +18,8 @@ use crate::kernel::worker::section::give_way;
 use crate::os;
 use crate::wait::park;
 
-/// The time that timers go by, in nanoseconds: `CLOCK_MONOTONIC`, or the timer backend's own clock
-/// when called on a green thread of a runtime that has one.
+/// The time of the timers, in nanoseconds: `CLOCK_MONOTONIC`, or the timer backend's own clock when called on
+/// a green thread of a runtime that has one.
 ///
 /// Context: anywhere.
 pub fn now_ns() -> u64 {
@@ -29,11 +30,12 @@ pub fn now_ns() -> u64 {
     }
 }
 
-/// The time that timers go by, as an [`Instant`]: [`now_ns`] on the scale on which this crate reads the instants that it is
-/// given, and on which those are that it gives out.
+/// The time of the timers, as an [`Instant`]: [`now_ns`] on the scale of all instants that this crate takes
+/// and returns.
 ///
-/// It is `Instant::now()`, except on a green thread of a runtime whose timer backend keeps a clock of its own (virtual
-/// time). There deadlines are to be counted from this one: `Instant::now()` is a time of another clock.
+/// It is `Instant::now()`, except on a green thread of a runtime whose timer backend keeps a clock of its own
+/// (virtual time). Deadlines there must be computed from this time: `Instant::now()` is the time of another
+/// clock.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -62,7 +64,7 @@ pub fn coarse_now_ns() -> u64 {
     os::monotonic_coarse_ns()
 }
 
-/// A deadline in the clock that the caller's timed waits go by.
+/// A deadline in the clock of the caller's timed waits.
 pub(crate) fn deadline_ns(deadline: Instant) -> u64 {
     match park::current().and_then(|record| record.core().scale) {
         Some(scale) => scale.ns(deadline),
@@ -70,12 +72,12 @@ pub(crate) fn deadline_ns(deadline: Instant) -> u64 {
     }
 }
 
-/// Whether it has, by the caller's clock.
+/// Whether the deadline has passed, by the caller's clock.
 pub(crate) fn has_passed(deadline: Instant) -> bool {
     now() >= deadline
 }
 
-/// The caller's clock, or where that is the kernel's, its last tick: for what need not be exact.
+/// The caller's clock, or the kernel's last tick if that clock is `CLOCK_MONOTONIC`: for inexact uses.
 pub(crate) fn coarse_ns() -> u64 {
     match park::current() {
         Some(record) if record.core().scale.is_some() => record.core().now_ns(),
@@ -83,7 +85,7 @@ pub(crate) fn coarse_ns() -> u64 {
     }
 }
 
-/// Something took longer than it was given.
+/// An operation took longer than its time limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TimedOut;
 

@@ -1,7 +1,7 @@
-//! What waiting needs from its host: who the caller is, how it sleeps, how it is woken.
+//! What waiting needs from its host: the caller's identity, how it sleeps, how it is woken.
 //!
-//! The protocol of `list` is written against these few types, so that its models can run it on loom's OS
-//! threads (`models::host`).
+//! The protocol of `list` uses only these few types, so that its models can run it on loom's OS threads
+//! (`models::host`).
 
 use std::ptr;
 use std::sync::atomic::Ordering::*;
@@ -15,7 +15,7 @@ use crate::kernel::worker::tls;
 use crate::wait::cancelled;
 use crate::wait::park::{Wait, WaitWaker};
 
-/// A section of the runtime, left when dropped; knows the worker there.
+/// A section of the runtime, left on drop; knows the worker there.
 pub(crate) struct Inside {
     worker: *const WorkerBase,
 }
@@ -31,7 +31,7 @@ impl Inside {
         Inside { worker: section::enter() }
     }
 
-    /// Who the caller is. Good only inside this section.
+    /// The caller's worker. Valid only inside this section.
     #[inline]
     pub(crate) fn here(&self) -> Here {
         Here { worker: self.worker }
@@ -54,11 +54,12 @@ pub(crate) struct Here {
 impl Here {
     #[inline]
     fn worker<'a>(self) -> Option<&'a WorkerBase> {
-        // SAFETY: a carried worker is alive, and inside its section the caller keeps it.
+        // SAFETY: a carried worker is alive, and the caller keeps it inside its section.
         unsafe { self.worker.as_ref() }
     }
 
-    /// Who is woken next is kept by this worker, for when its running thread waits or yields: nobody else is told.
+    /// The next thread that the caller wakes stays on this worker until its running thread waits or yields:
+    /// no other worker is told.
     #[inline]
     pub(crate) fn keep_next(self) {
         if let Some(worker) = self.worker() {
@@ -66,7 +67,7 @@ impl Here {
         }
     }
 
-    /// The running green thread, ready to wait; `None` on an OS thread.
+    /// The running green thread, prepared to wait; `None` on an OS thread.
     #[inline]
     pub(crate) fn green<'a>(self, reason: WaitReason) -> Option<Green<'a>> {
         // SAFETY: the running thread's record stays mapped, and the caller, being that thread, keeps it.
@@ -86,7 +87,7 @@ impl<'a> Green<'a> {
         GreenWaker(self.wait.waker())
     }
 
-    /// Leaves the section and the stack until woken, at the longest until the deadline. Unwinds at shutdown.
+    /// Leaves the section and the stack until woken, or until the deadline. Unwinds at shutdown.
     #[inline]
     pub(crate) fn park(self, inside: Inside, deadline_ns: Option<u64>) -> Parked {
         let surely = match deadline_ns {
@@ -105,14 +106,15 @@ impl<'a> Green<'a> {
     }
 }
 
-/// How a green thread came back.
+/// How a green thread's park ended.
 pub(crate) struct Parked {
-    /// Nothing but a waker can have woken it.
+    /// Only a waker can have woken it.
     pub(crate) surely: bool,
 }
 
 impl Parked {
-    /// Unwinds, without the guard, if the thread's waits are to end since a token was cancelled (`token::run`).
+    /// Unwinds, after dropping the guard, if a token's cancellation must end the thread's waits
+    /// (`token::run`).
     pub(crate) fn unless_cancelled<G>(&self, guard: G) -> G {
         // SAFETY: the running thread's record stays mapped.
         let thread = unsafe { section::current().as_ref() };
@@ -124,7 +126,7 @@ impl Parked {
     }
 }
 
-/// WakeList a green thread from one wait.
+/// Wakes a green thread from one wait.
 #[derive(Clone, Copy)]
 pub(crate) struct GreenWaker(WaitWaker);
 
@@ -150,7 +152,7 @@ impl GreenWaker {
     }
 }
 
-/// A number that is drawn nowhere else, if the caller is in virtual time, where each run is to be like the others.
+/// A unique number if the caller is in virtual time, where every run must be alike.
 pub(crate) fn draw() -> Option<u64> {
     let core = crate::wait::park::current()?.core();
     core.is_virtual.then(|| core.draws.fetch_add(1, Relaxed))
@@ -160,7 +162,7 @@ pub(crate) use crate::kernel::worker::section::give_way;
 pub(crate) use crate::os::flag::{OsFlag, OsWaker};
 pub(crate) use std::hint::spin_loop as spin;
 
-/// A number that no other thread has at the same time, and never 0.
+/// A number that no other live thread has, and never 0.
 #[cfg(debug_assertions)]
 pub(crate) fn me() -> u64 {
     match crate::wait::park::current() {

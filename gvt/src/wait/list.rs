@@ -1,29 +1,33 @@
 //! Lists of threads that wait at a primitive.
 //!
 //! A waiter is a node on its own stack (or in its future). It is linked, unlinked and filled only under the
-//! primitive's [`Lock`]; who unlinks it (the *taker*) says how the wait ends and wakes it. Lists are first in, first out.
+//! primitive's [`Lock`]; the thread that unlinks it (the *taker*) sets the wait's outcome and wakes it. Lists
+//! are first in, first out.
 //!
-//! **Hazard.** The node and the waiter's record must be there as long as a taker uses them: also if the wait
-//! ends by its deadline or is unwound just when it is taken, and also if the waiter's runtime ends right after.
+//! **Hazard.** The node and the waiter's record must exist as long as a taker uses them: also if the wait
+//! ends by its deadline or is unwound just when it is taken, and also if the waiter's runtime ends right
+//! after.
 //!
 //! **Protocol.**
-//! - **N1** The taker, under the lock: unlinks the node, moves values from or into its slot, writes the verdict,
-//!   moves the waker out. It does not touch the node again.
-//! - **N2** The taker wakes. A *foreign* green waiter (of another runtime than the taker's, or of any if the
-//!   taker is no green thread) is marked so and woken *under* the lock; one of the taker's own runtime may be
-//!   woken after, since the taker, a live thread, keeps that runtime. A future's waker is somebody else's code,
-//!   and is called after unlocking.
-//! - **N3** The owner leaves without the lock only if the node has a verdict, and nothing but a taker of its own runtime could
-//!   have woken it: then that has unlocked. Otherwise (a deadline, a shutdown, the mark, no verdict) it takes the lock: still linked, it
-//!   unlinks itself or waits on; else it was taken, and a foreign taker is done with it and, by N2, with its runtime.
+//! - **N1** The taker, under the lock: unlinks the node, moves values from or into its slot, writes the
+//!   outcome, moves the waker out. It does not touch the node again.
+//! - **N2** The taker wakes. It marks a *foreign* green waiter (of another runtime than the taker's, or of
+//!   any if the taker is no green thread) as such and wakes it *under* the lock; it may wake a waiter of its
+//!   own runtime after, since the taker, a live thread, keeps that runtime alive. A future's waker is users'
+//!   code, and is called after unlocking.
+//! - **N3** The owner leaves without the lock only if the node has an outcome and only a taker of its own
+//!   runtime can have woken it: then that taker has unlocked. Otherwise (a deadline, a shutdown, the mark, no
+//!   outcome) it takes the lock: if still linked, it unlinks itself or waits on; else it was taken, and a
+//!   foreign taker is done with it and, by N2, with its runtime.
 //! - **N4** An OS thread's node has a flag that the taker sets as its last access; the owner leaves a taken
 //!   node only when that is set.
-//! - **N5** A thread that waits in several lists has a node in each, and one [`Claim`] for all. A taker moves the
-//!   claim from open to its operation by compare-exchange; if that fails another one was faster, and the node is
-//!   unlinked and left alone. The owner gives up by the same exchange. Then it goes through the lock of every list that it
-//!   was in, which ends all use of its nodes and of the claim, and by N4 waits for the flag if it was claimed.
+//! - **N5** A thread that waits in several lists has a node in each, and one [`Claim`] for all. A taker moves
+//!   the claim from open to its operation by compare-exchange; if that fails another taker was faster, and
+//!   the node is unlinked and left alone. The owner gives up by the same exchange. Then it goes through the
+//!   lock of every list that it was in, which ends all use of its nodes and of the claim, and by N4 waits for
+//!   the flag if it was claimed.
 //!
-//! **Evidence.** loom `channel::models`: mutants `ClaimBlind` (N5 by a plain store), `NoVerdict` (N1),
+//! **Evidence.** loom `channel::models`: mutants `ClaimBlind` (N5 by a plain store), `NoOutcome` (N1),
 //! `LeaveUnfired` (N4).
 
 use std::cell::UnsafeCell;
@@ -49,39 +53,39 @@ use crate::wait::wake::Waker;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum WaitOutcome {
-    /// It has not.
+    /// It has not ended.
     Waiting = 0,
-    /// The waiter has what it waited for.
+    /// The waiter has what it waits for.
     Served,
-    /// It will never have it.
+    /// The waiter will never have it.
     Closed,
-    /// It has to start over.
+    /// The waiter must start over.
     Again,
     /// The deadline came first.
     TimedOut,
 }
 
-/// In `Node::list`: in none.
+/// `Node::list` of a node in no list.
 const NOWHERE: u8 = u8::MAX;
-/// In the number of a list: its waiters have been promised something and stay beyond their deadline.
+/// A bit in a list's number: its waiters have a promise and stay beyond their deadline.
 pub(crate) const BOUND: u8 = 0x40;
-/// In the number of a list, when a wait begins: it goes to the front.
+/// A bit in a list's number, when a wait begins: the waiter goes to the front.
 pub(crate) const FRONT: u8 = 0x20;
 
-/// A waiter's place in a list.
+/// A waiter's entry in a list.
 pub struct Node {
     next: *mut Node,
     previous: *mut Node,
     pub(super) waker: Waker,
-    /// Null but for a node of several.
+    /// Null except for a select's node.
     claim: *const Claim,
     /// The waiter's `Option<V>`, or null.
     slot: *mut (),
     operation: u32,
     list: u8,
     /// A [`WaitOutcome`].
-    verdict: AtomicU8,
-    /// N2's mark; written before the verdict.
+    outcome: AtomicU8,
+    /// N2's mark; written before the outcome.
     foreign: bool,
 }
 
@@ -96,23 +100,23 @@ impl Node {
             slot,
             operation: 0,
             list: NOWHERE,
-            verdict: AtomicU8::new(WaitOutcome::Waiting as u8),
+            outcome: AtomicU8::new(WaitOutcome::Waiting as u8),
             foreign: false,
         }
     }
     }
 
-    /// A node of a thread that waits in several lists; `operation` is what `retake` says if it is taken here.
+    /// A node of a thread that waits in several lists; `operation` is what `claim` reports if it is taken
+    /// here.
     pub(crate) fn of_several(claim: *const Claim, operation: u32) -> Self {
         Node { claim, operation, ..Node::new(ptr::null_mut()) }
     }
 
-    /// Gives a node of several a slot, which says what it needs.
+    /// Gives a select's node a slot, which says what it needs.
     ///
     /// # Safety
-    ///
-    /// **C1**: `slot` stays where it is until the node is unlinked, and its owner leaves it alone meanwhile; `V` is that of the
-    /// lists that the node is linked into.
+    /// **C1**: `slot` stays where it is until the node is unlinked, and its owner leaves it alone meanwhile;
+    /// `V` is that of the lists that the node is linked into.
     pub(crate) unsafe fn set_slot<V>(&mut self, slot: *mut Option<V>) {
         self.slot = slot.cast();
     }
@@ -121,7 +125,7 @@ impl Node {
         self.list != NOWHERE
     }
 
-    /// The number of the list that it is in.
+    /// The number of the list that holds it.
     pub(crate) fn list(&self) -> u8 {
         self.list
     }
@@ -131,24 +135,24 @@ impl Node {
     }
 
     #[inline]
-    pub(crate) fn verdict(&self) -> WaitOutcome {
+    pub(crate) fn outcome(&self) -> WaitOutcome {
         // ORDERING O2: Acquire pairs with the Release in `Waiter::end`: all of N1 is seen.
-        let verdict = self.verdict.load(Acquire);
+        let outcome = self.outcome.load(Acquire);
         // SAFETY: what is stored there is a `WaitOutcome`.
-        unsafe { mem::transmute::<u8, WaitOutcome>(verdict) }
+        unsafe { mem::transmute::<u8, WaitOutcome>(outcome) }
     }
 }
 
 /// N5: which of several waits has come true.
 pub(crate) struct Claim {
     word: AtomicU32,
-    /// Written before the first node is linked, taken by whoever claims.
+    /// Written before the first node is linked, taken by the claimer.
     pub(super) waker: UnsafeCell<Waker>,
 }
 
 const OPEN: u32 = 0;
 const GIVEN_UP: u32 = 1;
-/// Plus this: an operation.
+/// The code of operation 0.
 const FIRST: u32 = 2;
 
 impl Claim {
@@ -166,7 +170,7 @@ impl Claim {
         self.word.compare_exchange(OPEN, operation + FIRST, AcqRel, Relaxed).is_ok()
     }
 
-    /// The owner gives up; the operation if one was claimed before.
+    /// The owner gives up; returns the operation that was claimed before, if any.
     pub(crate) fn give_up(&self) -> Option<u32> {
         // ORDERING O1 on failure.
         match self.word.compare_exchange(OPEN, GIVEN_UP, Relaxed, Acquire) {
@@ -176,7 +180,7 @@ impl Claim {
     }
 }
 
-/// Threads that wait, in order of arrival; their slots hold an `Option<V>`.
+/// Waiting threads, in order of arrival; their slots hold an `Option<V>`.
 pub(crate) struct List<V> {
     head: *mut Node,
     tail: *mut Node,
@@ -186,7 +190,7 @@ pub(crate) struct List<V> {
 // SAFETY: nodes are reached only under the lock that guards the list; values pass between threads.
 unsafe impl<V: Send> Send for List<V> {}
 
-/// A waiter that was taken out, under the lock.
+/// A waiter that was taken out of its list, under the lock.
 pub(crate) struct Waiter<V> {
     node: *mut Node,
     waker: Waker,
@@ -194,30 +198,30 @@ pub(crate) struct Waiter<V> {
 }
 
 impl<V> Waiter<V> {
-    /// Its slot; `None`: a node of several has none.
+    /// Its slot; `None` for a select's node without one.
     #[inline]
     pub(crate) fn slot(&mut self) -> Option<&mut Option<V>> {
-        // SAFETY: the node and its slot, an `Option<V>` (`push`), are there until the waiter is woken or the lock
+        // SAFETY: the node and its slot, an `Option<V>` (`push`), exist until the waiter is woken or the lock
         // released, and the owner does not touch them meanwhile.
         unsafe { (*self.node).slot.cast::<Option<V>>().as_mut() }
     }
 
-    /// N1's end.
+    /// The end of N1.
     #[inline]
-    pub(crate) fn end(self, verdict: WaitOutcome, here: Here) -> Wake {
+    pub(crate) fn end(self, outcome: WaitOutcome, here: Here) -> Wake {
         let foreign = matches!(self.waker, Waker::Green(waker) if waker.is_foreign(here));
-        if !mutant(Mutant::NoVerdict) {
+        if !mutant(Mutant::NoOutcome) {
             // SAFETY: as in `slot`.
             unsafe {
                 (*self.node).foreign = foreign;
-                // ORDERING O2: Release pairs with the Acquire in `Node::verdict`.
-                (*self.node).verdict.store(verdict as u8, Release);
+                // ORDERING O2: Release pairs with the Acquire in `Node::outcome`.
+                (*self.node).outcome.store(outcome as u8, Release);
             }
         }
         Wake { waker: self.waker, foreign }
     }
 
-    /// Lets it wait on in another list of the primitive. Not a node of several.
+    /// Moves it to another list of the primitive, to wait on there. Not for a select's node.
     pub(crate) fn move_to(self, list: &mut List<V>, number: u8) {
         // SAFETY: as in `slot`.
         unsafe { (*self.node).waker = self.waker };
@@ -236,7 +240,7 @@ impl<V> List<V> {
         self.head.is_null()
     }
 
-    /// Whether there is anybody but `mine` that can be taken.
+    /// Whether there is a waiter that can be taken, other than `mine`.
     pub(crate) fn has_other(&self, mine: *const Claim) -> bool {
         let mut at = self.head;
         while !at.is_null() {
@@ -251,18 +255,18 @@ impl<V> List<V> {
         false
     }
 
-    /// What is in the first waiter's slot. Not for lists with nodes of several.
+    /// The content of the first waiter's slot. Not for lists with a select's nodes.
     #[inline]
     pub(crate) fn first_slot(&self) -> Option<&V> {
         // SAFETY: linked nodes are alive, and the caller holds the lock; the slot is an `Option<V>` (`push`).
         unsafe { self.head.as_ref()?.slot.cast::<Option<V>>().as_ref()?.as_ref() }
     }
 
-    /// What is in the slot of the first waiter that can be taken; those before it are unlinked (N5).
+    /// The content of the slot of the first waiter that can be taken; unlinks those before it (N5).
     pub(crate) fn first_open_slot(&mut self) -> Option<&V> {
         // SAFETY: linked nodes are alive, and the caller holds the lock. So is their claim (N5).
         while let Some(node) = unsafe { self.head.as_ref() } {
-            // SAFETY: as above. Relaxed: only whether to try, which decides by itself.
+            // SAFETY: linked, the lock is held. Relaxed: a hint; the exchange decides.
             let is_open = unsafe { node.claim.as_ref() }.is_none_or(|claim| claim.word.load(Relaxed) == OPEN);
             if is_open {
                 break;
@@ -273,7 +277,7 @@ impl<V> List<V> {
         self.first_slot()
     }
 
-    /// Takes the first waiter out, or unlinks it if it has been taken in another list (N1, N5). There is one.
+    /// Takes the first waiter out, or unlinks it if it was taken in another list (N1, N5). There is one.
     pub(crate) fn take_first(&mut self) -> Option<Waiter<V>> {
         let node = self.head;
         // SAFETY: linked, and the caller holds the lock.
@@ -282,19 +286,20 @@ impl<V> List<V> {
         unsafe { Self::claim(node) }
     }
 
-    /// Claims a node that was unlinked; `None`: another one was faster (N5).
+    /// Claims a node that was unlinked; `None`: another taker was faster (N5).
     ///
     /// # Safety
     ///
     /// **C1**: the caller has just unlinked `node`, and holds the lock.
     #[inline]
     unsafe fn claim(node: *mut Node) -> Option<Waiter<V>> {
-        // SAFETY: C1: alive until woken or the lock released; its claim until its owner went through the lock.
+        // SAFETY: C1: alive until woken or the lock is released; its claim until its owner went through the
+        // lock.
         let (claim, operation) = unsafe { ((*node).claim.as_ref(), (*node).operation) };
         let waker = match claim {
             // SAFETY: as above.
             None => unsafe { &mut (*node).waker },
-            // SAFETY: only the one that claims gets it.
+            // SAFETY: only the claimer gets it.
             Some(claim) if claim.try_claim(operation) => unsafe { &mut *claim.waker.get() },
             Some(_) => return None,
         };
@@ -320,8 +325,8 @@ impl<V> List<V> {
 
     /// # Safety
     ///
-    /// **C1**: `node` stays where it is until it is unlinked, and is in no list now; its slot is null or that of an
-    /// `Option<V>`, which its owner leaves alone meanwhile. **C2**: the caller holds the lock.
+    /// **C1**: `node` stays where it is until it is unlinked, and is in no list now; its slot is null or that
+    /// of an `Option<V>`, which its owner leaves alone meanwhile. **C2**: the caller holds the lock.
     #[inline]
     pub(crate) unsafe fn push(&mut self, node: *mut Node, number: u8) {
         // SAFETY: C1, C2.
@@ -342,7 +347,7 @@ impl<V> List<V> {
     ///
     /// # Safety
     ///
-    /// As there.
+    /// As for [`push`](Self::push).
     pub(super) unsafe fn push_front(&mut self, node: *mut Node, number: u8) {
         // SAFETY: C1, C2.
         unsafe {
@@ -387,34 +392,34 @@ pub(crate) struct WaitPolicy<C, S, V> {
     /// Its lists, by number.
     pub(crate) list: fn(&mut S, u8) -> &mut List<V>,
     pub(crate) reason: WaitReason,
-    /// Called with the primitive locked when the wait is unwound: either it was taken, and what is in the slot, or what
-    /// else it was given, must not be lost; or the verdict is `Waiting`, and it left its list.
+    /// Called with the primitive locked when the wait is unwound. If the waiter was taken, the content of its
+    /// slot, and whatever else it was given, must not be lost; if the outcome is `Waiting`, it left its list.
     pub(crate) abandon: fn(&C, &mut S, &mut Option<V>, WaitOutcome, &mut WakeList, Here),
 }
 
 /// Waits in list `number` of a locked primitive.
 ///
-/// `slot` is what the waiter brings, or what it will be given. `primitive` is what `abandon` gets.
+/// `slot` is what the waiter brings, or what it will be given. `primitive` is passed to `abandon`.
 ///
 /// Context: a green thread or an OS thread. Unwinds at shutdown.
 #[inline]
 pub(crate) fn wait<C, S, V>(
     primitive: &C,
     guard: LockGuard<'_, S>,
-    manner: &WaitPolicy<C, S, V>,
+    policy: &WaitPolicy<C, S, V>,
     number: u8,
     slot: &mut Option<V>,
     deadline_ns: Option<u64>,
 ) -> WaitOutcome {
-    wait_then(primitive, guard, manner, number, slot, deadline_ns, None)
+    wait_then(primitive, guard, policy, number, slot, deadline_ns, None)
 }
 
-/// [`wait`] that calls `then` once, after it has put itself into the list and unlocked; it must not wait.
+/// [`wait`] that calls `then` once, after it has entered the list and unlocked; `then` must not wait.
 #[inline]
 pub(crate) fn wait_then<C, S, V>(
     primitive: &C,
     mut guard: LockGuard<'_, S>,
-    manner: &WaitPolicy<C, S, V>,
+    policy: &WaitPolicy<C, S, V>,
     number: u8,
     slot: &mut Option<V>,
     deadline_ns: Option<u64>,
@@ -422,8 +427,9 @@ pub(crate) fn wait_then<C, S, V>(
 ) -> WaitOutcome {
     let node = UnsafeCell::new(Node::new(ptr::from_mut(slot).cast()));
     let node = node.get();
-    let list = (manner.list)(&mut guard, number & !FRONT);
-    // SAFETY: C1: the node stays here until it is unlinked: by a taker, by `wait_green` or `wait_os`, or by `Unwound`.
+    let list = (policy.list)(&mut guard, number & !FRONT);
+    // SAFETY: C1: the node stays here until it is unlinked: by a taker, by `wait_green` or `wait_os`, or by
+    // `Unwound`.
     unsafe {
         if number & FRONT == 0 {
             list.push(node, number);
@@ -431,12 +437,12 @@ pub(crate) fn wait_then<C, S, V>(
             list.push_front(node, number & !FRONT);
         }
     }
-    match guard.here().green(manner.reason) {
+    match guard.here().green(policy.reason) {
         Some(green) => {
-            let place = Unwound { primitive, lock: guard.lock(), manner, node };
+            let place = Unwound { primitive, lock: guard.lock(), policy, node };
             wait_green(place, green, guard, deadline_ns, then)
         }
-        None => wait_os(manner, node, guard, deadline_ns, then),
+        None => wait_os(policy, node, guard, deadline_ns, then),
     }
 }
 
@@ -447,7 +453,7 @@ fn wait_green<'a, C, S, V>(
     mut deadline_ns: Option<u64>,
     mut then: Option<&mut dyn FnMut()>,
 ) -> WaitOutcome {
-    let Unwound { lock, manner, node, .. } = place;
+    let Unwound { lock, policy, node, .. } = place;
     loop {
         // SAFETY: under the lock.
         unsafe { (*node).waker = Waker::Green(green.waker()) };
@@ -459,28 +465,28 @@ fn wait_green<'a, C, S, V>(
         }
         let parked = green.park(inside, deadline_ns);
         // SAFETY: the node is here; atomic.
-        let verdict = unsafe { (*node).verdict() };
-        if parked.surely && verdict != WaitOutcome::Waiting {
+        let outcome = unsafe { (*node).outcome() };
+        if parked.surely && outcome != WaitOutcome::Waiting {
             // N3: a taker has ended this wait.
             mem::forget(place);
             // SAFETY: taken, and the taker is done with the node (N1).
             if unsafe { (*node).foreign } {
                 drop(lock.lock());
             }
-            return verdict;
+            return outcome;
         }
         guard = lock.lock();
-        if let Some(verdict) = resolve(manner, &mut guard, node, &mut deadline_ns) {
+        if let Some(outcome) = resolve(policy, &mut guard, node, &mut deadline_ns) {
             mem::forget(place);
-            return verdict;
+            return outcome;
         }
         guard = parked.unless_cancelled(guard);
-        green = guard.here().green(manner.reason).expect("a green thread stays one");
+        green = guard.here().green(policy.reason).expect("a green thread stays one");
     }
 }
 
 fn wait_os<C, S, V>(
-    manner: &WaitPolicy<C, S, V>,
+    policy: &WaitPolicy<C, S, V>,
     node: *mut Node,
     mut guard: LockGuard<'_, S>,
     mut deadline_ns: Option<u64>,
@@ -498,39 +504,40 @@ fn wait_os<C, S, V>(
         flag.wait(deadline_ns);
         if flag.is_fired() {
             // N4. SAFETY: taken, and the taker is done with the node.
-            return unsafe { (*node).verdict() };
+            return unsafe { (*node).outcome() };
         }
         guard = lock.lock();
-        if let Some(verdict) = resolve(manner, &mut guard, node, &mut deadline_ns) {
+        if let Some(outcome) = resolve(policy, &mut guard, node, &mut deadline_ns) {
             drop(guard);
-            if verdict != WaitOutcome::TimedOut {
+            if outcome != WaitOutcome::TimedOut {
                 wait_until_fired(&flag);
             }
-            return verdict;
+            return outcome;
         }
     }
 }
 
-/// What became of a waiter that was not surely taken, decided under the lock (N3); `None`: it waits on.
+/// How the wait ended if it is not certain that a taker ended it, decided under the lock (N3); `None`: it
+/// goes on.
 fn resolve<C, S, V>(
-    manner: &WaitPolicy<C, S, V>,
+    policy: &WaitPolicy<C, S, V>,
     primitive: &mut S,
     node: *mut Node,
     deadline_ns: &mut Option<u64>,
 ) -> Option<WaitOutcome> {
     // SAFETY: under the lock.
-    let (list, verdict) = unsafe { ((*node).list, (*node).verdict()) };
+    let (list, outcome) = unsafe { ((*node).list, (*node).outcome()) };
     if list == NOWHERE {
-        return Some(verdict);
+        return Some(outcome);
     }
     match *deadline_ns {
         Some(_) if list & BOUND != 0 => *deadline_ns = None,
         Some(deadline) if clock::now_ns() >= deadline => {
             // SAFETY: linked, and the caller holds the lock.
-            unsafe { (manner.list)(primitive, list).unlink(node) };
+            unsafe { (policy.list)(primitive, list).unlink(node) };
             return Some(WaitOutcome::TimedOut);
         }
-        // Woken for no reason of the primitive's.
+        // Woken, but not by the primitive.
         _ => {}
     }
     None
@@ -543,11 +550,11 @@ pub(super) fn wait_until_fired(flag: &OsFlag) {
     }
 }
 
-/// Takes the node back when its wait is unwound.
+/// Unlinks the node when its wait is unwound.
 pub(super) struct Unwound<'a, C, S, V> {
     pub(super) primitive: &'a C,
     pub(super) lock: &'a Lock<S>,
-    pub(super) manner: &'a WaitPolicy<C, S, V>,
+    pub(super) policy: &'a WaitPolicy<C, S, V>,
     pub(super) node: *mut Node,
 }
 
@@ -560,14 +567,14 @@ impl<C, S, V> Drop for Unwound<'_, C, S, V> {
         let here = guard.here();
         let mut wakes = WakeList::new();
         // SAFETY: under the lock.
-        let (list, verdict) = unsafe { ((*self.node).list, (*self.node).verdict()) };
+        let (list, outcome) = unsafe { ((*self.node).list, (*self.node).outcome()) };
         if list != NOWHERE {
             // SAFETY: linked, under the lock.
-            unsafe { (self.manner.list)(&mut guard, list).unlink(self.node) };
+            unsafe { (self.policy.list)(&mut guard, list).unlink(self.node) };
         }
         // SAFETY: in no list, so the slot is the owner's again; it is an `Option<V>`.
         let slot = unsafe { &mut *(*self.node).slot.cast::<Option<V>>() };
-        (self.manner.abandon)(self.primitive, &mut guard, slot, verdict, &mut wakes, here);
+        (self.policy.abandon)(self.primitive, &mut guard, slot, outcome, &mut wakes, here);
         drop(guard);
         wakes.fire();
     }

@@ -1,4 +1,4 @@
-//! A thread's values of locals; `thread::local_key` has the protocol.
+//! A thread's thread-local values; `thread::local_key` has the protocol.
 
 use std::cell::UnsafeCell;
 use std::ptr;
@@ -13,29 +13,29 @@ pub(crate) enum State {
 }
 
 pub(crate) struct Entry {
-    /// The key's address.
+    /// The address of the key.
     pub(crate) key: *const (),
     pub(crate) state: State,
     pub(crate) drop: unsafe fn(*mut ()),
 }
 
-/// A thread's values.
+/// The values of one thread.
 #[derive(Default)]
 pub(crate) struct Locals {
     entries: UnsafeCell<Vec<Entry>>,
 }
 
-// SAFETY: L1: one thread uses it, wherever that runs.
+// SAFETY: L1: only its thread uses it, on whichever OS thread that runs.
 unsafe impl Sync for Locals {}
 // SAFETY: as above.
 unsafe impl Send for Locals {}
 
 impl Locals {
-    /// Lets `f` at the list. `f` runs no code of users'.
+    /// Calls `f` with the list. `f` runs no code of users'.
     ///
     /// # Safety
     ///
-    /// **C1**: L1; and `f` does not call back.
+    /// **C1**: L1; and `f` does not call back into this type.
     pub(crate) unsafe fn with<R>(&self, f: impl FnOnce(&mut Vec<Entry>) -> R) -> R {
         // SAFETY: C1.
         f(unsafe { &mut *self.entries.get() })
@@ -83,7 +83,7 @@ impl Locals {
         };
         // SAFETY: C1.
         while let Some((value, drop)) = unsafe { self.with(take_youngest) } {
-            // SAFETY: `drop` is that of the value's type, which was made by `Box::into_raw`.
+            // SAFETY: `drop` belongs to the value's type; `Box::into_raw` made the pointer.
             user::call(|| unsafe { drop(value) });
         }
         // SAFETY: C1.

@@ -1,8 +1,8 @@
 //! The lock inside every primitive: held for a few instructions, never across a switch.
 //!
-//! Three states on a futex word (Drepper, "Futexes are tricky"): free, held, held with sleepers. While it
-//! is held the runtime section is entered, so a green thread is never taken off its worker with it; an
-//! OS thread that is descheduled with it lets others sleep instead of spin.
+//! Three states on a futex word (Drepper, "Futexes are tricky"): free, held, held with sleepers. The holder
+//! is in a section of the runtime, so a green thread is never preempted with the lock; if an OS thread is
+//! descheduled with it, others sleep instead of spinning.
 
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
@@ -18,11 +18,11 @@ const FREE: u32 = 0;
 const HELD: u32 = 1;
 const CONTENDED: u32 = 2;
 
-/// A held lock is looked at again after pauses of so many spins before sleeping, 30 µs in all. Sections are some ten
-/// nanoseconds long, but each look takes the cache line from the holder's core, which meanwhile gets a batch of operations
-/// done that need nothing but that line. So the pauses grow fast: how far apart the two cores are decides what a look costs. 4
-/// senders and 4 receivers on 2 workers, ns a message, where a line goes there and back in 60 ns (two threads of one core) and in 340
-/// (two cores; the host moves virtual processors between the two):
+/// Spins between looks at a held lock before sleeping, 30 µs in all. Critical sections take some ten
+/// nanoseconds, but each look takes the cache line from the holder's core, which with that line alone would
+/// do a batch of operations. So the pauses grow fast: the distance of the two cores decides what a look
+/// costs. 4 senders and 4 receivers on 2 workers, ns a message, where a round trip of a line takes 60 ns (two
+/// threads of one core) and 340 ns (two cores; the host moves virtual CPUs between the two):
 ///
 /// | pauses | near | far |
 /// |---|---|---|
@@ -32,17 +32,17 @@ const CONTENDED: u32 = 2;
 /// | 128, 256, 512, 1024 | 16.5 | 23 |
 /// | 16, 64, 256, 1024 | 16.5 | 23 |
 ///
-/// On one worker it is 15.
+/// On one worker: 15.
 const PAUSES: [u32; 4] = [16, 64, 256, 1024];
 
-/// The word first: what a primitive touches most should begin its value.
+/// The word comes first: a primitive's hottest field should begin its value.
 #[repr(C)]
 pub(crate) struct Lock<T> {
     word: AtomicU32,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached only through the guard of the one holder.
+// SAFETY: only the guard of the one holder reaches the value.
 unsafe impl<T: Send> Sync for Lock<T> {}
 // SAFETY: the lock owns its value.
 unsafe impl<T: Send> Send for Lock<T> {}
@@ -57,7 +57,8 @@ impl<T> Lock<T> {
         self.lock_in(Inside::enter())
     }
 
-    /// [`lock`](Self::lock) by the scheduler itself, inside the runtime already; never by what a part may have called.
+    /// [`lock`](Self::lock) by the scheduler itself, which is inside the runtime already; never by code that
+    /// a part may call.
     #[cfg(not(loom))]
     pub(crate) fn lock_within(&self) -> LockGuard<'_, T> {
         self.lock_in(Inside::deeper())
@@ -95,7 +96,7 @@ pub(crate) struct LockGuard<'a, T> {
 }
 
 impl<'a, T> LockGuard<'a, T> {
-    /// Who the caller is.
+    /// The caller's worker.
     #[inline]
     pub(crate) fn here(&self) -> Here {
         self.inside.here()
@@ -120,7 +121,7 @@ impl<'a, T> LockGuard<'a, T> {
     pub(crate) fn unlock_inside(self) -> Inside {
         let mut this = ManuallyDrop::new(self);
         this.unlock();
-        // SAFETY: `this` is not used or dropped any more.
+        // SAFETY: `this` is not used or dropped afterwards.
         unsafe { ptr::read(&this.inside) }
     }
 }
@@ -145,7 +146,7 @@ impl<T> DerefMut for LockGuard<'_, T> {
 impl<T> Drop for LockGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // Unlocks first; the section is left after.
+        // Unlocks first; the section ends after that.
         self.unlock();
     }
 }

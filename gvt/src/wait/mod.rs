@@ -1,4 +1,4 @@
-//! How green threads and OS threads wait: what every primitive is made of.
+//! How green threads and OS threads wait: the parts of every primitive.
 //!
 //! | file | mechanism |
 //! |---|---|
@@ -6,10 +6,10 @@
 //! | `list`, `seat`, `select_wait` | waiters, and how one is taken; a future's place; many woken at once |
 //! | `clock` | the clock that deadlines go by |
 //! | `host` | green threads and OS threads as waiters |
-//! | `park`, `yielding` | a green thread's wait; letting others run |
+//! | `park`, `yielding` | a green thread's wait; letting other threads run |
 //! | `settlers` | threads that wait until all others are parked |
 //! | `cancelled`, `reach` | waits that end with a token |
-//! | `parking`, `locals` | what a thread keeps for `unpark`, and for its locals |
+//! | `parking`, `locals` | a thread's `unpark` token; its thread-local values |
 //! | `alarm` | deadlines of futures |
 
 #[cfg(not(loom))]

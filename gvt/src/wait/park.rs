@@ -1,4 +1,4 @@
-//! Waiting, for the primitives: draws a wait, says why, leaves the stack.
+//! A green thread's wait, for the primitives: draws a wait, notes the reason, leaves the stack.
 
 use std::sync::atomic::Ordering::*;
 
@@ -13,10 +13,10 @@ use crate::protocol::wait;
 use crate::protocol::wait::Woken;
 use crate::wait::cancelled;
 
-/// What unwinds a thread at shutdown. Not a panic: no hook runs and nothing is printed.
+/// The payload that unwinds a thread at shutdown. Not a panic: no hook runs and nothing is printed.
 pub(crate) struct ShutdownUnwind;
 
-/// The running green thread's record, if this is one.
+/// The running green thread's record; `None` on an OS thread.
 #[inline]
 pub(crate) fn current<'a>() -> Option<&'a Record> {
     // SAFETY: the running thread's record stays mapped, and the caller, being that thread, keeps it.
@@ -25,8 +25,8 @@ pub(crate) fn current<'a>() -> Option<&'a Record> {
 
 /// One wait of the running green thread.
 ///
-/// The holder publishes [`waker`](Self::waker), looks at its condition once more where needed, and
-/// parks. It may also be dropped: the wait is then void, and its wakers miss.
+/// The holder publishes [`waker`](Self::waker), checks its condition once more where needed, and parks. It
+/// may also be dropped: the wait is then void, and its wakers have no effect.
 pub(crate) struct Wait<'a> {
     record: &'a Record,
     number: u64,
@@ -39,8 +39,8 @@ pub(crate) struct WaitWaker {
     number: u64,
 }
 
-// SAFETY: records are `Sync` and stay mapped as long as their runtime; wakers are kept only in
-// places that a thread of that runtime removes them from before it goes on.
+// SAFETY: records are `Sync` and stay mapped as long as their runtime; wakers are kept only in places that a
+// thread of that runtime removes them from before it goes on.
 unsafe impl Send for WaitWaker {}
 // SAFETY: as above.
 unsafe impl Sync for WaitWaker {}
@@ -53,7 +53,7 @@ impl WaitWaker {
         unsafe { &*self.record }.core()
     }
 
-    /// Ends the wait; whether this call did.
+    /// Ends the wait; returns whether this call did.
     ///
     /// Context: any OS thread or green thread.
     pub(crate) fn wake(self) -> bool {
@@ -61,7 +61,7 @@ impl WaitWaker {
         joiner::wake_wait(unsafe { &*self.record }, self.number, PushKind::Wake)
     }
 
-    /// [`wake`](Self::wake) by a caller that is inside the runtime, on a worker of the waiter's.
+    /// [`wake`](Self::wake) by a caller inside the runtime, on a worker of the waiter's runtime.
     #[inline]
     pub(crate) fn wake_from(self, worker: &WorkerBase) {
         // SAFETY: see the `Send` impl.
@@ -76,7 +76,7 @@ impl WaitWaker {
 }
 
 impl<'a> Wait<'a> {
-    /// Draws a wait of `record`, which is the running thread.
+    /// Draws a wait of `record`, the running thread's.
     #[inline]
     pub(crate) fn new(record: &'a Record, reason: WaitReason) -> Self {
         record.meta.wait_reason.store(reason as u8, Relaxed);
@@ -88,8 +88,8 @@ impl<'a> Wait<'a> {
         WaitWaker { record: self.record, number: self.number }
     }
 
-    /// Leaves the stack until the wait is ended. Unwinds if the runtime shuts down meanwhile:
-    /// whoever published the waker must take it back in a destructor.
+    /// Leaves the stack until the wait ends. Unwinds if the runtime shuts down meanwhile: the publisher of
+    /// the waker must take it back in a destructor.
     pub(crate) fn park(self) {
         let record = self.record;
         if record.has_flag(SCOPED) {
@@ -99,14 +99,14 @@ impl<'a> Wait<'a> {
         unwind_if_asked(record);
     }
 
-    /// [`park`](Self::park) until `awaited` ends, a thread of the same runtime.
+    /// [`park`](Self::park) until `awaited`, a thread of the same runtime, ends.
     pub(crate) fn park_for(self, awaited: &Record) {
         let record = self.record;
         self.park_shielded_for(awaited);
         unwind_if_asked(record);
     }
 
-    /// [`park_shielded`](Self::park_shielded) for the sake of `awaited`, a thread of the same runtime.
+    /// [`park_shielded`](Self::park_shielded) to wait for `awaited`, a thread of the same runtime.
     pub(crate) fn park_shielded_for(self, awaited: &Record) {
         let record = self.record;
         let worker = section::enter_from_outside();
@@ -120,7 +120,7 @@ impl<'a> Wait<'a> {
         record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
     }
 
-    /// The same without unwinding: may return although nobody has ended the wait for its sake.
+    /// [`park`](Self::park) without unwinding: it may return although its wait has not come true.
     pub(crate) fn park_shielded(self) {
         if wait::is_notified(&self.record.meta.wait) {
             return;
@@ -134,8 +134,8 @@ impl<'a> Wait<'a> {
         self.record.meta.wait_reason.store(WaitReason::None as u8, Relaxed);
     }
 
-    /// [`park`](Self::park) by a caller that is inside the runtime already, on `worker`; this leaves it. Whether surely a waker
-    /// has ended the wait.
+    /// [`park`](Self::park) by a caller that is inside the runtime already, on `worker`; leaves the runtime.
+    /// Returns whether certainly a waker has ended the wait.
     #[inline]
     pub(crate) fn park_from(self, worker: &WorkerBase) -> bool {
         let record = self.record;
@@ -153,7 +153,7 @@ impl<'a> Wait<'a> {
         !unwind_if_asked(record)
     }
 
-    /// [`park`](Self::park), at the longest until `deadline_ns` of the runtime's clock.
+    /// [`park`](Self::park) until `deadline_ns` of the runtime's clock at the latest.
     pub(crate) fn park_until(self, deadline_ns: u64, kind: TimerType) {
         if self.record.has_flag(SCOPED) {
             return self.park_scoped(Some(deadline_ns));
@@ -161,8 +161,9 @@ impl<'a> Wait<'a> {
         self.park_with_timer(deadline_ns, kind);
     }
 
-    /// [`park`](Self::park) of a thread whose waits end with tokens: comes back without having been woken if one is cancelled.
-    /// Whoever waits then looks whether the wait has come true, and if not, calls `cancelled::unwind_if_cancelled`.
+    /// [`park`](Self::park) of a thread whose waits end with tokens: returns without a wake-up if one is
+    /// cancelled. The caller then checks whether the wait has come true, and if not, calls
+    /// `cancelled::unwind_if_cancelled`.
     #[cold]
     fn park_scoped(self, deadline_ns: Option<u64>) {
         let record = self.record;
@@ -188,15 +189,14 @@ impl<'a> Wait<'a> {
         let worker = unsafe { &*tls::worker() }.index;
         let ticket = WakeTicket { sequence: self.number, id: record.meta.id() };
         let entry = TimerEntry { deadline_ns, ticket, affinity: WorkerId::new(worker), kind };
-        // 0 is for none.
-        // ORDERING O1: Release, here and below, pairs with the Acquire in `fire_timers`.
+        // 0 means none. ORDERING O1: Release, here and below, pairs with the Acquire in `fire_timers`.
         record.meta.wake_time_ns.store(deadline_ns.max(1), Release);
         // SAFETY: the table belongs to this core's type.
         let handle = unsafe { (core.vtable.insert_timer)(core, entry) };
         drop(section);
         self.park_shielded();
         record.meta.wake_time_ns.store(0, Release);
-        // Sleeps end by their timer, which is then out already; only an early end costs a cancel.
+        // A sleep ends by its timer, which is out of the backend then; only an early end needs a cancel.
         if kind != TimerType::Sleep || record.has_flag(UNWIND) {
             let _section = section::Section::new();
             // SAFETY: as above.
@@ -206,7 +206,7 @@ impl<'a> Wait<'a> {
     }
 }
 
-/// Whether a shutdown asks for it; comes back then if the thread unwinds already.
+/// Unwinds if a shutdown asks for it; returns if the thread unwinds already.
 #[inline]
 fn unwind_if_asked(record: &Record) -> bool {
     let is_asked = record.has_flag(UNWIND);
@@ -218,9 +218,9 @@ fn unwind_if_asked(record: &Record) -> bool {
 
 #[cold]
 fn unwind(record: &Record) {
-    // A destructor that waits while its thread unwinds already goes on waiting.
+    // A destructor that waits while its thread already unwinds goes on waiting.
     if !std::thread::panicking() {
-        // The flag stays: whoever catches this and waits again is unwound again.
+        // The flag stays: a thread that catches this and waits again is unwound again.
         let _ = record;
         std::panic::resume_unwind(Box::new(ShutdownUnwind));
     }

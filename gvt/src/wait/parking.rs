@@ -1,4 +1,4 @@
-//! What `unpark` leaves for `park`; `thread::unpark` has the protocol.
+//! The token from `unpark` to `park`; `thread::unpark` has the protocol.
 
 use std::mem;
 
@@ -18,7 +18,7 @@ struct State {
 const POLICY: WaitPolicy<(), State, ()> = WaitPolicy {
     list: |state, _| &mut state.waiter,
     reason: WaitReason::Park,
-    abandon: |_, state, _, verdict, _, _| state.is_there |= verdict == WaitOutcome::Served,
+    abandon: |_, state, _, outcome, _, _| state.is_there |= outcome == WaitOutcome::Served,
 };
 
 impl Default for Parking {

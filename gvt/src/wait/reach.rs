@@ -1,13 +1,14 @@
-//! Ending whatever wait a thread is in: the words of `cancel::run`.
+//! Ending any wait of a thread: the words of `cancel::run`.
 //!
 //! **Hazard** and **Protocol**: U3 to U5 and U7 there. The canceller's fence is K5 of `cancel::cancelled`.
 //!
-//! **Evidence.** loom `reach::*`; mutants `ReachUnfenced` (no U3), `ReachUnseen` (no U4), `ReachUnlocked` (U5 after the lock) fail.
+//! **Evidence.** loom `reach::*`; mutants `ReachUnfenced` (no U3), `ReachUnseen` (no U4), `ReachUnlocked` (U5
+//! after the lock) fail.
 
 use crate::protocol::atomics::{Mutant, mutant};
 use crate::wait::lock::Lock;
 
-/// The thread whose waits end, as long as they are to.
+/// The thread whose waits must end, as long as they must.
 pub(crate) struct Reach<T>(Lock<Option<T>>);
 
 impl<T> Reach<T> {
@@ -53,13 +54,14 @@ mod models {
     }
 
     impl World {
-        /// Lets loom try the next step after and before each of the other's steps, as in `settle`. Orders nothing.
+        /// Lets loom try the next step before and after each of the other's steps, as in `settle`. Orders
+        /// nothing.
         fn step(&self) {
             self.steps.fetch_add(1, Relaxed);
         }
     }
 
-    /// One cancels; the other is this thread, which waits.
+    /// Another thread cancels; this thread waits.
     fn cancelled() -> (Arc<World>, loom::thread::JoinHandle<()>) {
         let world = Arc::new(World {
             reach: Reach::new(()),
@@ -70,7 +72,7 @@ mod models {
         let canceller = {
             let world = world.clone();
             loom::thread::spawn(move || {
-                // K4, K5, and then K6 finds who waits.
+                // K4, K5, and then K6 finds the waiter.
                 world.is_cancelled.store(true, Release);
                 fence(SeqCst);
                 world.reach.end(|()| {
@@ -82,7 +84,7 @@ mod models {
         (world, canceller)
     }
 
-    /// The thread makes up its mind to park while its token is cancelled.
+    /// The thread prepares to park while its token is cancelled.
     fn no_cancelled_thread_parks() {
         loom::model(|| {
             let (world, canceller) = cancelled();

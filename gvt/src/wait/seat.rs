@@ -1,4 +1,4 @@
-//! A future as a waiter: its node lies in the future itself, not on a stack.
+//! A future as a waiter: its node is in the future itself, not on a stack.
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomPinned;
@@ -11,10 +11,10 @@ use crate::wait::list::{FRONT, Node, Unwound, WaitOutcome, WaitPolicy};
 use crate::wait::lock::{Lock, LockGuard};
 use crate::wait::wake::Waker;
 
-/// A future's place in a list, and its slot.
+/// A future's waiter: its node in a list, and its slot.
 ///
-/// The future is pinned while it is linked. It does nothing without the lock (N3 of `list`), and keeps nothing that a taker uses
-/// after unlocking: the waker is moved out (N1 of `list`).
+/// The future is pinned while it is linked. It acts only with the lock (N3 of `list`), and keeps nothing that
+/// a taker uses after unlocking: the waker is moved out (N1 of `list`).
 pub(crate) struct Seat<V> {
     node: UnsafeCell<Node>,
     slot: UnsafeCell<Option<V>>,
@@ -22,9 +22,10 @@ pub(crate) struct Seat<V> {
     _pinned: PhantomPinned,
 }
 
-// SAFETY: node and slot are used under the list's lock, or while the seat is not taken; values pass between threads.
+// SAFETY: node and slot are used under the list's lock, or while the seat is not taken; values pass between
+// threads.
 unsafe impl<V: Send> Send for Seat<V> {}
-// SAFETY: a shared seat can do nothing.
+// SAFETY: a shared reference to a seat gives access to nothing.
 unsafe impl<V: Send> Sync for Seat<V> {}
 
 impl<V> Seat<V> {
@@ -39,7 +40,7 @@ impl<V> Seat<V> {
     }
     }
 
-    /// Whether the future is in a list, or was and has not been told of its end.
+    /// Whether the future is in a list, or was taken and has not seen the outcome.
     pub(crate) fn is_taken(&self) -> bool {
         self.taken
     }
@@ -48,11 +49,11 @@ impl<V> Seat<V> {
     ///
     /// # Safety
     ///
-    /// **C1**: the seat is pinned, not taken, and `leave` is called before it goes.
+    /// **C1**: the seat is pinned, not taken, and `leave` is called before it is dropped.
     pub(crate) unsafe fn take<C, S>(
         &mut self,
         mut guard: LockGuard<'_, S>,
-        manner: &WaitPolicy<C, S, V>,
+        policy: &WaitPolicy<C, S, V>,
         number: u8,
         value: Option<V>,
         waker: user::Waker,
@@ -65,7 +66,7 @@ impl<V> Seat<V> {
         let place = self.node.get();
         // SAFETY: in no list.
         unsafe { place.write(node) };
-        let list = (manner.list)(&mut guard, number & !FRONT);
+        let list = (policy.list)(&mut guard, number & !FRONT);
         // SAFETY: C1.
         unsafe {
             if number & FRONT == 0 {
@@ -76,13 +77,13 @@ impl<V> Seat<V> {
         }
     }
 
-    /// How the wait has ended, with what is in the slot; the seat is free then.
+    /// The outcome of the wait, with the slot's content; the seat is free then.
     pub(crate) fn poll<S>(
         &mut self,
         lock: &Lock<S>,
         context: &mut Context<'_>,
     ) -> Poll<(WaitOutcome, Option<V>)> {
-        // Wakers are somebody else's code: cloned before the lock, dropped after it.
+        // Wakers are users' code: cloned before the lock, dropped after it.
         let waker = Waker::Task(user::Waker::of(context));
         let guard = lock.lock();
         let node = self.node.get();
@@ -96,14 +97,14 @@ impl<V> Seat<V> {
         }
         drop(guard);
         self.taken = false;
-        // SAFETY: taken by somebody, who is done with it (N1 of `list`).
-        Poll::Ready(unsafe { ((*node).verdict(), (*self.slot.get()).take()) })
+        // SAFETY: taken, and the taker is done with it (N1 of `list`).
+        Poll::Ready(unsafe { ((*node).outcome(), (*self.slot.get()).take()) })
     }
 
-    /// The future is dropped: gives the seat up, as an unwound wait does.
-    pub(crate) fn leave<C, S>(&mut self, primitive: &C, lock: &Lock<S>, manner: &WaitPolicy<C, S, V>) {
+    /// The future is dropped: gives the seat up, like an unwound wait.
+    pub(crate) fn leave<C, S>(&mut self, primitive: &C, lock: &Lock<S>, policy: &WaitPolicy<C, S, V>) {
         if mem::take(&mut self.taken) {
-            drop(Unwound { primitive, lock, manner, node: self.node.get() });
+            drop(Unwound { primitive, lock, policy, node: self.node.get() });
         }
     }
 }

@@ -14,7 +14,7 @@ pub(crate) struct SelectWait<'a> {
 }
 
 impl<'a> SelectWait<'a> {
-    /// Makes `retake` ready for nodes; `flag` is what it sleeps on if it is an OS thread.
+    /// Prepares `claim` for nodes; an OS thread sleeps on `flag`.
     pub(crate) fn new(claim: &'a Claim, flag: &'a OsFlag, reason: WaitReason) -> Self {
         let green = Inside::enter().here().green(reason);
         let waker = match &green {
@@ -26,10 +26,11 @@ impl<'a> SelectWait<'a> {
         SelectWait { green, flag, claim }
     }
 
-    /// Waits until one of the nodes is taken, at the longest until the deadline; the operation, or `None` after
-    /// having given up.
+    /// Waits until one of the nodes is taken, or until the deadline; the operation, or `None` after having
+    /// given up.
     ///
-    /// Context: a green thread or an OS thread. Unwinds at shutdown and when it is cancelled; the nodes are the caller's to take back.
+    /// Context: a green thread or an OS thread. Unwinds at shutdown and when it is cancelled; the caller must
+    /// take the nodes back.
     pub(crate) fn park(self, deadline_ns: Option<u64>) -> Option<u32> {
         match self.green {
             Some(green) => {
@@ -51,7 +52,7 @@ impl<'a> SelectWait<'a> {
         }
     }
 
-    /// Does not wait after all; the operation if a node was taken meanwhile.
+    /// Gives up instead of waiting; returns the operation if a node was taken meanwhile.
     pub(crate) fn give_up(self) -> Option<u32> {
         let claimed = self.claim.give_up();
         if claimed.is_some() && self.green.is_none() {

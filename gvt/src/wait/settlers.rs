@@ -1,22 +1,25 @@
-//! Waiting until nothing moves any more.
+//! Waiting until all threads are parked.
 //!
-//! **Hazard.** A thread that waits for all others to have parked cannot look at them one by one: one that was seen parked may
-//! have been woken by one that is seen parked next. And whoever parks last must not be overlooked, or nobody looks again.
+//! **Hazard.** A thread that waits until all others have parked cannot check them one by one: one that was
+//! seen parked may have been woken by one that is checked later. And the last thread to park must not be
+//! missed, or there is no further check.
 //!
-//! **Protocol.** **Z1** A settler counts itself and enters the list under its lock, and parks. **Z2** A worker with nothing to do that has
-//! announced itself idle (I5 of `idle`) and found no work (I7) takes that lock if somebody is counted. **Z3** It looks at all records
-//! while all workers sleep (W2 to W4 of `idle`): is every thread parked, those without a worker included (`detach`)? If so, it wakes
-//! all settlers, still under the lock: who enters later has not been looked at. The announcements are in one total order, so the last
-//! of them sees all workers asleep. A worker that spoils another's look has come back from sleep, and goes there again: Z2.
-//! A thread that is away from all workers, in the kernel or in [`blocking`](crate::blocking()), comes back through a worker: Z2 again.
-//! **Z4** One that parks without a worker (`detach::park_held`), having passed it on before, commits its wait (W2 of `wait`), fence, and
-//! if somebody is counted, has a sleeping worker look again. The fences are totally ordered: that worker's announcement
-//! came first, and Z4 sees the count, or Z3 sees the commit.
+//! **Protocol.** **Z1** A settler counts itself and enters the list under its lock, and parks. **Z2** A
+//! worker without work that has announced itself idle (I5 of `idle`) and found no work (I7) takes that lock
+//! if a settler is counted. **Z3** It checks all records while all workers sleep (W2 to W4 of `idle`): is
+//! every thread parked, those without a worker included (`detach`)? If so, it wakes all settlers, still under
+//! the lock: a settler that enters later was not part of the check. The announcements are in one total order,
+//! so the last of them sees all workers asleep. A worker that spoils another's check has come back from
+//! sleep, and goes to sleep again: Z2. A thread that is away from all workers, in the kernel or in
+//! [`blocking`](crate::blocking()), comes back through a worker: Z2 again. **Z4** A thread that parks without
+//! a worker (`detach::park_held`), having passed its worker on before, commits its wait (W2 of `wait`),
+//! fence, and if a settler is counted, has a sleeping worker check again. The fences are totally ordered:
+//! either that worker's announcement came first, and Z4 sees the count, or Z3 sees the commit.
 //!
-//! While somebody settles, virtual time stands still (`idle_worker`).
+//! Virtual time stands still while a settler waits (`idle_worker`).
 //!
-//! **Evidence.** loom `settlers::*`; mutants `SettleUncounted` (Z1), `LookUnlocked` (Z2, the lock after the look), `HeldSilently` (no Z4),
-//! `HeldUnfenced` (Z4 without the fence) fail; those of `idle`, too.
+//! **Evidence.** loom `settlers::*`; mutants `SettleUncounted` (Z1), `LookUnlocked` (Z2, the lock after the
+//! look), `HeldSilently` (no Z4), `HeldUnfenced` (Z4 without the fence) fail; those of `idle`, too.
 
 use gvt_traits::WaitReason;
 
@@ -27,7 +30,7 @@ use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::{Lock, LockGuard};
 use crate::wait::wake::WakeList;
 
-/// Threads that settle.
+/// The settlers of a runtime.
 pub(crate) struct Settlers {
     waiting: AtomicU32,
     list: Lock<List<()>>,
@@ -36,8 +39,8 @@ pub(crate) struct Settlers {
 const POLICY: WaitPolicy<Settlers, List<()>, ()> = WaitPolicy {
     list: |list, _| list,
     reason: WaitReason::Park,
-    abandon: |settlers, _, _, verdict, _: &mut WakeList, _: Here| {
-        if verdict != WaitOutcome::Served {
+    abandon: |settlers, _, _, outcome, _: &mut WakeList, _: Here| {
+        if outcome != WaitOutcome::Served {
             // ORDERING O1: as in `has_any`.
             settlers.waiting.fetch_sub(1, SeqCst);
         }
@@ -55,13 +58,13 @@ impl Settlers {
         Settlers { waiting: AtomicU32::new(0), list: Lock::new(List::new()) }
     }
 
-    /// Whether somebody waits.
+    /// Whether a settler waits.
     pub(crate) fn has_any(&self) -> bool {
         // ORDERING O1: SeqCst: the settler counts itself before its worker announces itself idle.
         self.waiting.load(SeqCst) != 0
     }
 
-    /// Z1, but for the list.
+    /// Z1, except for the list.
     fn enter(&self) -> LockGuard<'_, List<()>> {
         let list = self.list.lock();
         if !mutant(Mutant::SettleUncounted) {
@@ -77,7 +80,7 @@ impl Settlers {
         wait(self, self.enter(), &POLICY, 0, &mut None, None);
     }
 
-    /// Z2 and Z3; whether somebody was woken. `are_all_parked` looks at all records.
+    /// Z2 and Z3; whether a settler was woken. `are_all_parked` checks all records.
     pub(crate) fn serve_if_quiet(
         &self,
         idle: &IdleSet,
@@ -104,7 +107,7 @@ impl Settlers {
         true
     }
 
-    /// Z4: the worker that is to be woken, so that it looks.
+    /// Z4: the worker to wake so that it checks.
     pub(crate) fn parked_without_worker(&self, idle: &IdleSet) -> Option<usize> {
         if mutant(Mutant::HeldSilently) {
             return None;
@@ -113,7 +116,7 @@ impl Settlers {
             // ORDERING O2: pairs with the fence in `IdleSet::announce`.
             fence(SeqCst);
         }
-        // A thread of this class would be offered to any of them.
+        // Any worker may be chosen for this class.
         if self.has_any() { idle.choose(Class::Low) } else { None }
     }
 }
@@ -122,13 +125,14 @@ impl Settlers {
 mod models {
     use super::*;
     use crate::protocol::atomics::{AtomicBool, AtomicU64, check, check_mutant};
+    use crate::protocol::idle::Role;
     use crate::protocol::user;
     use crate::protocol::wait::{self, Woken};
     use crate::wait::seat::Seat;
     use loom::sync::Arc;
     use loom::thread;
 
-    /// A settler's place in the list, without a thread that sleeps there: its wait is a word of the model's.
+    /// A settler's node in the list. No thread sleeps there: its wait is a word of the model's.
     struct Settler(std::cell::UnsafeCell<Seat<()>>);
 
     // SAFETY: written under the settlers' lock, and read when all others have ended.
@@ -141,17 +145,18 @@ mod models {
             Settler(std::cell::UnsafeCell::new(Seat::new()))
         }
 
-        /// Z1, with its wait armed and then parked, which the worker does that it ran on.
+        /// Z1, with its wait armed and then parked, as its worker does.
         fn settle(&self, settlers: &Settlers, word: &AtomicU64) {
             wait::prepare(word);
             let waker = user::Waker::from_ref(std::task::Waker::noop());
             let list = settlers.enter();
-            // SAFETY: C1 of `take`: in the model's world, which is shared by a counted reference; `was_served` ends it.
+            // SAFETY: C1 of `take`: in the model's world, which is shared by a counted reference;
+            // `was_served` ends it.
             unsafe { (*self.0.get()).take(list, &POLICY, 0, None, waker) };
             wait::commit(word);
         }
 
-        /// Whether it was woken; it leaves.
+        /// Whether it was woken; it leaves the list.
         fn was_served(&self, settlers: &Settlers) -> bool {
             // SAFETY: the others have ended.
             let seat = unsafe { &mut *self.0.get() };
@@ -168,9 +173,9 @@ mod models {
         settlers: Settlers,
         first: Settler,
         second: Settler,
-        /// By thread: its wait.
+        /// The wait of each thread.
         waits: [AtomicU64; 3],
-        /// The last of them has ended.
+        /// Whether the last thread has ended.
         has_ended: AtomicBool,
         steps: AtomicU32,
     }
@@ -189,8 +194,9 @@ mod models {
             })
         }
 
-        /// Lets loom try the next step after and before each of the others' steps: for itself it does not between two loads of a
-        /// word by one thread, if another loads and then changes that word. Orders nothing.
+        /// Lets loom try the next step before and after each of the others' steps: by itself it does not do
+        /// so between two loads of a word by one thread, if another loads and then changes that word. Orders
+        /// nothing.
         fn step(&self) {
             self.steps.fetch_add(1, Relaxed);
         }
@@ -201,15 +207,15 @@ mod models {
             wait::commit(&self.waits[thread]);
         }
 
-        /// Ends a thread's first wait; nobody runs it any more.
+        /// Ends a thread's first wait; nothing runs it afterwards.
         fn wake(&self, thread: usize) {
             self.step();
             assert_eq!(wait::wake(&self.waits[thread], 1), Woken::Queue);
         }
 
-        /// What a worker does that finds nothing to run; whether it has woken the settlers.
+        /// The step of a worker without work; whether it has woken the settlers.
         fn go_idle(&self, worker: usize) -> bool {
-            self.idle.announce(worker, false);
+            self.idle.announce(worker, Role::Runner);
             self.look()
         }
 
@@ -225,7 +231,7 @@ mod models {
         }
     }
 
-    /// A settler and the two that it waits for park on two workers: one of these is the last to look, and sees it.
+    /// A settler and the two threads that it waits for park on two workers: the last worker to look sees all.
     fn the_last_to_sleep_looks() {
         loom::model(|| {
             let world = World::new(2);
@@ -245,13 +251,13 @@ mod models {
         });
     }
 
-    /// One worker looks, which sleeps as the other does, with a settler and a thread parked; meanwhile the other runs `f`, since a thread
-    /// has come back from the kernel.
+    /// A worker that sleeps, as the other does, checks with a settler and a thread parked; meanwhile the
+    /// other runs `f`, since a thread has come back from the kernel.
     fn somebody_comes_back(f: fn(&World)) -> Arc<World> {
         let world = World::new(2);
         world.first.settle(&world.settlers, &world.waits[0]);
         world.park(1);
-        world.idle.announce(1, false);
+        world.idle.announce(1, Role::Runner);
         let other = {
             let world = world.clone();
             thread::spawn(move || {
@@ -264,7 +270,7 @@ mod models {
         world
     }
 
-    /// It wakes one that was seen parked, and parks.
+    /// The thread wakes one that was seen parked, and parks.
     fn who_comes_back_is_waited_for() {
         loom::model(|| {
             let world = somebody_comes_back(|world| {
@@ -275,7 +281,7 @@ mod models {
         });
     }
 
-    /// It says that it has ended, and wakes its joiner then.
+    /// The thread says that it has ended, and then wakes its joiner.
     fn who_ends_is_waited_for() {
         loom::model(|| {
             let world = somebody_comes_back(|world| {
@@ -286,14 +292,14 @@ mod models {
         });
     }
 
-    /// Nobody has to come back from anywhere, but a timer is due: one that is woken wakes another, and settles.
+    /// No thread must come back, but a timer is due: the thread that it wakes wakes another, and settles.
     fn who_settles_later_is_not_served() {
         loom::model(|| {
             let world = World::new(2);
             world.first.settle(&world.settlers, &world.waits[0]);
             world.park(1);
             world.park(2);
-            world.idle.announce(1, false);
+            world.idle.announce(1, Role::Runner);
             let other = {
                 let world = world.clone();
                 thread::spawn(move || {
@@ -310,7 +316,7 @@ mod models {
         });
     }
 
-    /// A thread that has passed its worker on parks, while that worker goes to sleep.
+    /// A thread that has passed its worker on parks while that worker goes to sleep.
     fn who_parks_without_a_worker_is_seen() {
         loom::model(|| {
             let world = World::new(1);
@@ -327,7 +333,7 @@ mod models {
             let mut seen = world.go_idle(0);
             if let Some(woken) = held.join().unwrap() {
                 world.idle.retract(woken);
-                world.idle.announce(woken, true);
+                world.idle.announce(woken, Role::Searcher);
                 seen |= world.look();
             }
             assert_eq!(world.first.was_served(&world.settlers), seen);

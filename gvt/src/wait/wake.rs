@@ -1,4 +1,4 @@
-//! Wake-ups that are fired outside, or under, the lock of a list: N2 of `list`.
+//! Wake-ups outside or under the lock of a list: N2 of `list`.
 
 use crate::protocol::user;
 use crate::wait::host::{GreenWaker, Inside, OsWaker};
@@ -12,7 +12,7 @@ pub(crate) enum Waker {
     Task(user::Waker),
 }
 
-/// A waiter that was taken and is to be woken.
+/// A waiter that was taken and must be woken.
 #[must_use = "a waiter that was taken sleeps until it is woken"]
 pub(crate) struct Wake {
     pub(super) waker: Waker,
@@ -25,7 +25,7 @@ impl Wake {
         self.foreign
     }
 
-    /// WakeList after unlocking, still in the section; leaves that.
+    /// Wakes after unlocking, still in the section, and leaves the section.
     #[inline]
     pub(crate) fn fire(self, inside: Inside) {
         match self.waker {
@@ -37,7 +37,7 @@ impl Wake {
         }
     }
 
-    /// WakeList, under the lock or without it. Not a future under the lock: its waker is users' code (`user`).
+    /// Wakes, under the lock or without it. Not a future under the lock: its waker is users' code (`user`).
     pub(crate) fn fire_locked(self) {
         match self.waker {
             Waker::None => {}
@@ -62,7 +62,7 @@ impl<T> LockGuard<'_, T> {
     }
 }
 
-/// Waiters to be woken after unlocking; foreign ones are woken when they are put in (N2).
+/// Waiters to wake after unlocking; foreign ones are woken when they are pushed (N2).
 pub(crate) struct WakeList {
     first: Option<Wake>,
     others: Vec<Wake>,

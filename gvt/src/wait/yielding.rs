@@ -1,13 +1,13 @@
-//! Letting others run.
+//! Letting other threads run.
 
 use crate::kernel::worker::section;
 
-/// Steps back: lets other threads that are ready run, and returns when it is this one's turn again.
+/// Yields: lets other ready threads run, and returns when it is this thread's turn again.
 ///
-/// Returns at once if nothing else can run on this worker. Outside a runtime:
-/// `std::thread::yield_now`. While the thread unwinds it does nothing.
+/// Returns at once if nothing else can run on this worker. Outside a runtime: `std::thread::yield_now`. Does
+/// nothing while the thread unwinds.
 ///
-/// Context: a green thread, or an OS thread. After it the OS thread may be another.
+/// Context: a green thread, or an OS thread. The thread may be on another OS thread afterwards.
 #[inline]
 pub fn yield_now() {
     if !section::step_back() {

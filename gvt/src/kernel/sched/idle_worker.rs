@@ -29,7 +29,7 @@ use crate::kernel::worker::core::{Parts, Worker};
 use crate::kernel::worker::quiet::settle_if_quiet;
 use crate::kernel::worker::references::release_deferred;
 use crate::os::monotonic_ns;
-use crate::protocol::idle::{Errand, NAP_NS, Retracted};
+use crate::protocol::idle::{Errand, NAP_NS, Retracted, Role};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Slept {
@@ -59,7 +59,8 @@ pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
         idle.has_worked(has_found.then(|| core.now_ns().saturating_sub(since_ns)));
     }
     let naps = !core.base.is_virtual && idle.begin_nap(base.index);
-    idle.announce(base.index, base.searching.replace(false));
+    let role = if base.searching.replace(false) { Role::Searcher } else { Role::Runner };
+    idle.announce(base.index, role);
     row.is_parked.store(1, Relaxed);
 
     let mut stop = false;

@@ -73,7 +73,7 @@ impl GreenWaker {
 
 struct Flag {
     fired: AtomicBool,
-    /// Not loom's: it only notices that the owner has left (N4 of `list`).
+    /// Not loom's: it only detects that the owner has left (N4 of `list`).
     alive: std::sync::atomic::AtomicBool,
     thread: Thread,
 }
@@ -132,5 +132,5 @@ pub(crate) fn spin() {
     loom::thread::yield_now();
 }
 
-/// Nobody is asked for anything in models.
+/// Does nothing in models.
 pub(crate) fn give_way() {}
