@@ -1,15 +1,15 @@
-//! The scheduler: threads, workers, and how the one goes on on the other.
+//! The scheduler: threads, workers and OS threads, and how workers run threads.
 //!
 //! Floors, the top one first; imports point downward:
 //!
 //! | folder | what it holds |
 //! |---|---|
-//! | `lifecycle` | beginning and end of a runtime; stacks that overflow |
-//! | `monitor` | looking after busy workers, blocked OS threads, deadlocks |
-//! | `sched` | leaving one thread for the next; the loop between; threads that keep their OS thread |
-//! | `worker` | what a runtime, a worker, an OS thread consist of; how workers pass between OS threads |
-//! | `state` | states of the monitor, the starter, of closing, of deadlocks |
-//! | `thread` | a thread's record; where records are |
+//! | `lifecycle` | start and end of a runtime; stack overflows |
+//! | `monitor` | supervision of busy workers, blocked OS threads and deadlocks |
+//! | `sched` | picking and switching threads; the worker loop; threads bound to an OS thread |
+//! | `worker` | the parts of a runtime, a worker and an OS thread; how workers pass between OS threads |
+//! | `state` | the state words of the monitor, the spare starter, shutdown and deadlock reports |
+//! | `thread` | a thread's record, and the table of records |
 
 pub(crate) mod lifecycle;
 pub(crate) mod monitor;

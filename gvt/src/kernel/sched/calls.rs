@@ -1,4 +1,4 @@
-//! Ways into the parts of a runtime, for callers who do not know their types: the plain entries of `core::Vtable`.
+//! The entries of `core::Vtable`: calls into a runtime's parts for callers that do not know their types.
 
 use gvt_traits::{MemoryError, Slot, SlotAllocator, StackClass, TimerBackend, TimerEntry, TimerHandle};
 
@@ -7,7 +7,7 @@ use crate::kernel::worker::core::{Core, CoreBase, Parts, Vtable};
 use crate::kernel::worker::no_unwind::NoUnwind;
 
 impl<P: Parts> Core<P> {
-    /// Its table.
+    /// The table for these parts.
     pub(crate) const VTABLE: Vtable = Vtable {
         yield_now: leave::yield_now::<P>,
         park: leave::park::<P>,
@@ -63,9 +63,7 @@ unsafe fn now_ns<P: Parts>(base: &CoreBase) -> u64 {
     now
 }
 
-/// # Safety
-///
-/// C1 of `Core::of`.
+/// SAFETY: C2: `slot` is in use; the token is taken apart again below.
 unsafe fn reserve_slots<P: Parts>(
     base: &CoreBase,
     class: StackClass,
@@ -77,9 +75,9 @@ unsafe fn reserve_slots<P: Parts>(
 
 /// # Safety
 ///
-/// C1 of `Core::of`.
+/// **C1**: `base` came from `Box::into_raw` of a `Core<P>` to which there is no reference left.
 unsafe fn class_for<P: Parts>(base: &CoreBase, bytes: usize) -> Result<StackClass, MemoryError> {
-    // SAFETY: C1.
+    // SAFETY: C1: the box, without another reference.
     unsafe { Core::<P>::of(base) }.slots.class_for(bytes)
 }
 

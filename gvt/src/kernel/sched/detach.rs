@@ -1,38 +1,44 @@
-//! Green threads that keep their OS thread while their worker goes on elsewhere.
+//! Detached threads: green threads that keep their OS thread while their worker runs others elsewhere.
 //!
-//! Four ways into that state, one way out.
+//! This is Go's `handoffp`, also for threads that are preempted by force. There are four ways into that state
+//! and one way out.
 //!
-//! | in | when | queued |
+//! | way in | when | queued |
 //! |---|---|---|
 //! | [`park_held`] | it waits while a panic unwinds on this OS thread, whose panic count it has raised | when woken |
-//! | [`blocking`] | it says that it is going to block in the kernel | when it comes back |
+//! | [`blocking`] | it announces that it will block in the kernel | when it comes back |
 //! | [`take_from_blocked`] | the monitor finds it blocked in the kernel, or deaf to interrupts | when it enters the runtime again, or is found running |
 //! | [`on_interrupt`] | the preemption signal takes it off | at once |
 //!
-//! **Protocol.** **Y1** The record's `suspended` names the OS thread, the OS thread's `bound_thread` the record. **Y2** The
-//! worker is given to a spare OS thread (`os_thread` H1, H2). **Y3** The thread's `Runnable` is queued when it may go on: by the spare on
-//! arrival if it was preempted (`After::preempted`), else as the table says. **Y4** The
-//! worker that pops it sees `suspended` and is passed to that OS thread's inbox. **Y5** The thread takes
-//! it from there, undoes Y1, and goes on.
+//! **Protocol.** **Y1** The record's `suspended` names the OS thread; the OS thread's `bound_thread` names
+//! the record. **Y2** The worker is given to a spare OS thread (`os_thread` H1, H2). **Y3** The thread's
+//! `Runnable` is queued when it may continue: by the spare on arrival if the thread was preempted
+//! (`After::preempted`), else as the table says. **Y4** The worker that pops it sees `suspended` and is
+//! passed to that OS thread's inbox. **Y5** The thread takes the worker from the inbox, undoes Y1, and
+//! continues.
 //!
-//! The thread may be queued before it sleeps at its inbox (a preempted one always may): the inbox keeps the
-//! worker until it looks.
+//! The thread may be queued before it sleeps at its inbox (a preempted one always may): the worker stays in
+//! the inbox until the thread looks.
 //!
-//! **Why this is sound at any instruction.** A preempted thread keeps its OS thread, so its thread-locals, the locks that it
-//! holds, the allocator's and the unwinder's state are as they would be had the kernel taken the OS thread off. Nothing
-//! that runs meanwhile runs on that OS thread. (Shiina, Iwasaki, Taura, Balaji: "Lightweight Preemptive User-Level Threads",
-//! PPoPP 2021, kernel-level-thread switching.) The kernel keeps its registers in the signal's frame.
+//! **Why this is sound at any instruction.** A preempted thread keeps its OS thread. Its thread-locals, the
+//! locks that it holds, and the state of the allocator and the unwinder are as if the kernel had descheduled
+//! the OS thread. Nothing else runs on that OS thread meanwhile. (Shiina, Iwasaki, Taura, Balaji:
+//! "Lightweight Preemptive User-Level Threads", PPoPP 2021, kernel-level-thread switching.) The kernel keeps
+//! its registers in the signal frame.
 //!
-//! **Rejected.** Switching stacks in the handler: the next thread on this OS thread would enter the interrupted malloc
-//! again, or borrow the interrupted borrow of a thread-local.
+//! **Rejected.** Switching stacks in the handler: the next thread on this OS thread would enter the
+//! interrupted `malloc` again, or borrow a `RefCell` in a thread-local that the interrupted thread has
+//! borrowed.
 //!
-//! **Hazard: the runtime's own locks.** See `lock_holders`: some of those that were preempted may be let go on without a worker for a while.
+//! **Hazard: the runtime's own locks.** See `lock_holders`: some preempted threads may run without a worker
+//! for a while.
 //!
-//! A thread whose author says that it is reentrant is taken off without all this: see `pinned`.
+//! A reentrant thread is preempted without all this: see `pinned`.
 //!
-//! **Limits.** OS threads are bounded (`max_os_threads`). At the bound a panicking thread that waits keeps its worker until an
-//! OS thread is spare or a held thread is ready, which brings its own; meanwhile the worker fires timers; `blocking` blocks
-//! its worker, and threads are asked but not forced.
+//! **Limits.** OS threads are bounded (`max_os_threads`). At the bound a panicking thread that waits keeps
+//! its worker until an OS thread is spare, or until a detached thread, which has its own OS thread, is ready;
+//! meanwhile the worker fires timers. `blocking` blocks its worker, and threads are asked to yield but not
+//! forced.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -60,14 +66,14 @@ use crate::os::is_asleep_in_kernel;
 use crate::protocol::wait;
 use crate::protocol::wait::Committed;
 
-/// Gives the worker of this OS thread to another (Y1, Y2); `false` if none can be had.
+/// Gives the worker of this OS thread to a spare one (Y1, Y2); `false` if there is none.
 ///
 /// # Safety
 ///
-/// **C1**: called by a green thread that runs on `base`, inside the runtime. If `true`, the caller
-/// may not touch the worker again and must end with [`resume`].
+/// **C1**: called by a green thread that runs on `base`, inside the runtime. After `true` the caller must not
+/// touch the worker again, and must end with [`resume`].
 pub(crate) unsafe fn release_worker<P: Parts>(base: &WorkerBase) -> bool {
-    // SAFETY: C1.
+    // SAFETY: C1: the table's entry for these parts.
     let worker = unsafe { Worker::<P>::of(base) };
     let Some(spare) = spare(&worker.core().base) else {
         return false;
@@ -79,7 +85,7 @@ pub(crate) unsafe fn release_worker<P: Parts>(base: &WorkerBase) -> bool {
 
 /// # Safety
 ///
-/// C1 of [`release_worker`]; `receiver` is spare, or keeps a thread whose token the caller has taken apart.
+/// C1 of [`release_worker`]; `receiver` is spare, or keeps a thread whose `Runnable` the caller has consumed.
 unsafe fn give<P: Parts>(worker: &Worker<P>, receiver: &OsThread) {
     let base = &worker.base;
     // SAFETY: a worker's OS thread is one of the runtime's.
@@ -90,11 +96,11 @@ unsafe fn give<P: Parts>(worker: &Worker<P>, receiver: &OsThread) {
     receiver.give(base);
 }
 
-/// How long a worker waits that can neither go on nor be passed on.
+/// Pause of a worker that can neither continue nor be passed on.
 const RETRY: Duration = Duration::from_micros(200);
 
-/// [`release_worker`] for a thread that unwinds and so cannot leave its OS thread; `false` if its wait came to its end
-/// first. Until the worker can be passed on, it fires timers.
+/// [`release_worker`] for a thread that unwinds and so cannot leave its OS thread; `false` if its wait ends
+/// first. The worker fires timers until it can be passed on.
 ///
 /// # Safety
 ///
@@ -116,20 +122,20 @@ unsafe fn release_worker_at_any_cost<P: Parts>(worker: &Worker<P>, record: &Reco
         if let Some(next) = unsafe { pick(worker) } {
             // SAFETY: records outlive their tokens.
             let next = unsafe { &*next };
-            // SAFETY: a held thread's keeper is alive.
+            // SAFETY: a detached thread's OS thread is alive.
             if let Some(keeper) = unsafe { next.keeper().as_ref() } {
-                // SAFETY: C1; its thread was just picked.
+                // SAFETY: C1; `next` was just picked.
                 unsafe { give(worker, keeper) };
                 return true;
             }
-            // SAFETY: C1; just picked.
+            // SAFETY: C1; `next` was just picked.
             unsafe { enqueue::put_back(worker, next) };
         }
         std::thread::sleep(RETRY);
     }
 }
 
-/// Runs `f` without a worker: others run meanwhile.
+/// Runs `f` without a worker, so that other threads run meanwhile.
 pub(crate) fn blocking<T>(f: impl FnOnce() -> T) -> T {
     struct Back;
     impl Drop for Back {
@@ -141,13 +147,13 @@ pub(crate) fn blocking<T>(f: impl FnOnce() -> T) -> T {
     }
     // SAFETY: a carried worker is alive.
     let released = match unsafe { section::enter_from_outside().as_ref() } {
-        // SAFETY: a green thread that runs on `worker`, inside the runtime; `Back` ends it.
+        // SAFETY: a green thread runs on `worker`, inside the runtime; `Back` ends this.
         Some(worker) => {
             let record = worker.current();
             record.meta.wait_reason.store(WaitReason::BlockingCall as u8, Relaxed);
             record.meta.blocked_since_ns.store(worker.coarse_ns.load(Relaxed), Relaxed);
             record.set_state(GvtState::Blocked);
-            // SAFETY: as above.
+            // SAFETY: a green thread on its worker, inside the runtime.
             let released = unsafe { (worker.vtable.release_worker)(worker) };
             if released {
                 Counters::add(&record.core().counters.blocking_calls);
@@ -165,10 +171,10 @@ pub(crate) fn blocking<T>(f: impl FnOnce() -> T) -> T {
 ///
 /// # Safety
 ///
-/// **C1**: called by the green thread `record` that runs on `worker`, inside the runtime, with its
-/// wait armed.
+/// **C1**: called by the green thread `record`, which runs on `worker`, inside the runtime, with its wait
+/// armed.
 pub(crate) unsafe fn park_held<P: Parts>(worker: &Worker<P>, record: &Record) {
-    // SAFETY: C1.
+    // SAFETY: C1: the running thread, its wait armed.
     if !unsafe { release_worker_at_any_cost(worker, record) } {
         record.set_state(GvtState::Running);
         return;
@@ -187,8 +193,9 @@ pub(crate) unsafe fn park_held<P: Parts>(worker: &Worker<P>, record: &Record) {
     unsafe { resume_with_worker(os_thread, record) };
 }
 
-/// A spare OS thread for the monitor, which starts none: from the pool, or one that was offered to a handler and is not in use
-/// yet. As many workers as are blocked at once may each have been offered one. If there is none the starter is told, at each look anew.
+/// A spare OS thread for the monitor, which starts none itself: one from the pool, or one that is offered to
+/// a signal handler and not used yet (each blocked worker may have been offered one). If there is none, the
+/// spare starter is asked, at every look again.
 pub(crate) fn idle_spare(core: &CoreBase) -> Option<&'static OsThread> {
     let spare = core.pool.take_spare().or_else(|| {
         core.starter.ask();
@@ -206,7 +213,7 @@ pub(crate) fn idle_spare(core: &CoreBase) -> Option<&'static OsThread> {
     spare
 }
 
-/// What a thread notes that is about to lose its worker outside the runtime, and goes on without.
+/// Y1 for a thread that loses its worker outside the runtime and runs on without one.
 fn note_taken(os_thread: &OsThread, record: &Record, since_ns: u64) {
     record.meta.wait_reason.store(WaitReason::BlockingCall as u8, Relaxed);
     record.meta.blocked_since_ns.store(since_ns, Relaxed);
@@ -216,8 +223,9 @@ fn note_taken(os_thread: &OsThread, record: &Record, since_ns: u64) {
     os_thread.taken.store(true, Relaxed);
 }
 
-/// Takes the worker of an OS thread outside the runtime that sleeps in the kernel, or does not answer interrupts, and gives it to another;
-/// whether that was done. The thread gets a worker again when it next enters the runtime.
+/// Takes the worker of an OS thread outside the runtime that sleeps in the kernel, or does not answer
+/// interrupts, and gives it to another; `true` if it did. The thread gets a worker again when it next enters
+/// the runtime.
 ///
 /// Context: the monitor.
 pub(crate) fn take_from_blocked<P: Parts>(core: &Core<P>, base: &WorkerBase, os_thread: &OsThread) -> bool {
@@ -225,8 +233,8 @@ pub(crate) fn take_from_blocked<P: Parts>(core: &Core<P>, base: &WorkerBase, os_
         return false;
     };
     let taken = os_thread.detach(base, || {
-        // SAFETY: outside the runtime with a worker it runs a green thread, whose record is mapped; and it does not change
-        // what runs before it is inside.
+        // SAFETY: an OS thread with a worker outside the runtime runs a green thread, whose record is mapped;
+        // `current` does not change before that thread is inside.
         let record = unsafe { &*base.current.get() };
         note_taken(os_thread, record, base.coarse_ns.load(Relaxed));
     });
@@ -240,18 +248,18 @@ pub(crate) fn take_from_blocked<P: Parts>(core: &Core<P>, base: &WorkerBase, os_
     taken
 }
 
-/// The preemption signal's hook: puts the whole OS thread to sleep, and its worker goes on elsewhere.
+/// The preemption signal's hook: puts the whole OS thread to sleep; its worker continues elsewhere.
 ///
 /// # Safety
 ///
 /// Called by a preemptor's signal handler, which keeps `errno`. Async-signal-safe: atomics and futex calls.
 pub(crate) unsafe extern "C" fn on_interrupt(context: *mut c_void) -> Interrupted {
-    // SAFETY: its own entry stays for as long as an OS thread runs.
+    // SAFETY: an OS thread's entry outlives the OS thread.
     let Some(os_thread) = (unsafe { tls::os_thread().as_ref() }) else {
         return Interrupted::NotOurs;
     };
     if os_thread.depth() != 0 {
-        // Inside the runtime: the flag is set, and it will look.
+        // Inside the runtime: the preempt flag is set, and the runtime reads it when it leaves.
         return Interrupted::Taken;
     }
     os_thread.preempt_disable();
@@ -262,7 +270,7 @@ pub(crate) unsafe extern "C" fn on_interrupt(context: *mut c_void) -> Interrupte
         Some(worker) => {
             // SAFETY: outside the runtime until just now, with this worker and this context.
             if worker.current().has_flag(FAST) && unsafe { divert(os_thread, worker, context) } {
-                // Inside it from here on, until it goes on.
+                // Inside the runtime until the thread continues.
                 return Interrupted::Taken;
             }
             preempt(os_thread, worker);
@@ -274,7 +282,8 @@ pub(crate) unsafe extern "C" fn on_interrupt(context: *mut c_void) -> Interrupte
     Interrupted::Taken
 }
 
-/// [`take_from_blocked`] where there is no `membarrier`: by the OS thread itself, interrupted in its sleep, to which it returns.
+/// [`take_from_blocked`] without `membarrier`: the OS thread does it itself, interrupted in its sleep, to
+/// which it returns.
 fn give_from_blocked(os_thread: &OsThread, worker: &WorkerBase) {
     // ORDERING O2: Acquire pairs with the Release in the monitor's `offer_spare`.
     let spare = worker.preempt_spare.swap(ptr::null_mut(), AcqRel);
@@ -289,9 +298,9 @@ fn give_from_blocked(os_thread: &OsThread, worker: &WorkerBase) {
     spare.give(worker);
 }
 
-/// An interrupted thread computes without a worker, since it was let go on (`lock_holders`), or has lost its worker while it was
-/// blocked in the kernel and has come back: it waits for one. A thread that is let go on once more meanwhile may miss that; the
-/// monitor says it again.
+/// An interrupted thread that computes without a worker waits for one. Either it was let run without one
+/// (`lock_holders`), or it has returned from the kernel after its worker was taken. If it is let run once
+/// more meanwhile it may miss that; the monitor repeats it.
 fn come_back(os_thread: &OsThread) {
     // SAFETY: a kept record is mapped.
     let Some(record) = (unsafe { os_thread.bound_thread().as_ref() }) else {
@@ -303,7 +312,7 @@ fn come_back(os_thread: &OsThread) {
         Counters::add(&core.counters.forced_preemptions);
         os_thread.turn.begin();
         core.returning.push(record);
-        // Whoever is awake looks at its next round, whoever sleeps is woken; all of it signal-safe.
+        // An awake worker looks at its next maintenance, a sleeping one is woken; all of it is signal-safe.
         for index in 0..core.worker_count {
             core.worker(index).need_resched.store(true, Relaxed);
         }
@@ -312,27 +321,27 @@ fn come_back(os_thread: &OsThread) {
             core.unpark(sleepers.trailing_zeros() as usize);
         }
     } else if !os_thread.turn.end_freedom() {
-        // In `blocking`, or about to enter the runtime: nobody brings a worker.
+        // In `blocking`, or about to enter the runtime: nothing brings it a worker.
         return;
     }
     // SAFETY: queued, or to be queued by `welcome_back`.
     unsafe { resume(os_thread, record) };
 }
 
-/// Looks that find a thread running whose worker was taken, before it is interrupted.
+/// Looks that must find a thread running after its worker was taken, before it is interrupted.
 const RUNNING_LOOKS: u32 = 2;
 
-/// Whether it keeps a thread whose `Runnable` is out, or that is being interrupted to wait for its turn.
+/// Whether it keeps a thread whose `Runnable` is queued, or that is being interrupted to wait for its turn.
 pub(crate) fn is_or_will_be_queued(os_thread: &OsThread) -> bool {
-    // Relaxed: what was noted before the monitor's own interrupt, or by who was interrupted.
+    // Relaxed: written before the monitor's own interrupt, or by the interrupted OS thread.
     os_thread.queued.load(Relaxed)
         || (os_thread.taken.load(Relaxed) && os_thread.running_looks.load(Relaxed) >= RUNNING_LOOKS)
 }
 
-/// Of the threads whose worker was taken, those that run all the same, among the `some` that are looked at this time. They are to
-/// be interrupted, so that they wait for their turn.
+/// Of the next `some` threads whose worker was taken, those that run nevertheless. The monitor interrupts
+/// them, so that they wait for their turn.
 ///
-/// Context: the monitor. Looking costs some microseconds each.
+/// Context: the monitor. A look costs some microseconds for each thread.
 pub(crate) fn back_from_kernel(core: &CoreBase, from: &mut usize, some: usize) -> impl Iterator<Item = i32> {
     let is_taken = |os_thread: &&OsThread| os_thread.taken.load(Relaxed) && !os_thread.queued.load(Relaxed);
     let count = core.pool.each().filter(is_taken).count();
@@ -372,8 +381,8 @@ fn preempt(os_thread: &OsThread, worker: &WorkerBase) {
     unsafe { resume(os_thread, record) };
 }
 
-/// For the preemption signal's hook: has the interrupted thread switch stacks; `false` if that cannot be done just here. If
-/// `true`, `depth` is [`diverted`]'s to lower.
+/// For the preemption signal's hook: makes the interrupted thread switch stacks; `false` if that is
+/// impossible at this point. After `true`, [`diverted`] lowers the preempt count.
 ///
 /// # Safety
 ///
@@ -383,12 +392,12 @@ pub(crate) unsafe fn divert(
     worker: &WorkerBase,
     context: *mut std::ffi::c_void,
 ) -> bool {
-    // SAFETY: C1; the kernel's set of signals is its first word.
+    // SAFETY: C1; the kernel's signal set is the first word of `uc_sigmask`.
     let mask = unsafe { (&raw const (*context.cast::<libc::ucontext_t>()).uc_sigmask).cast::<u64>().read() };
-    // In another signal's handler, or with signals blocked for a reason: not to be left. Nor is a panic.
+    // In another signal's handler, or with signals blocked on purpose: must not be left. Nor must a panic.
     if mask != os_thread.signal_mask.load(Relaxed) || std::thread::panicking() {
         return false;
     }
-    // SAFETY: C1.
+    // SAFETY: C1: the handler's context, outside the runtime.
     unsafe { (worker.vtable.divert)(worker, context) }
 }

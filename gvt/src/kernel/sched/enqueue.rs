@@ -1,4 +1,4 @@
-//! Queueing threads.
+//! Queueing threads, and waking a worker for them.
 
 use gvt_traits::{PushFence, PushKind, ReadyQueue, Runnable};
 
@@ -18,8 +18,8 @@ use std::ptr;
 #[inline(always)]
 pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kind: PushKind) {
     let core = worker.core();
-    // After a yield the number of queued threads has not grown: whoever should know has been told. And
-    // an only worker is awake, since it is this one.
+    // A yield adds no thread to those queued, so no worker has to be woken. An only worker is awake: it is
+    // this one.
     if kind == PushKind::Yield || core.base.worker_count == 1 {
         // SAFETY: C1.
         core.queue.push(unsafe { worker.queue() }, task, kind);
@@ -30,14 +30,14 @@ pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kin
     core.queue.push(unsafe { worker.queue() }, task, kind);
     let base = &worker.base;
     let offer = match kind {
-        // The first thread woken since the last decision is likely run here next, when the present
-        // one waits; waking another worker for it would tear a pair apart. Should the
-        // present one run on instead, the monitor offers it.
+        // The first thread woken since the last decision is likely to run here next, when the present one
+        // waits; waking another worker for it would tear a pair apart. If the present thread runs on instead,
+        // the monitor offers it to a sleeping worker.
         PushKind::Wake | PushKind::Joined | PushKind::Timer | PushKind::TimerBusy => {
             let wakes = base.wakes.get();
             base.wakes.set(wakes + 1);
             let is_worth = wakes > 0 && (kind != PushKind::Timer || base.moderation.is_worth(wakes));
-            // Nor is it kept by a worker that may not run it.
+            // A worker that may not run it does not keep it.
             is_worth || (class == Class::Normal && core.base.idle.class_of(base.index) == Class::Low)
         }
         _ => true,
@@ -59,8 +59,9 @@ pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kin
 /// C1 of `Core::of`.
 pub(super) unsafe fn push<P: Parts>(base: &CoreBase, task: Runnable, kind: PushKind) {
     let no_unwind = NoUnwind;
-    // Two sections are the caller's and this one. One more: the scheduler's own push when a thread ends, or else a part or a
-    // destructor that the scheduler called wakes somebody. This worker's end of the queue may be lent out then (B2).
+    // Two sections are the caller's and this one. A third means that the scheduler itself pushes at a
+    // thread's end, or that a part or a destructor called by the scheduler wakes a thread. This worker's end
+    // of the queue may be borrowed then (B2).
     // SAFETY: a carried worker is alive.
     match unsafe { section::enter().as_ref() } {
         Some(worker) if ptr::eq(worker.core, base) && (kind == PushKind::Joined || tls::depth() <= 2) => {
@@ -94,7 +95,7 @@ pub(super) unsafe fn inject<P: Parts>(base: &CoreBase, task: Runnable) {
 /// **C1**: this OS thread carries `base` and is inside the runtime.
 pub(super) unsafe fn push_spawned<P: Parts>(base: &WorkerBase, task: Runnable) {
     let no_unwind = NoUnwind;
-    // SAFETY: C1.
+    // SAFETY: C1: carried, inside the runtime.
     unsafe { push_here(Worker::<P>::of(base), task, PushKind::Spawn) };
     std::mem::forget(no_unwind);
 }
@@ -107,7 +108,7 @@ pub(super) unsafe fn push_spawned<P: Parts>(base: &WorkerBase, task: Runnable) {
 #[inline(always)]
 pub(crate) unsafe fn push_joined<P: Parts>(base: &WorkerBase, task: Runnable) {
     let no_unwind = NoUnwind;
-    // SAFETY: C1.
+    // SAFETY: C1: carried, inside the runtime.
     unsafe { push_here(Worker::<P>::of(base), task, PushKind::Joined) };
     std::mem::forget(no_unwind);
 }
@@ -117,7 +118,7 @@ pub(crate) unsafe fn push_joined<P: Parts>(base: &WorkerBase, task: Runnable) {
 /// C1 of [`push_spawned`].
 pub(super) unsafe fn push_woken<P: Parts>(base: &WorkerBase, task: Runnable) {
     let no_unwind = NoUnwind;
-    // SAFETY: C1.
+    // SAFETY: C1: carried, inside the runtime.
     unsafe { push_here(Worker::<P>::of(base), task, PushKind::Wake) };
     std::mem::forget(no_unwind);
 }
@@ -128,7 +129,7 @@ pub(super) unsafe fn push_woken<P: Parts>(base: &WorkerBase, task: Runnable) {
 ///
 /// **C1**: called on the OS thread that carries `worker`; `record` was just picked.
 pub(crate) unsafe fn put_back<P: Parts>(worker: &Worker<P>, record: &Record) {
-    // SAFETY: C1.
+    // SAFETY: C1: just picked, so its only `Runnable`.
     unsafe { push_here(worker, record.runnable(), PushKind::Yield) };
     let core: &Core<P> = worker.core();
     wake_one(&core.base, core.base.idle.class_of(worker.base.index));

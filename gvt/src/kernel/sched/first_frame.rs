@@ -1,8 +1,8 @@
-//! A green thread's first function: runs closures until the stack is needed no more.
+//! A green thread's first function: runs closures until the stack is not needed.
 //!
-//! The end of a thread: its locals are dropped, its result is stored, its joiner woken, its references dropped; then the
-//! next thread is picked. If that one never ran, its closure is run right here, on the same, warm
-//! stack; a burst of short threads thus runs on a handful of stacks without a switch.
+//! At a thread's end its locals are dropped, its result is stored, its joiner is woken and its references are
+//! released; then the next thread is picked. If that one has never run, its closure runs right here, on the
+//! same, warm stack. A burst of short threads thus runs on a handful of stacks without a switch.
 
 use std::sync::atomic::Ordering::*;
 
@@ -26,14 +26,14 @@ use crate::kernel::worker::tls;
 use crate::protocol::join;
 use crate::protocol::join::{Ended, Prepared};
 
-/// The first function on a stack; `argument` is the record of the thread it was bound for.
+/// The first function on a stack; `argument` is the record of the thread that the stack was bound for.
 ///
 /// # Safety
 ///
 /// **C1**: entered by a switch on an OS thread that carries a `Worker<P>`, with that record current.
 pub(crate) unsafe extern "C" fn root<P: Parts>(argument: *mut ()) -> ! {
     let mut record = argument as *const Record;
-    // SAFETY: C1.
+    // SAFETY: C1: entered by a switch.
     unsafe { arrive::<P>() };
     loop {
         // SAFETY: C1, or installed below.
@@ -41,14 +41,14 @@ pub(crate) unsafe extern "C" fn root<P: Parts>(argument: *mut ()) -> ! {
     }
 }
 
-/// Runs a thread from its closure to its end; returns the next that is to run on this stack, or
-/// leaves the stack for good.
+/// Runs a thread from its closure to its end. Returns the next thread that runs on this stack, or leaves the
+/// stack for good.
 ///
 /// # Safety
 ///
 /// **C1**: `record` is current on the worker that this OS thread carries, inside the runtime.
 unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
-    // SAFETY: C1.
+    // SAFETY: C1: a carried worker is alive.
     let base = unsafe { &*tls::worker() };
     record.meta.start_time_ns.store(base.coarse_ns.load(Relaxed), Relaxed);
     tls::leave();
@@ -59,8 +59,8 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
     let mut prepared = Prepared::No;
     let base = loop {
         if join::is_detached(&record.meta.join_waiters) {
-            // Its destructor is user code, so this is done outside the runtime.
-            // SAFETY: the outcome is stored, and the handle is gone, so nobody else can reach it.
+            // The result's destructor is user code, so it runs outside the runtime.
+            // SAFETY: the outcome is stored, and without a handle nothing else reaches it.
             unsafe { entry(record)(record, Step::DropResult) };
             record.end_locals();
             let base = enter_again();
@@ -83,13 +83,14 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
                 tls::leave();
                 continue;
             }
-            // From here on the record is the handle's, and may be another thread's any moment, unless the thread stays.
+            // From here on the record belongs to the handle, and may be reused for another thread at any
+            // moment, unless the thread stays (J6 of `join`).
             Ended::Nobody => {}
             Ended::Wake(waiter) if waiter.is_task() => {
-                // J6 of `join`: users' code, called by a thread that keeps its record.
+                // J6 of `join`: the waker is user code, called by a thread that keeps its record.
                 record.set_state(GvtState::Running);
                 tls::leave();
-                // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
+                // SAFETY: taken out of its word, so it is this call's to wake.
                 unsafe { joiner::wake(waiter, record.core()) };
                 record.end_locals();
                 base = enter_again();
@@ -101,18 +102,18 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
                     unsafe { enqueue::push_joined::<P>(base, task) };
                 }
             }
-            // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
+            // SAFETY: taken out of its word, so it is this call's to wake.
             Ended::Wake(waiter) => unsafe { joiner::wake(waiter, base.core()) },
         }
         if prepared == Prepared::Yes {
             let count = credit(record) + 1;
             pass_over(record, count);
-            // SAFETY: they are the thread's own.
+            // SAFETY: the references are the thread's own.
             unsafe { release(record, count, base) };
         }
         break base;
     };
-    // SAFETY: C1.
+    // SAFETY: C1: the worker runs this thread, so its type is `P`'s.
     let worker = unsafe { Worker::<P>::of(base) };
     let no_unwind = NoUnwind;
     worker.base.count_ended();
@@ -123,7 +124,7 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
         Some(next) => {
             // SAFETY: records outlive their tokens.
             let next_record = unsafe { &*next };
-            // A stack of its own class would do as well, but not one of another.
+            // Only a stack of the same class can be reused.
             if next_record.is_fresh() && next_record.stack_choice() == choice {
                 next_record.meta.slot.store(slot, Relaxed);
                 install(&worker.base, next_record);
@@ -136,12 +137,13 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
         None => switch::native(&worker.base),
     };
     worker.base.after.set(After::ended(slot));
-    // SAFETY: C2 of `switch`: fresh from `pick`, or this OS thread's loop. The stack is released by
-    // whoever arrives.
+    // SAFETY: C2 of `switch`: fresh from `pick`, or this OS thread's loop. The code that arrives releases the
+    // stack.
     unsafe { P::Context::leave(registers) }
 }
 
-/// Enters the runtime at a thread's end; the worker, which stays the same until the next switch. The thread may have moved.
+/// Enters the runtime at a thread's end. The thread may have migrated; from here until the next switch the
+/// worker stays the same.
 fn enter_again<'a>() -> &'a WorkerBase {
     // SAFETY: a green thread runs on a worker.
     unsafe { &*section::enter() }
@@ -150,7 +152,7 @@ fn enter_again<'a>() -> &'a WorkerBase {
 /// J6 of `join`: the running thread keeps its record beyond its end.
 #[cold]
 fn stay(record: &Record) {
-    // Relaxed: the thread holds other references; the handle learns of it by `join_waiters`.
+    // Relaxed: the thread holds other references; the handle learns of this one through `join_waiters`.
     record.meta.references.fetch_add(1, Relaxed);
     record.set_stays();
 }

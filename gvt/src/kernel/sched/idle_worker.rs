@@ -1,23 +1,24 @@
 //! What a worker does when there is nothing to run.
 //!
-//! Fires what is due, announces itself (`idle`), looks again, and sleeps: until woken, or until the
-//! next deadline if no other idle worker watches it, or in the timer backend's file descriptor.
+//! It fires due timers, announces itself idle (`idle`), looks for work again, and sleeps: until it is woken,
+//! until the next deadline if no other idle worker watches it, or in the timer backend's file descriptor.
 //!
-//! **Moderation.** With many timers due at short intervals each would cost a sleep and a wake-up, some 5 µs, and as much again
-//! in cache misses that are cheaper together. So an idle worker that has just fired timers sleeps for `timer_moderation`'s pause at least, and
-//! then fires what has come due meanwhile.
+//! **Moderation.** With many timers due at short intervals, each would cost a sleep and a wake-up, some 5 µs,
+//! and as much again in cache misses that are cheaper in a batch. So an idle worker that has just fired
+//! timers sleeps at least for `timer_moderation`'s pause, and then fires all that are due.
 //!
-//! **Naps.** A worker that is woken in vain again and again for threads whose spawners wait for them at once wakes by
-//! itself for a while (`idle`). Not in virtual time, where it would make chance decide what runs when.
+//! **Naps.** If a worker is often woken in vain, for threads whose spawners wait for them at once, it wakes
+//! by itself for a while (`idle`). Not in virtual time, where chance would then decide what runs when.
 //!
-//! **Virtual time** moves only when a worker asks the backend how to wait. The last worker to announce itself does; the others sleep until
-//! woken. The announcements are in one total order, so there is a last one. It does not while somebody settles (`settle`): if they were not
-//! woken, some thread is away from all workers, and comes back through one.
+//! **Virtual time** moves only when a worker asks the backend how to wait. The last worker that announces
+//! itself does so; the others sleep until woken. Announcements are in one total order, so there is a last
+//! one. It does not ask while a thread settles (`settle`): if the settling threads were not woken, some
+//! thread is away from all workers and comes back through one.
 //!
-//! **Who watches the clock.** One idle worker at a time watches the earliest deadline
-//! (`timer_watch_ns`); the others sleep until woken. A watcher that is woken for work leaves the
-//! watch to the next worker that goes idle, to the rounds of busy workers, and at the latest to the
-//! monitor, which is awake while any worker is busy.
+//! **The clock watcher.** One idle worker at a time watches the earliest deadline (`timer_watch_ns`); the
+//! others sleep until woken. A watcher that is woken for work leaves the watch to the next worker that
+//! becomes idle, to the maintenance of busy workers, and at the latest to the monitor, which is awake while
+//! any worker is busy.
 
 use std::sync::atomic::Ordering::*;
 
@@ -33,7 +34,7 @@ use crate::protocol::idle::{Errand, NAP_NS, Retracted, Role};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Slept {
-    /// There may be something to run.
+    /// There may be a thread to run.
     Awake,
     /// The runtime ends.
     Stop,
@@ -67,7 +68,7 @@ pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
     let mut has_waited = false;
     if core.base.lifecycle.is_stopping() {
         stop = true;
-    // SAFETY: C1.
+    // SAFETY: C1: called from the worker loop.
     } else if !idle.rescans() || !unsafe { has_work(worker) } {
         core.base.lifecycle.note_idle();
         if !settle_if_quiet(&core.base) {
@@ -80,7 +81,7 @@ pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
     base.coarse_ns.store(now_ns, Relaxed);
     row.is_parked.store(0, Relaxed);
     if core.base.is_virtual {
-        // How often it has looked for work before is chance, and rounds are due by this count.
+        // The number of earlier searches is chance, and maintenance is due by this count.
         row.activity_counter.store(0, Relaxed);
     }
     let retracted = idle.retract(base.index);
@@ -95,7 +96,7 @@ pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
     core.base.monitor.wake_if_asleep();
     if stop {
         if base.searching.replace(false) {
-            // The wake-up was meant for a thread that somebody has to find.
+            // The wake-up is meant for a thread that some worker has to find.
             idle.found(base.index);
             wake_one(&core.base, idle.class_of(base.index));
         }
@@ -118,7 +119,7 @@ unsafe fn has_work<P: Parts>(worker: &Worker<P>) -> bool {
         || core.base.returning.has_any()
 }
 
-/// Sleeps; until `nap_ends_ns` at most, if it is a nap.
+/// Sleeps; at most until `nap_ends_ns`, if that is given.
 fn wait<P: Parts>(worker: &Worker<P>, nap_ends_ns: Option<u64>) {
     let core = worker.core();
     let base = &worker.base;
@@ -129,15 +130,15 @@ fn wait<P: Parts>(worker: &Worker<P>, nap_ends_ns: Option<u64>) {
     let watch = &core.base.timer_watch_ns;
     match core.timer.idle_wait() {
         IdleWait::Due => {}
-        // Relaxed: a hint that saves needless watchers. If two workers watch, one wakes for
-        // nothing; if a watcher leaves, the module's head says who takes over.
+        // Relaxed: a hint that saves needless watchers. If two workers watch, one wakes for nothing; if a
+        // watcher leaves, the module head says which worker takes over.
         IdleWait::Until(deadline) if deadline < watch.load(Relaxed) => {
             watch.store(deadline, Relaxed);
             let until = deadline.max(base.moderation.resumes_ns());
             base.parker.sleep(Some(nap_ends_ns.map_or(until, |ends| ends.min(until))));
             let _ = watch.compare_exchange(deadline, u64::MAX, Relaxed, Relaxed);
         }
-        // Who naps leaves the descriptor to others; if there are none, to its own next sleep.
+        // A napping worker leaves the descriptor to others, or to its own next sleep if there are none.
         IdleWait::Readable(descriptor) if nap_ends_ns.is_none() => {
             let me = base.index as u32 + 1;
             if core.base.poller.compare_exchange(0, me, Relaxed, Relaxed).is_ok() {

@@ -1,4 +1,4 @@
-//! A thread lets others run: it yields, or it waits.
+//! How a running thread leaves its worker: it yields, or it parks.
 
 use std::sync::atomic::Ordering::*;
 
@@ -17,31 +17,31 @@ use crate::kernel::worker::section;
 /// **C1**: called by a green thread that runs on `base`, inside the runtime.
 pub(super) unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
     let no_unwind = NoUnwind;
-    // SAFETY: C1.
+    // SAFETY: C1: the table's entry for these parts.
     let worker = unsafe { Worker::<P>::of(base) };
     let record = base.current();
     if record.is_asked() {
         record.answer();
         section::has_yielded();
-        // Somebody may wait for a timer.
+        // A thread may wait for a timer.
         base.need_resched.store(true, Relaxed);
     }
     // A thread that unwinds stays on its OS thread, whose panic count it has raised.
     if !std::thread::panicking() {
-        // SAFETY: C1, entered.
+        // SAFETY: C1: inside the runtime, on `worker`.
         if let Some(next) = unsafe { pick(worker) } {
             // SAFETY: C1; just picked.
             let target = unsafe { target_of(worker, next) };
-            // Nobody at all: those who were picked could not be given a stack.
+            // No thread at all: those picked could not be given a stack.
             if base.current.get().is_null() && base.handoff.get().is_null() {
                 base.current.set(record);
             } else {
                 record.set_state(GvtState::Ready);
-                // SAFETY: C1, entered; the target is fresh.
+                // SAFETY: C1; inside the runtime, and the target is fresh.
                 unsafe { depart(worker, record, After::yielded(record), target) };
             }
         } else if base.need_resched.load(Relaxed) {
-            // SAFETY: C1, entered; nobody was picked.
+            // SAFETY: C1; inside the runtime, with nothing picked.
             unsafe { yield_to_loop(worker, record) };
         }
     }
@@ -53,16 +53,16 @@ pub(super) unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
 /// **C1**: called by a green thread that runs on `base`, inside the runtime, with its wait armed.
 pub(super) unsafe fn park<P: Parts>(base: &WorkerBase) {
     let no_unwind = NoUnwind;
-    // SAFETY: C1.
+    // SAFETY: C1: the table's entry for these parts.
     let worker = unsafe { Worker::<P>::of(base) };
     let record = base.current();
     record.set_state(GvtState::Blocked);
     record.meta.blocked_since_ns.store(base.coarse_ns.load(Relaxed), Relaxed);
     if std::thread::panicking() {
-        // SAFETY: C1.
+        // SAFETY: C1: the running thread, its wait armed.
         unsafe { detach::park_held::<P>(worker, record) };
     } else {
-        // SAFETY: C1.
+        // SAFETY: C1: inside the runtime, on `worker`.
         let target = unsafe { target(worker) };
         // SAFETY: C1; the target is fresh.
         unsafe { depart(worker, record, After::parked(record), target) };
@@ -75,17 +75,17 @@ pub(super) unsafe fn park<P: Parts>(base: &WorkerBase) {
 /// C1 of [`park`].
 pub(super) unsafe fn park_for<P: Parts>(base: &WorkerBase, awaited: &Record) {
     let no_unwind = NoUnwind;
-    // SAFETY: C1.
+    // SAFETY: C1: the table's entry for these parts.
     let worker = unsafe { Worker::<P>::of(base) };
     // SAFETY: C1.
     worker.core().queue.expedite(unsafe { worker.queue() }, awaited.shown());
     std::mem::forget(no_unwind);
-    // SAFETY: C1.
+    // SAFETY: C1: the caller's, its wait armed.
     unsafe { park::<P>(base) };
 }
 
-/// A yield for which [`pick`] found nobody who runs here: through the loop, if it has found one for elsewhere, or if it is
-/// to find `record` itself another OS thread.
+/// A yield for which [`pick`] found no thread that runs here. It goes through the loop if `pick` has found
+/// one for another OS thread, or if `record` itself must migrate.
 ///
 /// # Safety
 ///

@@ -6,15 +6,15 @@ use crate::kernel::thread::record::Record;
 use crate::kernel::thread::table::RecordTable;
 use crate::kernel::worker::core::Parts;
 
-/// Stacks and records are prefetched for so many threads at once, at every this-many-th decision.
+/// Number of threads whose stacks and records are prefetched at once, every this-many decisions.
 pub(crate) const GROUP: u32 = 8;
 
 /// Prefetches the stacks of the next [`GROUP`] threads, and the records of those behind them.
 ///
-/// In groups, since most of what a thread costs that has not run for long is the walk through the page tables to its
-/// stack, under virtualisation half a microsecond, and a prefetch does not retire before its walk is over. Walks that begin
-/// together go on together: prefetching one thread a decision, four ahead, left 57 % of the time of 20,000 sleepers in
-/// that one instruction.
+/// In groups, because the main cost of a thread that has not run for long is the page-table walk to its stack
+/// (half a microsecond under virtualisation), and a prefetch does not retire before its walk ends. Walks that
+/// begin together proceed together: prefetching one thread a decision, four ahead, spends 57 % of the time of
+/// 20,000 sleepers in that one instruction.
 #[inline(always)]
 pub(crate) fn look_ahead<P: Parts>(
     table: &RecordTable,
@@ -25,9 +25,9 @@ pub(crate) fn look_ahead<P: Parts>(
     // Half-open ranges: an inclusive one keeps a flag.
     for distance in 1..AHEAD + 1 {
         let Some(address) = queue.upcoming(local, distance) else { return };
-        // Q7: the queue is safe code, and may say anything.
+        // Q7: the queue is safe code, and may return any address.
         let Some(record) = table.lies_within(address) else { return };
-        // SAFETY: records are mapped as long as the core; a stale or blank one costs a useless prefetch.
+        // SAFETY: records are mapped as long as the core; a stale or blank one only wastes a prefetch.
         unsafe { P::Context::prefetch(record.as_ref().registers()) };
     }
     for distance in AHEAD + 1..2 * AHEAD + 1 {

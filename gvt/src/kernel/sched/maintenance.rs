@@ -1,4 +1,5 @@
-//! What a worker sees to every so many decisions.
+//! Maintenance: what a worker does at every [`MAINTENANCE`](crate::kernel::worker::core::MAINTENANCE)th
+//! decision.
 
 use std::sync::atomic::Ordering::*;
 
@@ -9,7 +10,7 @@ use crate::kernel::worker::core::{Parts, Worker};
 use crate::kernel::worker::references::release_deferred;
 use crate::kernel::worker::{binding, handoff};
 
-/// What is done now and then: timers, debts.
+/// Fires timers, queues returned threads, and releases deferred references.
 ///
 /// # Safety
 ///

@@ -1,4 +1,4 @@
-//! The token that a worker has popped (Q9).
+//! Checks that a `Runnable` that a worker popped is of its own runtime (Q9).
 
 use std::sync::atomic::Ordering::*;
 

@@ -10,7 +10,8 @@ use crate::kernel::thread::record::Record;
 use crate::kernel::worker::binding::{here, is_welcome, tagged};
 use crate::kernel::worker::core::{Parts, Worker};
 
-/// `pick::pick` on an OS thread with residents: a thread that runs here, or none and perhaps one in `handoff`.
+/// `pick::pick` on an OS thread with residents: a thread that runs here, or none and perhaps one in
+/// `handoff`.
 ///
 /// # Safety
 ///

@@ -1,47 +1,55 @@
-//! Threads that can go on only on one OS thread, though they do not keep it busy: residents.
+//! Residents: threads that can continue only on one OS thread, but do not keep it busy (as after Go's
+//! `LockOSThread`).
 //!
-//! | who | from | until |
+//! | resident | from | until |
 //! |---|---|---|
 //! | a pinned thread (`Migration::Pinned`) | its first instruction | its last |
-//! | a reentrant thread that was taken off by a stack switch | the interrupt | it goes on |
+//! | a reentrant thread that was preempted by a stack switch | the interrupt | it continues |
 //!
-//! The second must come back to its OS thread because it may have been interrupted between computing the address of a
-//! thread-local (one of this runtime's, say) and using it.
+//! The second kind must come back to its OS thread because the interrupt may lie between computing the
+//! address of a thread-local (one of this runtime's, say) and using it.
 //!
-//! **Taking off.** For a thread whose author has said that it is reentrant (`Builder::reentrant`) the signal handler does not put
-//! the OS thread to sleep. It has the interrupted code call [`diverted`] (X7 of `ContextSwitch`), which picks the next thread and
-//! switches stacks as a yield does. `depth` is raised by the handler and stays so until the thread is back.
+//! **Preemption.** For a reentrant thread (`Builder::reentrant`) the signal handler does not put the OS
+//! thread to sleep. It makes the interrupted code call [`diverted`] (X7 of `ContextSwitch`), which picks the
+//! next thread and switches stacks as a yield does. The handler raises the preempt count, which stays raised
+//! until the thread is back.
 //!
-//! **Hazard: starvation.** An OS thread with residents must not be kept by a thread that is none: a spinner that is preempted
-//! keeps its OS thread (`detach`) for as long as it likes, and the residents could never go on. **Hazard: strangers.** To
-//! a pinned thread its OS thread is its own: nobody else may borrow its thread-locals meanwhile.
+//! **Hazard: starvation.** A thread that is not a resident must not keep an OS thread that has residents: a
+//! preempted spinner keeps its OS thread (`detach`) for as long as it likes, and the residents could never
+//! continue.
+//! **Hazard: strangers.** A pinned thread owns its OS thread: no other thread may use its thread-locals
+//! meanwhile.
 //!
-//! **So** an OS thread with residents runs its residents, and reentrant threads if none is pinned; for anybody else it gives its
-//! worker to another OS thread, and waits **at home**, outside the pool of spares, until a worker comes with one of its
-//! residents.
+//! **So** an OS thread with residents runs its residents, and reentrant threads if no resident is pinned. For
+//! any other thread it gives its worker to another OS thread, and waits **at home**, outside the pool of
+//! spares, until a worker comes with one of its residents.
 //!
-//! **Hazard: what a pinned thread leaves behind.** It may set what belongs to the OS thread: its signal mask, where it may run, its name,
-//! its thread-locals. Another thread expects a clean state. **So** an OS thread on which a pinned thread has ended is *spent*: nobody else
-//! runs on it, it gives its worker to another OS thread at the next decision, and ends. (Go ends the OS thread of a goroutine that
-//! ends locked, for the same reason.)
+//! **Hazard: what a pinned thread leaves behind.** It may change the OS thread's state: its signal mask,
+//! affinity, name, thread-locals. Another thread expects a clean state.
+//! **So** an OS thread on which a pinned thread has ended is *spent*: no other thread runs on it. It gives
+//! its worker to another OS thread at the next decision, and ends. (Go ends the OS thread of a goroutine that
+//! exits locked, for the same reason.)
 //!
-//! **Protocol.** A resident's `suspended` names its OS thread, with the lowest bit set. Its `Runnable` is queued like any other.
-//! **B1** Whoever pops it elsewhere claims that OS thread if it is at home and passes it the worker; **B2** if it is not, it leaves
-//! the thread at its door and looks again; if its worker sleeps, it is woken. **B3** An OS thread that goes home queues again what
-//! it finds at its door. (`mailbox`: A2, A3, A4.) **B4** At each decision an OS thread with residents looks there first.
+//! **Protocol.** A resident's `suspended` names its OS thread, with the lowest bit set. Its `Runnable` is
+//! queued like any other. **B1** The worker that pops it elsewhere claims that OS thread, if it is at home,
+//! and is passed to it. **B2** If it is not at home, the worker leaves the thread at its door and looks
+//! again; if the OS thread's worker sleeps, it is woken. **B3** An OS thread that goes home queues again what
+//! it finds at its door (`mailbox` A2, A3, A4). **B4** At each decision an OS thread with residents looks at
+//! its door first.
 //!
-//! **No cost for others.** `need_resched` is set on the worker of an OS thread with residents, at all times; what a decision does then
-//! ([`pick`]) is here.
+//! **No cost for others.** `need_resched` is set on the worker of an OS thread with residents, at all times;
+//! what a decision does then ([`pick`]) is here.
 //!
-//! **Migrating at every turn** (`SchedulerConfig::migrate_always`) is the same detour: each thread that is picked goes through the
-//! scheduler's loop, which passes the worker on if this is the OS thread that the thread ran on last.
+//! **Migrating at every turn** (`SchedulerConfig::migrate_always`) takes the same detour: each picked thread
+//! goes through the worker loop, which passes the worker on if the thread ran on this OS thread last.
 //!
-//! **Rejected.** Pinned threads of one worker on one OS thread: forced preemption and blocking calls move workers, and a
-//! `RefCell` in a thread-local that one of them borrowed over a yield would fail the next.
+//! **Rejected.** Pinned threads of one worker on one OS thread: forced preemption and blocking calls move
+//! workers, and a `RefCell` in a thread-local that one pinned thread borrows over a yield would fail the
+//! next.
 //!
-//! **Limits.** At the bound on OS threads, and where the kernel refuses a new one, strangers do run on an OS thread with residents, or on one
-//! that is spent, with the signal mask that it began with. A resident waits while a thread on
-//! its OS thread is blocked in the kernel.
+//! **Limits.** At the bound on OS threads, and where the kernel refuses a new one, strangers do run on an OS
+//! thread with residents, or on a spent one, with the signal mask that it began with. A resident waits while
+//! a thread on its OS thread is blocked in the kernel.
 
 use std::ptr;
 use std::sync::atomic::Ordering::*;
@@ -63,13 +71,13 @@ use crate::kernel::worker::no_unwind::NoUnwind;
 use crate::kernel::worker::section;
 use crate::kernel::worker::tls;
 
-/// Where a thread that was picked goes on, for the scheduler's loop.
+/// Where the worker loop takes a picked thread.
 pub(crate) enum Route {
-    /// On this OS thread.
+    /// It runs on this OS thread.
     Here,
-    /// On this one, which is passed the worker; with the thread in `handoff` if that must be told.
+    /// The worker is passed to this OS thread; with the thread in `handoff` if the receiver must be told.
     To(&'static OsThread),
-    /// It has been passed on, or queued again; the worker stays.
+    /// The thread was passed on, or queued again; the worker stays.
     Forwarded,
 }
 
@@ -78,11 +86,11 @@ pub(crate) enum Route {
 /// **C1**: called by the loop of the OS thread that carries `worker`; `record` was picked.
 pub(crate) unsafe fn route<P: Parts>(worker: &Worker<P>, os_thread: &OsThread, record: &Record) -> Route {
     let base = &worker.base;
-    // SAFETY: a held thread's keeper is alive; places outlive their OS threads.
+    // SAFETY: a detached thread's OS thread is alive; entries outlive their OS threads.
     if let Some(keeper) = unsafe { record.keeper().as_ref() } {
         return Route::To(keeper);
     }
-    // SAFETY: as above.
+    // SAFETY: an entry outlives its OS thread.
     if let Some(home) = unsafe { record.home().as_ref() } {
         if ptr::eq(home, os_thread) {
             return Route::Here;
@@ -113,7 +121,7 @@ pub(crate) unsafe fn route<P: Parts>(worker: &Worker<P>, os_thread: &OsThread, r
         return Route::To(spare);
     }
     if os_thread.home.is_spent() {
-        // No other OS thread can be had.
+        // No other OS thread is available.
         crate::os::set_signal_mask(os_thread.signal_mask.load(Relaxed));
     }
     if base.core().migrates {
@@ -122,16 +130,16 @@ pub(crate) unsafe fn route<P: Parts>(worker: &Worker<P>, os_thread: &OsThread, r
     Route::Here
 }
 
-/// What becomes of an OS thread without a worker.
+/// What happens to an OS thread without a worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Then {
-    /// It waits for the next.
+    /// It waits for the next worker.
     Stays,
     /// It ends.
     Ends,
 }
 
-/// What an OS thread does that gives its worker away and has nothing to do until it gets one (B3).
+/// For an OS thread that gives its worker away and has nothing to do until it gets one (B3).
 pub(crate) fn stay(core: &CoreBase, os_thread: &OsThread) -> Then {
     if os_thread.home.is_spent() {
         core.pool.retire();
@@ -142,21 +150,21 @@ pub(crate) fn stay(core: &CoreBase, os_thread: &OsThread) -> Then {
         return Then::Stays;
     }
     let mut first = os_thread.home.turns.load(Relaxed);
-    // SAFETY: C1: records outlive their threads, and a thread has one turn at a time.
+    // SAFETY: C1: records outlive their threads; a thread has one turn at a time.
     unsafe { os_thread.home.door.go_home(&mut first) };
     os_thread.home.turns.store(first, Relaxed);
     while let Some(record) = os_thread.home.next_turn() {
-        // SAFETY: it was in the list, so it runs nowhere and no token of it exists.
+        // SAFETY: from the list, so it runs nowhere and has no `Runnable`.
         core.inject(unsafe { record.runnable() });
     }
     Then::Stays
 }
 
-/// What a thread with a special stay on its OS thread holds while its closure runs: see `Builder`.
+/// Held while a closure runs whose thread is bound to its OS thread: see `Builder`.
 pub(crate) struct Stay(Option<&'static Record>);
 
 impl Stay {
-    /// Begins what the running thread was spawned for.
+    /// Begins the binding that the running thread was spawned with.
     pub(crate) fn begin() -> Self {
         // SAFETY: the running thread's record stays mapped.
         let Some(record) = (unsafe { section::current().as_ref() }) else {
@@ -217,25 +225,25 @@ pub(crate) unsafe fn divert_on<P: Parts>(base: &WorkerBase, context: *mut std::f
     unsafe { P::Context::divert(context, StackBounds { top, bottom }, diverted::<P>) }
 }
 
-/// What an interrupted reentrant thread calls.
+/// The function that an interrupted reentrant thread calls.
 ///
 /// # Safety
 ///
 /// **C1**: called on a green thread that runs on a worker of type `Worker<P>`, inside the runtime.
 unsafe extern "C" fn diverted<P: Parts>() {
     let no_unwind = NoUnwind;
-    // The interrupted code's; others run on this OS thread meanwhile.
+    // The interrupted code's; other threads run on this OS thread meanwhile.
     let errno = crate::os::errno();
     {
-        // SAFETY: C1.
+        // SAFETY: C1: a worker of this type.
         let worker = unsafe { Worker::<P>::of(&*tls::worker()) };
         let os_thread = here();
         let record = worker.base.current();
         record.answer();
-        // Before the next is picked: it may be one that cannot run beside a resident.
+        // Before the next is picked, which may be a thread that cannot run beside a resident.
         os_thread.home.add(1);
         remind(&worker.base, os_thread);
-        // SAFETY: C1.
+        // SAFETY: C1: inside the runtime, on `worker`.
         match unsafe { target_if_any(worker) } {
             Some(target) => {
                 record.set_state(GvtState::Preempted);

@@ -1,4 +1,4 @@
-//! How an OS thread of the runtime begins.
+//! How an OS thread of the runtime starts.
 
 use std::ptr;
 use std::sync::atomic::Ordering::*;
@@ -11,7 +11,7 @@ use crate::kernel::worker::os_thread::Received;
 use crate::kernel::worker::{tls, wake_affine};
 use crate::os::altstack::AlternateStack;
 
-/// Starts one more OS thread for a runtime, which calls `ready` and waits for a worker.
+/// Starts one more OS thread for a runtime; it calls `ready` and waits for a worker.
 pub(crate) fn start_os_thread<P: Parts>(
     core: &Core<P>,
     ready: impl FnOnce(&'static OsThread) + Send + 'static,
@@ -21,10 +21,11 @@ pub(crate) fn start_os_thread<P: Parts>(
     core.base.pool.start(move |os_thread| {
         crate::os::set_timer_slack();
         let _alternate = AlternateStack::install();
-        // Both are inherited from whoever starts this OS thread, where a pinned thread may have changed them.
+        // The new OS thread inherits both from its creator, where a pinned thread may have changed them.
         crate::os::set_signal_mask(core.base.signal_mask);
         wake_affine::begin(core.base.monitor.thread_id());
-        // From here on a giver may confine it, and notes where it may run: not before what was inherited is undone.
+        // From here on a giver may confine it, having noted its affinity: not before what was inherited is
+        // undone.
         os_thread.thread_id.store(crate::os::thread_id(), Relaxed);
         core.preempt.enter_thread();
         os_thread.signal_mask.store(crate::os::signal_mask(), Relaxed);
@@ -32,7 +33,7 @@ pub(crate) fn start_os_thread<P: Parts>(
         core.base.pool.has_come();
         ready(os_thread);
         while let Received::Worker(worker) = core.base.pool.wait_as_spare(os_thread) {
-            // SAFETY: received.
+            // SAFETY: received by this OS thread.
             if !unsafe { worker_loop::carry::<P>(os_thread, worker) } {
                 break;
             }
@@ -40,7 +41,7 @@ pub(crate) fn start_os_thread<P: Parts>(
     })
 }
 
-/// [`start_os_thread`], for callers that do not know the runtime's types.
+/// [`start_os_thread`] for callers that do not know the runtime's types.
 ///
 /// # Safety
 ///

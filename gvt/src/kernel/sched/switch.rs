@@ -1,28 +1,26 @@
-//! Leaving one thread for the next.
+//! Switching from one thread to the next.
 //!
-//! **Straight switches.** A thread that yields, waits or ends picks the next one itself and switches
-//! to it without a detour over the scheduler's loop; the loop, on the OS thread's native stack, is
-//! for when there is nothing to run. A thread that ends and finds a fresh one next does not even
-//! switch: it runs that one's closure on the stack it stands on (`first_frame`).
+//! **Straight switches.** A thread that yields, parks or ends picks the next one itself and switches to it,
+//! without a detour over the worker loop. The loop, on the OS thread's native stack, is for when there is
+//! nothing to run. A thread that ends and finds a fresh one next does not even switch: it runs that one's
+//! closure on its own stack (`first_frame`).
 //!
-//! **Hazard.** Until the registers of the leaving thread are saved nobody else may run it; once
-//! they are, the leaver is gone and cannot queue itself.
+//! **Hazard.** Until the registers of the leaving thread are saved, no worker may run it; once they are
+//! saved, the leaver is gone and cannot queue itself.
 //!
-//! **Protocol.** **D1** The leaver notes in `after` what is to be done for it. **D2** It switches. **D3**
-//! Whoever arrives, on whatever stack, first does what `after` says (`arrive`): queue the yielder,
-//! commit the wait, release the slot. D2 and D3 happen on one OS thread, so what D3 publishes is
-//! ordered after the saving.
+//! **Protocol.** **D1** The leaver notes in `after` what is to be done for it. **D2** It switches. **D3** The
+//! code that arrives, on whichever stack, first does what `after` says (`arrive`): queue the yielder, commit
+//! the wait, release the slot. D2 and D3 happen on one OS thread, so what D3 publishes is ordered after the
+//! saving.
 //!
-//! **No caching.** `arrive` reads the worker anew: the arriving thread may have been carried to
-//! another worker and another OS thread since it left.
+//! **No caching.** `arrive` reads the worker anew: the arriving thread may have moved to another worker and
+//! another OS thread since it left.
 //!
-//! **Rejected.** Publishing first and letting a thief spin until the registers are saved (as the
-//! Linux kernel's `on_cpu` does): one store less, but a thief's wait then depends on an OS thread that
-//! may have been descheduled. Returning to the scheduler's loop for every decision: a second
-//! switch each time.
+//! **Rejected.** Publishing first and letting a thief spin until the registers are saved (Linux's `on_cpu`):
+//! one store less, but a thief's wait then depends on an OS thread that may be descheduled. Returning to the
+//! worker loop for every decision: a second switch each time.
 //!
-//! **Limits.** A panic in a backend aborts (B3): at these points the leaving thread cannot be put
-//! back.
+//! **Limits.** A panic in a backend aborts (B3): at these points the leaving thread cannot be put back.
 
 use std::ptr;
 use std::sync::atomic::Ordering::*;
@@ -43,11 +41,11 @@ use crate::kernel::worker::tls;
 use crate::protocol::wait;
 use crate::protocol::wait::Committed;
 
-/// Where a thread that was picked can be run.
+/// Where a picked thread can run.
 pub(crate) enum Placed {
     /// On this OS thread; its stack is bound and its registers are set.
     Here(*const Record),
-    /// On the OS thread that keeps it.
+    /// On the OS thread that it keeps (`detach`), or on which it is resident (`pinned`).
     Held(*const Record),
 }
 
@@ -61,7 +59,7 @@ pub(crate) unsafe fn place<P: Parts>(worker: &Worker<P>, next: *const Record) ->
     // SAFETY: C2: records outlive their tokens.
     let record = unsafe { &*next };
     if record.is_fresh() {
-        // SAFETY: C1, C2.
+        // SAFETY: C1, C2: just picked, on its worker.
         unsafe { bind::<P>(worker, record)? };
     } else if !record.meta.suspended.load(Relaxed).is_null() && !binding::come_home(record) {
         return Ok(Placed::Held(next));
@@ -70,11 +68,11 @@ pub(crate) unsafe fn place<P: Parts>(worker: &Worker<P>, next: *const Record) ->
     Ok(Placed::Here(next))
 }
 
-/// Gives a thread that never ran a stack.
+/// Gives a stack to a thread that has never run.
 ///
 /// # Safety
 ///
-/// C1 and C2 of [`wake_affine`].
+/// C1 and C2 of [`place`].
 unsafe fn bind<P: Parts>(worker: &Worker<P>, record: &Record) -> Result<(), MemoryError> {
     let core = worker.core();
     let class = record.stack_choice().class().unwrap_or(core.base.default_class);
@@ -88,7 +86,7 @@ unsafe fn bind<P: Parts>(worker: &Worker<P>, record: &Record) -> Result<(), Memo
     Ok(())
 }
 
-/// Where a leaving thread should switch to: the next thread's registers, or the native loop's.
+/// Where a leaving thread should switch to: the next thread's registers, or the worker loop's.
 ///
 /// # Safety
 ///
@@ -103,11 +101,11 @@ pub(crate) unsafe fn target<P: Parts>(worker: &Worker<P>) -> *const Registers {
     unsafe { target_of(worker, next) }
 }
 
-/// The same once a thread is picked.
+/// [`target`] for a thread that is already picked.
 ///
 /// # Safety
 ///
-/// C1 and C2 of [`wake_affine`].
+/// C1 and C2 of [`place`].
 #[inline(always)]
 pub(crate) unsafe fn target_of<P: Parts>(worker: &Worker<P>, next: *const Record) -> *const Registers {
     // SAFETY: records outlive their tokens.
@@ -120,15 +118,15 @@ pub(crate) unsafe fn target_of<P: Parts>(worker: &Worker<P>, next: *const Record
     record.registers()
 }
 
-/// [`target`] for a thread that has no stack yet, or is held.
+/// [`target`] for a thread that has no stack yet, or is bound to an OS thread.
 ///
 /// # Safety
 ///
-/// C1 and C2 of [`wake_affine`].
+/// C1 and C2 of [`place`].
 #[inline(never)]
 pub(crate) unsafe fn target_slow<P: Parts>(worker: &Worker<P>, mut next: *const Record) -> *const Registers {
     loop {
-        // SAFETY: C1, C2.
+        // SAFETY: C1, C2: just picked, on its worker.
         match unsafe { place(worker, next) } {
             // SAFETY: records outlive their threads.
             Ok(Placed::Here(next)) => return unsafe { &*next }.registers(),
@@ -147,7 +145,7 @@ pub(crate) unsafe fn target_slow<P: Parts>(worker: &Worker<P>, mut next: *const 
     }
 }
 
-/// The registers of this OS thread's loop.
+/// The registers of this OS thread's worker loop.
 #[inline(never)]
 pub(crate) fn native(base: &WorkerBase) -> *const Registers {
     base.current.set(ptr::null());
@@ -155,7 +153,7 @@ pub(crate) fn native(base: &WorkerBase) -> *const Registers {
     unsafe { (*tls::os_thread()).native.get() }
 }
 
-/// Leaves `record`'s stack for `target`; returns when `record` is run again.
+/// Leaves `record`'s stack for `target`; returns when `record` runs again.
 ///
 /// # Safety
 ///
@@ -171,11 +169,11 @@ pub(crate) unsafe fn depart<P: Parts>(
     // SAFETY: C1 of `switch`: the record is this thread's. C2: `target` is a saved context that this
     // worker alone was handed. C3: no borrow of the OS thread's is live.
     unsafe { P::Context::switch(record.registers(), target) };
-    // SAFETY: just arrived.
+    // SAFETY: just arrived by a switch.
     unsafe { arrive::<P>() };
 }
 
-/// D3: does what the one that left has asked for.
+/// D3: does what the leaver noted in `after`.
 ///
 /// # Safety
 ///
@@ -183,7 +181,7 @@ pub(crate) unsafe fn depart<P: Parts>(
 #[inline(always)]
 pub(crate) unsafe fn arrive<P: Parts>() {
     let no_unwind = NoUnwind;
-    // SAFETY: C1.
+    // SAFETY: C1: a worker of this type.
     let worker = unsafe { Worker::<P>::of(&*tls::worker()) };
     // SAFETY: C1.
     unsafe { run_after(worker) };
@@ -197,7 +195,7 @@ pub(crate) unsafe fn arrive<P: Parts>() {
 pub(crate) unsafe fn run_after<P: Parts>(worker: &Worker<P>) {
     let after = worker.base.after.replace(After::NOTHING);
     if let Some(record) = after.yielder() {
-        // SAFETY: it has left its stack, runs nowhere, and no token of it exists.
+        // SAFETY: it has left its stack, runs nowhere, and has no `Runnable`.
         let task = unsafe { (*record).runnable() };
         // SAFETY: C1.
         return unsafe { push_here(worker, task, PushKind::Yield) };
@@ -217,22 +215,22 @@ unsafe fn run_rarer_after<P: Parts>(worker: &Worker<P>, after: After) {
             // SAFETY: records outlive their threads.
             let record = unsafe { &*record };
             if wait::commit(&record.meta.wait) == Committed::Queue {
-                // SAFETY: W2 of `wait`: the committer queues it, and nobody else does.
+                // SAFETY: W2 of `wait`: only the committer queues it.
                 let task = unsafe { record.runnable() };
                 // SAFETY: C1.
                 unsafe { push_here(worker, task, PushKind::Wake) };
             }
         }
-        // SAFETY: C1.
+        // SAFETY: C1: this OS thread carries `worker`.
         Departed::Preempted(record) => unsafe {
-            // First those who have waited for this: else the preempted thread could be next again.
+            // Returned threads first: else the preempted thread could be next again.
             maintain(worker);
             handoff::queue_preempted(worker.core(), &*record);
         },
         Departed::Ended(slot) => {
-            // SAFETY: the index was taken from the token when the slot was bound.
+            // SAFETY: the index came from the slot's token when it was bound.
             let slot = unsafe { Slot::from_index(slot) };
-            // SAFETY: C1 of `release`: its thread has ended and its stack was left for good.
+            // SAFETY: C1 of `release`: its thread has ended and has left its stack for good.
             unsafe { worker.core().slots.release(worker.slots(), slot) };
         }
     }

@@ -1,4 +1,4 @@
-//! Firing timers: threads whose time has come are queued.
+//! Firing timers: threads whose deadline has passed are queued.
 
 use std::sync::atomic::Ordering::*;
 
@@ -13,7 +13,7 @@ use crate::protocol::wait;
 use gvt_traits::TimerEntry;
 use gvt_traits::WorkerId;
 
-/// WakeList the threads whose timers have expired; returns how many entries that were.
+/// Wakes the threads whose timers have expired; returns the number of entries.
 ///
 /// # Safety
 ///
@@ -29,21 +29,22 @@ pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
         return 0;
     }
     let me = WorkerId::new(worker.base.index);
-    // A record that has not been touched for long takes a cache miss or two, so a few are fetched at a time.
+    // A record that is cold costs a cache miss or two, so a few are fetched at a time.
     let mut behind = [None::<(&Record, WakeTicket)>; 8];
     let mut place = 0;
     let wake = |(record, ticket): (&Record, WakeTicket)| {
         if !wait::is_pending(&record.meta.wait, ticket.sequence) {
             return;
         }
-        // ORDERING O1: Acquire pairs with the Release in `Wait::park_until`: while this wait is the present one the
-        // deadline is its own; and should a later one's be seen here, then so is that wait's number below.
+        // ORDERING O1: Acquire pairs with the Release in `Wait::park_until`: while this wait is the present
+        // one, the deadline is its own; if a later wait's deadline is seen here, so is that wait's number
+        // below.
         if record.meta.wake_time_ns.load(Acquire) == 0 && wait::is_pending(&record.meta.wait, ticket.sequence)
         {
             contract::broken("T1", format_args!("a timer gave out {ticket:?}, a wait that has no deadline"));
         }
         if wait::wake(&record.meta.wait, ticket.sequence) == wait::Woken::Queue {
-            // SAFETY: this call ended the wait of a parked thread, so no token of it exists.
+            // SAFETY: this call ended the wait of a parked thread: it has no `Runnable`.
             let task = unsafe { record.runnable() };
             let kind = if record.take_busy() { PushKind::TimerBusy } else { PushKind::Timer };
             // SAFETY: C1; the timer backend does not touch queues.

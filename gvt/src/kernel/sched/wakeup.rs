@@ -5,7 +5,7 @@ use gvt_traits::{Priority, ReadyQueue, Runnable};
 use crate::kernel::worker::core::{CoreBase, Parts, Worker};
 use crate::protocol::idle::Class;
 
-/// The searcher found something (I9 of `idle`).
+/// A searching worker has found a thread (I9 of `idle`).
 ///
 /// # Safety
 ///
@@ -21,7 +21,7 @@ pub(crate) unsafe fn found<P: Parts>(worker: &Worker<P>) {
     }
 }
 
-/// WakeList a sleeping worker for a thread of `class`, if there is one and none searches.
+/// Wakes a sleeping worker for a thread of `class`, if there is one and none searches.
 #[inline]
 pub(crate) fn wake_one(core: &CoreBase, class: Class) {
     if let Some(index) = core.idle.choose(class) {

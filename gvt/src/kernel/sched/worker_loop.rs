@@ -1,7 +1,8 @@
-//! The scheduler's loop, for when there is no thread to switch to straight away.
+//! The worker loop, for when there is no thread to switch to directly (Go's `schedule` on `g0`, tokio's
+//! `worker::run`).
 //!
-//! It runs on the native stack of the OS thread that carries a worker: when nothing is ready, when a thread must go on on another OS
-//! thread (`detach`, `pinned`), and between the two.
+//! It runs on the native stack of the OS thread that carries a worker: when nothing is ready, when a thread
+//! must continue on another OS thread (`detach`, `pinned`), and between the two.
 
 use std::ptr;
 use std::sync::atomic::Ordering::*;
@@ -17,8 +18,8 @@ use crate::kernel::worker::core::{Parts, Worker, WorkerBase};
 use crate::kernel::worker::no_unwind::NoUnwind;
 use crate::kernel::worker::tls;
 
-/// The scheduler's loop, on the native stack of an OS thread that has received `worker`. Returns
-/// when the OS thread carries nothing any more; `false` if it should end.
+/// The loop of an OS thread that has received `worker`, on its native stack. Returns when the OS thread has
+/// no worker; `false` if it should end.
 ///
 /// # Safety
 ///
@@ -27,7 +28,7 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
     let no_unwind = NoUnwind;
     os_thread.set_worker(worker);
     {
-        // SAFETY: C1.
+        // SAFETY: C1: received, so alive and of this type.
         let worker = unsafe { Worker::<P>::of(&*worker) };
         worker.base.set_carrier(Some(os_thread));
         worker.base.coarse_ns.store(worker.core().now_ns(), Relaxed);
@@ -35,21 +36,21 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
         remind(&worker.base, os_thread);
     }
     let goes_on = loop {
-        // Whichever worker this OS thread carries now: a held thread may have left with another.
-        // SAFETY: C1.
+        // The worker that this OS thread carries at present: a detached thread may have left with another.
+        // SAFETY: C1: all of one runtime, so of this type.
         let worker = unsafe { Worker::<P>::of(&*tls::worker()) };
         // SAFETY: carried by this OS thread.
         unsafe { run_after(worker) };
         let picked = worker.base.handoff.replace(ptr::null());
         // SAFETY: null, or a record, which outlives its thread.
         let target = if let Some(record) = unsafe { picked.as_ref() } {
-            // SAFETY: picked; carried by this OS thread.
+            // SAFETY: just picked; carried by this OS thread.
             match unsafe { pinned::route(worker, os_thread, record) } {
-                // SAFETY: as above.
+                // SAFETY: just picked; carried by this OS thread.
                 pinned::Route::Here => unsafe { target_slow(worker, picked) },
                 pinned::Route::Forwarded => continue,
                 pinned::Route::To(receiver) => {
-                    // SAFETY: C1.
+                    // SAFETY: C1; `receiver` waits at its inbox, or will.
                     break unsafe { hand_over(worker, os_thread, receiver) };
                 }
             }
@@ -63,12 +64,12 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
             unsafe { P::Context::switch(os_thread.native.get(), target) };
         } else if worker.base.handoff.get().is_null() {
             os_thread.settle(&worker.core().base);
-            // An OS thread that is spent does not linger.
+            // A spent OS thread does not stay.
             if os_thread.home.is_spent()
                 && !worker.core().base.lifecycle.is_stopping()
                 && let Some(spare) = spare(&worker.core().base)
             {
-                // SAFETY: C1.
+                // SAFETY: C1; a spare waits at its inbox.
                 break unsafe { hand_over(worker, os_thread, spare) };
             }
             // SAFETY: carried by this OS thread.
@@ -88,10 +89,11 @@ pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *cons
 ///
 /// # Safety
 ///
-/// **C1**: `os_thread` is the calling one and carries `worker`, with no thread; `receiver` waits at its inbox, or will.
+/// **C1**: `os_thread` is the calling one and carries `worker`, with no thread; `receiver` waits at its
+/// inbox, or will.
 unsafe fn hand_over<P: Parts>(worker: &Worker<P>, os_thread: &OsThread, receiver: &OsThread) -> bool {
-    // H1 of `os_thread`: forgotten before it is given. Spare first, since after the gift
-    // this OS thread may not touch the core: with the last worker gone it could end.
+    // H1 of `os_thread`: forgotten before it is given. `stay` comes first: after the gift this OS thread must
+    // not touch the core, which could end with the last worker.
     os_thread.set_worker(ptr::null());
     worker.base.set_carrier(None);
     let then = pinned::stay(&worker.core().base, os_thread);

@@ -1,4 +1,4 @@
-//! What a deadlock report says, and to whom.
+//! Deadlock reports: their contents, and the hook that receives them.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use crate::kernel::thread::id::ThreadId;
 use crate::kernel::thread::inner::InnerLock;
 use crate::protocol::user;
 
-/// A green thread as [`Runtime::threads`](crate::Runtime::threads) lists it. It is displayed as one line.
+/// A green thread as [`Runtime::threads`](crate::Runtime::threads) lists it. Displayed as one line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct ThreadInfo {
@@ -22,13 +22,13 @@ pub struct ThreadInfo {
     pub name: Option<String>,
     /// Its priority.
     pub priority: Priority,
-    /// What it does.
+    /// Its state.
     pub state: GvtState,
-    /// If it is blocked: on what.
+    /// If it is blocked: the reason.
     pub reason: Option<WaitReason>,
-    /// If it is blocked: for how long about.
+    /// If it is blocked: for about how long.
     pub blocked_for: Option<Duration>,
-    /// If it waits for a time: how long until then.
+    /// If it waits with a deadline: the time until then.
     pub wakes_in: Option<Duration>,
 }
 
@@ -54,17 +54,18 @@ impl fmt::Display for ThreadInfo {
 }
 
 /// Threads that nothing in their runtime will wake; see
-/// [`SchedulerConfig::deadlock_report`](crate::SchedulerConfig::deadlock_report). It is displayed as a report of several lines.
+/// [`SchedulerConfig::deadlock_report`](crate::SchedulerConfig::deadlock_report). Displayed as a report of
+/// several lines.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DeadlockReport {
-    /// How long nothing has run.
+    /// How long no thread has run.
     pub quiet_for: Duration,
     /// All green threads of the runtime.
     pub threads: Vec<ThreadInfo>,
 }
 
-/// Lines of a report at the most.
+/// Most lines in a report.
 const MOST_LINES: usize = 100;
 
 impl fmt::Display for DeadlockReport {
@@ -85,7 +86,7 @@ impl fmt::Display for DeadlockReport {
     }
 }
 
-/// A list of threads, a line each, and how many are in which state; each line after a line break.
+/// A list of threads, one a line, and the number in each state; each line starts with a line break.
 pub(crate) fn lines(threads: &[ThreadInfo], most: usize) -> String {
     let mut text = String::new();
     for thread in threads.iter().take(most) {
@@ -100,7 +101,7 @@ pub(crate) fn lines(threads: &[ThreadInfo], most: usize) -> String {
     text
 }
 
-/// How many threads are in which state, or blocked on what; the most first.
+/// The number of threads in each state, or blocked for each reason; largest first.
 fn counts(threads: &[ThreadInfo]) -> String {
     let mut counts = BTreeMap::new();
     for thread in threads {
@@ -119,9 +120,9 @@ fn counts(threads: &[ThreadInfo]) -> String {
 
 pub(crate) type Hook = Box<dyn Fn(&DeadlockReport) + Send + Sync>;
 
-/// What a runtime does about deadlocks.
+/// A runtime's deadlock detection.
 pub(crate) struct Watch {
-    /// `None`: nothing.
+    /// `None`: off.
     pub(crate) after: Option<Duration>,
     pub(crate) hook: InnerLock<Option<Arc<Hook>>>,
 }
@@ -134,7 +135,7 @@ impl Watch {
     pub(crate) fn set_hook(&self, hook: Hook) {
         let hook = Some(Arc::new(hook));
         let before = std::mem::replace(&mut *self.hook.lock(), hook);
-        // User code, so without the lock. If the monitor is in that hook, it is dropped there.
+        // User code, so without the lock. If the monitor is in that hook, the monitor drops it.
         user::discard(before);
     }
 

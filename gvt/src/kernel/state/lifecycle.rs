@@ -1,4 +1,4 @@
-//! How far a runtime has come: whether it is closing, and who waits for that.
+//! The state of a runtime's shutdown, and the closer that waits for it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::sync::{Condvar, Mutex};
@@ -33,8 +33,8 @@ impl Lifecycle {
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
-        // ORDERING: SeqCst, as all of these: `close` sets them and then looks at the workers' announcements, which are in one
-        // order with them.
+        // ORDERING: SeqCst, as all of these: `close` sets them and then looks at the workers' announcements,
+        // which are in one total order with them.
         self.stopping.load(SeqCst)
     }
 
@@ -54,7 +54,7 @@ impl Lifecycle {
         let reader = self.reader.lock();
         let (name, left) = record.read_name(&self.reading);
         drop(reader);
-        // Outside: its token may be the last of other records.
+        // Outside: its token may hold the last reference to other records.
         drop(left);
         name.map(|name| name.as_ref().to_owned())
     }

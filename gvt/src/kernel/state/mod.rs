@@ -1,4 +1,5 @@
-//! State of a runtime's OS threads beside the workers: what is done with it lies higher up.
+//! State words of a runtime's other OS threads and of its shutdown; the code that uses them is on higher
+//! floors.
 
 pub(crate) mod deadlock;
 pub(crate) mod lifecycle;

@@ -10,7 +10,7 @@ pub(crate) const STOP: u32 = 2;
 
 pub(crate) struct MonitorState {
     pub(crate) word: AtomicU32,
-    /// Its OS thread; 0: it has not begun. Relaxed: who finds 0 does without.
+    /// Its OS thread; 0: not started. Relaxed: a reader that sees 0 does without.
     pub(crate) thread_id: AtomicI32,
 }
 
@@ -19,7 +19,7 @@ impl MonitorState {
         MonitorState { word: AtomicU32::new(AWAKE), thread_id: AtomicI32::new(0) }
     }
 
-    /// The monitor's OS thread; 0: it has not begun.
+    /// The monitor's OS thread; 0: not started.
     pub(crate) fn thread_id(&self) -> i32 {
         self.thread_id.load(Relaxed)
     }
@@ -29,7 +29,7 @@ impl MonitorState {
         futex_wake(&self.word, 1);
     }
 
-    /// G5.
+    /// G5 of `look`.
     #[inline]
     pub(crate) fn wake_if_asleep(&self) {
         // ORDERING: SeqCst, as all of the word: G1 to G5 of `look` are in one total order.

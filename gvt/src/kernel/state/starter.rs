@@ -1,4 +1,4 @@
-//! What the starter of OS threads (`spare_starter`) is asked for, and does.
+//! The state of the spare starter (`spare_starter`): the requests to it, and whether it is at work.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 
@@ -7,7 +7,7 @@ use crate::protocol::request::Request;
 
 pub(crate) struct StarterState {
     pub(crate) request: Request,
-    /// OS threads that it has started and that have not come up.
+    /// OS threads that it has started and that do not run yet.
     pub(crate) coming: AtomicU32,
     /// It is at work.
     pub(crate) starting: AtomicBool,
@@ -18,7 +18,7 @@ impl StarterState {
         StarterState { request: Request::new(), coming: AtomicU32::new(0), starting: AtomicBool::new(false) }
     }
 
-    /// Sees to it that there are spares enough, before long. Takes no lock.
+    /// Asks for enough spares, before long. Takes no lock.
     pub(crate) fn ask(&self) {
         self.request.ask_and_wake();
     }
@@ -33,13 +33,13 @@ impl StarterState {
         self.request.stop();
     }
 
-    /// A new OS thread has come up, or will not.
+    /// A started OS thread runs, or will not.
     pub(crate) fn has_come(&self) {
         self.coming.fetch_sub(1, Relaxed);
         futex_wake(&self.coming, 1);
     }
 
-    /// Waits until none is coming up any more.
+    /// Waits until every started OS thread runs.
     pub(crate) fn wait(&self) {
         loop {
             match self.coming.load(Relaxed) {

@@ -1,4 +1,4 @@
-//! What the floors above bring to a runtime.
+//! What the kernel calls on the floors above, as traits.
 
 use std::fmt::Debug;
 use std::task::Waker;
@@ -6,15 +6,16 @@ use std::time::Instant;
 
 use crate::protocol::idle::IdleSet;
 
-/// What a runtime has of the floors above.
+/// A runtime's link to the floors above.
 pub(crate) trait Upper: Send + Sync {
-    /// Has a green thread of its own wake the waker, at a time of the running thread's clock; `None`: a thread was refused.
+    /// Makes a green thread wake the waker at a time of the running thread's clock; `None`: no thread could
+    /// be spawned.
     fn ring(&self, when: Instant, waker: &Waker) -> Option<Box<dyn Ring>>;
 
     /// The running thread waits until all others are parked.
     fn settle(&self);
 
-    /// Whether somebody does.
+    /// Whether a thread settles.
     fn has_settlers(&self) -> bool;
 
     /// Z2 and Z3 of `settlers`.
@@ -24,8 +25,8 @@ pub(crate) trait Upper: Send + Sync {
     fn parked_without_worker(&self, idle: &IdleSet) -> Option<usize>;
 }
 
-/// Somebody who waits for a deadline and then wakes a waker; dropping it ends that.
+/// A wait for a deadline that then wakes a waker; dropping it ends it.
 pub(crate) trait Ring: Debug + Send + Sync {
-    /// From now on wakes `waker` instead; `false`: it has rung already.
+    /// Wakes `waker` instead from now on; `false`: it has fired already.
     fn renew(&self, waker: &Waker) -> bool;
 }

@@ -1,9 +1,9 @@
-//! Ids that users see.
+//! User-visible ids of threads.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Ids that a worker draws at once. As with Go's goroutine ids, ids drawn by one worker grow, and none is used twice
-/// in a process.
+/// Number of ids that a worker draws at once. As with Go's goroutine ids, the ids drawn by one worker grow,
+/// and none is used twice in a process.
 pub(crate) const ID_BATCH: u64 = 64;
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -31,7 +31,7 @@ impl std::fmt::Display for ThreadId {
     }
 }
 
-/// The first of `count` ids that nobody else has.
+/// The first of `count` unused ids.
 pub(crate) fn draw(count: u64) -> u64 {
     NEXT.fetch_add(count, Relaxed)
 }

@@ -1,17 +1,18 @@
-//! Locks of the runtime's own, of std's kind: held for a short while, never over a switch.
+//! The runtime's own blocking locks (std's): held for a short while, never over a switch.
 //!
-//! **Hazard.** A green thread is taken off by force with such a lock. Then whoever wants it inside the runtime waits, with a worker in
-//! hand, and if the monitor wants it nobody is left who sees to it that the holder goes on.
-//! **Protocol.** Who locks one is not taken off while it waits for the lock and while it holds it, whoever it is.
+//! **Hazard.** A green thread is preempted by force while it holds such a lock. Code inside the runtime that
+//! wants it then waits and keeps its worker; and if the monitor waits for it, nothing makes the holder run
+//! again.
+//! **Protocol.** No thread is preempted by force while it waits for such a lock or holds it.
 //!
-//! What primitives are made of is `sync::lock`, which does the same and is smaller.
+//! The primitives use `sync::lock`, which does the same and is smaller.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::protocol::preempt_count::Steady;
 
-/// A mutex whose holder is not taken off by force.
+/// A mutex whose holder is not preempted by force.
 pub(crate) struct InnerLock<T>(Mutex<T>);
 
 impl<T> InnerLock<T> {
@@ -24,12 +25,12 @@ impl<T> InnerLock<T> {
     /// Context: anywhere but in a signal handler.
     pub(crate) fn lock(&self) -> InnerGuard<'_, T> {
         let steady = Steady::new();
-        // What it guards is sound between any two of its holders' steps.
+        // The data is consistent between any two of a holder's steps, also after a panic.
         InnerGuard { guard: self.0.lock().unwrap_or_else(PoisonError::into_inner), _steady: steady }
     }
 }
 
-/// Unlocks first, and then the holder may be taken off.
+/// Unlocks first; the holder may be preempted afterwards.
 pub(crate) struct InnerGuard<'a, T> {
     guard: MutexGuard<'a, T>,
     _steady: Steady,

@@ -1,4 +1,4 @@
-//! Records of green threads.
+//! Records of green threads, and their table.
 
 pub(crate) mod id;
 pub(crate) mod inner;

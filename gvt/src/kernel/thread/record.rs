@@ -1,19 +1,17 @@
 //! A green thread's record: metadata, and room for its closure and then its result.
 //!
-//! **Layout.** 256 bytes: the 192 of [`RecordHead`], then 64 in which a small closure lies until the thread is
-//! first run, and a small result from its end until it is joined. Larger ones are boxed. So the common
-//! spawn allocates nothing.
+//! **Layout.** 256 bytes: the 192 of [`RecordHead`], then 64 that hold a small closure until the thread first
+//! runs, and a small result from its end until it is joined. Larger ones are boxed. So the common spawn
+//! allocates nothing.
 //!
-//! **Lifetime.** Records live in a table that is mapped as long as the runtime's core, so a stale
-//! pointer never faults; what a stale holder may conclude is limited by wait numbers (`wait`).
-//! `references` counts: one that the thread and its `JoinHandle` share, clones of its token, and each
-//! thread it spawned (a child's token looks at its parent's). The last one to let go puts the
-//! record on a free list.
+//! **Lifetime.** Records live in a table that is mapped as long as the runtime's core, so a stale pointer
+//! never faults; wait numbers (`wait`) limit what a stale holder may conclude. `references` counts one
+//! reference that the thread and its `JoinHandle` share, the clones of its token, and each thread that it
+//! spawned (a child's token looks at its parent's). The last release puts the record on a free list.
 //!
-//! **Who touches what.** Until it is pushed, a record is the spawner's. Then entry, storage and
-//! registers belong to whoever holds its `Runnable` or runs it; after `join_waiters` says FINISHED
-//! the storage belongs to the holder of the `JoinHandle`, or to the thread itself if that was
-//! dropped.
+//! **Access.** Until it is pushed, a record belongs to the spawner. Then entry, storage and registers belong
+//! to the holder of its `Runnable` or the OS thread that runs it. After `join_waiters` says FINISHED, the
+//! storage belongs to the holder of the `JoinHandle`, or to the thread itself if that was dropped.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -32,25 +30,26 @@ pub(crate) const INLINE_BYTES: usize = 64;
 
 /// `Metadata::preempt_flag`: the monitor asks the thread to yield.
 const ASKED: u8 = 1;
-/// `Metadata::preempt_flag`: the monitor has seen it compute for long since it last woke by timer.
+/// `Metadata::preempt_flag`: the monitor has seen the thread compute for long since it last woke by timer.
 const BUSY: u8 = 2;
 
-/// `Metadata::flags`: the runtime shuts down and the thread is to unwind from its wait.
+/// `Metadata::flags`: the runtime shuts down and the thread must unwind from its wait.
 pub(crate) const UNWIND: u8 = 1;
-/// `Metadata::flags`: its waits end with tokens; see `token::run`.
+/// `Metadata::flags`: tokens end its waits; see `token::run`.
 pub(crate) const SCOPED: u8 = 2;
-/// `Metadata::flags`: goes on only on the OS thread that it began on.
+/// `Metadata::flags`: runs only on the OS thread that it began on.
 pub(crate) const PINNED: u8 = 4;
-/// `Metadata::flags`: its author allows it to be taken off by a stack switch.
+/// `Metadata::flags`: reentrant: may be preempted by a stack switch.
 pub(crate) const REENTRANT: u8 = 8;
-/// `Metadata::flags`: that may be done now: its closure runs.
+/// `Metadata::flags`: a stack switch is possible now: its closure runs.
 pub(crate) const FAST: u8 = 16;
 /// `Metadata::flags`: the upper three bits are the class of the thread's stack plus one; 0 for the runtime's default.
 const CLASS_SHIFT: u32 = 5;
 
 const _: () = assert!(StackClass::COUNT < 1 << (8 - CLASS_SHIFT));
 
-/// The class of a thread's stack, as its record has it; the runtime's default if it asked for none.
+/// The class of a thread's stack as its record stores it: the runtime's default unless the thread asks for
+/// another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct StackChoice(u8);
 
@@ -76,7 +75,7 @@ impl StackChoice {
         self.0
     }
 
-    /// Out of a thread's flags.
+    /// From a thread's flags.
     #[inline]
     pub(crate) const fn from_flags(flags: u8) -> Self {
         StackChoice(flags >> CLASS_SHIFT << CLASS_SHIFT)
@@ -106,30 +105,29 @@ pub(crate) struct Record {
 
 const _: () = assert!(size_of::<Record>() == 256);
 
-// SAFETY: `storage` is handed from one owner to the next as the module's head says; the rest is
-// `Sync`.
+// SAFETY: `storage` passes from one owner to the next as the module head says; the rest is `Sync`.
 unsafe impl Sync for Record {}
 
-/// What few threads have. It is the beginning of something larger, which belongs to the floors above.
+/// Data that few threads have. The first part of a larger structure, which the floors above own.
 #[repr(C)]
 pub(crate) struct Cold {
     /// First, where queues look for it (C1 of `Metadata::of`).
     pub(crate) tag: u64,
     /// Shared, so that it is copied without allocating (`names`).
     pub(crate) name: Option<Arc<str>>,
-    /// What the floors above do with it.
+    /// The functions of the floors above for it.
     pub(crate) above: &'static Above,
 }
 
-/// What the floors above do with a [`Cold`] of theirs. Each is called with one that has this table.
+/// Functions of the floors above for their [`Cold`]. Each is called with one that has this table.
 pub(crate) struct Above {
     /// Frees it.
     pub(crate) free: unsafe fn(*mut Cold),
     /// Drops the running thread's locals, at its end.
     pub(crate) end_locals: unsafe fn(&Cold),
-    /// Whether one of the tokens that the running thread's waits end with is cancelled.
+    /// Whether a token that the running thread's waits end with is cancelled.
     pub(crate) ends_waits: fn(&Cold) -> bool,
-    /// Their earliest deadline.
+    /// Those tokens' earliest deadline.
     pub(crate) earliest_deadline_ns: fn(&Cold) -> Option<u64>,
 }
 
@@ -145,15 +143,15 @@ impl Cold {
     }
 }
 
-/// Owns a [`Cold`] and what it is the beginning of.
+/// Owns a [`Cold`] and the structure that it begins.
 pub(crate) struct ColdBox(NonNull<Cold>);
 
 impl ColdBox {
     /// # Safety
     ///
-    /// **C1**: `cold` is valid, nobody else owns it, and its table frees it.
+    /// **C1**: `cold` is valid, has no other owner, and its table frees it.
     pub(crate) unsafe fn from_raw(cold: *mut Cold) -> Self {
-        // SAFETY: C1.
+        // SAFETY: C1: valid, so not null.
         ColdBox(unsafe { NonNull::new_unchecked(cold) })
     }
 
@@ -164,27 +162,27 @@ impl ColdBox {
 
 impl Drop for ColdBox {
     fn drop(&mut self) {
-        // SAFETY: C1 of `from_raw`.
+        // SAFETY: C1 of `from_raw`: its own table frees it.
         unsafe { (self.0.as_ref().above.free)(self.0.as_ptr()) };
     }
 }
 
-/// What the entry function is asked to do.
+/// What an entry function does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Run the closure and store its result.
     Run,
     /// Drop a stored result.
     DropResult,
-    /// Drop the closure unrun and store why.
+    /// Drop the closure unrun and store the reason.
     Refuse,
 }
 
-/// A closure's monomorphic code. Called on the thread's own stack with preemption on (`Run`), or
-/// wherever the result ends up (`DropResult`).
+/// A closure's monomorphic code. Called on the thread's own stack with preemption on (`Run`), or wherever the
+/// result ends up (`DropResult`).
 pub(crate) type EntryFn = unsafe fn(&Record, Step);
 
-/// What a thread spawned with.
+/// Whether a closure or result fits into the storage.
 pub(crate) const fn fits_inline<T>() -> bool {
     size_of::<T>() <= INLINE_BYTES && align_of::<T>() <= 8
 }
@@ -198,29 +196,30 @@ impl Record {
         self.meta.registers.get()
     }
 
-    /// The token of this thread.
+    /// The `Runnable` of this thread.
     ///
     /// # Safety
     ///
-    /// **C1**: the thread has just become ready and no other token of it exists.
+    /// **C1**: the thread has just become ready and has no other `Runnable`.
     pub(crate) unsafe fn runnable(&self) -> Runnable {
-        // SAFETY: C1 of `from_raw`: the table outlives its tokens, and `Cold` begins with the tag. C2: this function's C1.
+        // SAFETY: C1 of `from_raw`: the table outlives its `Runnable`s, and `Cold` begins with the tag. C2:
+        // this function's C1.
         unsafe { Runnable::from_raw(NonNull::from(&self.meta).cast()) }
     }
 
-    /// What a queue sees of it.
+    /// The part that a queue sees.
     pub(crate) fn shown(&self) -> &Metadata {
-        // SAFETY: C1 of `of`: `Cold` begins with the tag; whoever has the record keeps it.
+        // SAFETY: C1 of `of`: `Cold` begins with the tag; the holder of the record keeps it.
         unsafe { Metadata::of(&self.meta) }
     }
 
-    /// Whether there is a thread that has not ended.
+    /// Whether it is a thread that has not ended.
     pub(crate) fn is_alive(&self) -> bool {
         use GvtState::*;
         self.meta.references.load(Relaxed) != 0 && !matches!(self.state(), Finished | Cancelled)
     }
 
-    /// Whether it never ran, and so has no stack yet.
+    /// Whether it has never run, and so has no stack yet.
     #[inline]
     pub(crate) fn is_fresh(&self) -> bool {
         self.meta.state.load(Relaxed) == GvtState::Created as u8
@@ -230,8 +229,8 @@ impl Record {
         GvtState::from_u8(self.meta.state.load(Relaxed)).unwrap_or(GvtState::Finished)
     }
 
-    /// Relaxed: the state is a gauge for people; nothing is decided by it but `Created`, which only
-    /// the holder of the `Runnable` reads.
+    /// Relaxed: the state is a gauge for reports; decisions use only `Created`, which only the holder of the
+    /// `Runnable` reads.
     #[inline]
     pub(crate) fn set_state(&self, state: GvtState) {
         self.meta.state.store(state as u8, Relaxed);
@@ -240,17 +239,17 @@ impl Record {
     /// Whether the monitor has asked it to yield.
     #[inline]
     pub(crate) fn is_asked(&self) -> bool {
-        // Relaxed, here and below: a hint. Monitor and worker may overwrite each other; then a request comes again at the next
-        // look, and a thread is taken for one that has computed little.
+        // Relaxed, here and below: a hint. Monitor and worker may overwrite each other; then a request comes
+        // again at the next look, or a thread counts as one that has computed little.
         self.meta.preempt_flag.load(Relaxed) & ASKED != 0
     }
 
-    /// Asks it to yield; whether that is new.
+    /// Asks it to yield; `true` if it was not asked already.
     pub(crate) fn ask(&self) -> bool {
         self.raise(ASKED)
     }
 
-    /// It yields, or is taken off.
+    /// It yields, or is preempted.
     pub(crate) fn answer(&self) {
         self.meta.preempt_flag.store(self.meta.preempt_flag.load(Relaxed) & !ASKED, Relaxed);
     }
@@ -268,7 +267,7 @@ impl Record {
         flags & flag == 0
     }
 
-    /// Whether it computed for long since this was last asked.
+    /// Whether it has computed for long since this was last asked.
     #[inline]
     pub(crate) fn take_busy(&self) -> bool {
         let flags = self.meta.preempt_flag.load(Relaxed);
@@ -286,7 +285,7 @@ impl Record {
     /// The class of its stack.
     #[inline]
     pub(crate) fn stack_choice(&self) -> StackChoice {
-        // Relaxed: these bits are written before the thread is pushed.
+        // Relaxed: written before the thread is pushed.
         StackChoice::from_flags(self.meta.flags.load(Relaxed))
     }
 
@@ -310,9 +309,9 @@ impl Record {
         self.meta.outcome.load(Relaxed) & STAYS != 0
     }
 
-    /// Notes that it does, with its outcome stored and not yet given away.
+    /// Notes that it does, when its outcome is stored and not yet published.
     pub(crate) fn set_stays(&self) {
-        // Relaxed: as above.
+        // Relaxed: ordered by `join_waiters`.
         self.meta.outcome.store(self.meta.outcome.load(Relaxed) | STAYS, Relaxed);
     }
 
@@ -320,10 +319,10 @@ impl Record {
     ///
     /// # Safety
     ///
-    /// **C1**: the storage is the caller's and holds nothing.
+    /// **C1**: the storage is the caller's and empty.
     pub(crate) unsafe fn put<T>(&self, boxed_in: &std::sync::atomic::AtomicU64, value: T) {
         if fits_inline::<T>() {
-            // SAFETY: C1; size and alignment were checked.
+            // SAFETY: C1: empty; size and alignment were checked.
             unsafe { self.storage.get().cast::<T>().write(value) };
         } else {
             boxed_in.store(Box::into_raw(Box::new(value)) as u64, Relaxed);
@@ -334,10 +333,10 @@ impl Record {
     ///
     /// # Safety
     ///
-    /// **C1**: the storage is the caller's and `put::<T>` with the same `boxed_in` was last.
+    /// **C1**: the storage is the caller's, and `put::<T>` with the same `boxed_in` was last.
     pub(crate) unsafe fn take<T>(&self, boxed_in: &std::sync::atomic::AtomicU64) -> T {
         if fits_inline::<T>() {
-            // SAFETY: C1.
+            // SAFETY: C1: `put` wrote a `T` there.
             unsafe { self.storage.get().cast::<T>().read() }
         } else {
             // SAFETY: C1: `put` stored a box of a `T` there, and it is taken once.
@@ -345,13 +344,13 @@ impl Record {
         }
     }
 
-    /// Stores the payload of a panic as the thread's outcome.
+    /// Stores a panic's payload as the thread's outcome.
     ///
     /// # Safety
     ///
     /// C1 of [`put`](Self::put).
     pub(crate) unsafe fn put_panic(&self, payload: Box<dyn Any + Send>) {
-        // SAFETY: C1; two words fit.
+        // SAFETY: C1: empty; two words fit.
         unsafe { self.put(&self.meta.result_ptr, payload) };
         self.set_outcome(Outcome::Panic);
     }
@@ -360,10 +359,10 @@ impl Record {
     ///
     /// # Safety
     ///
-    /// **C1**: the thread has finished, its result is of type `T`, and the caller is the one to take it.
+    /// **C1**: the thread has finished, its result is of type `T`, and only this caller takes it.
     pub(crate) unsafe fn take_result<T>(&self) -> Result<T, Box<dyn Any + Send>> {
         match self.outcome() {
-            // SAFETY: C1.
+            // SAFETY: C1: a `T`, taken once.
             Outcome::Value => Ok(unsafe { self.take::<T>(&self.meta.result_ptr) }),
             // SAFETY: C1; a panic's payload was put.
             Outcome::Panic => Err(unsafe { self.take::<Box<dyn Any + Send>>(&self.meta.result_ptr) }),
@@ -371,21 +370,21 @@ impl Record {
         }
     }
 
-    /// The thread's name, if it was given one. The caller holds a reference or runs the thread.
+    /// The thread's name, if it has one. The caller holds a reference or runs the thread.
     pub(crate) fn name(&self) -> Option<&str> {
         self.cold_if_any().and_then(|cold| cold.name.as_deref())
     }
 
-    /// What few threads have, if this one has it. The caller holds a reference or runs the thread.
+    /// The cold part, if this thread has it. The caller holds a reference or runs the thread.
     #[inline]
     pub(crate) fn cold_if_any(&self) -> Option<&Cold> {
         // ORDERING O1: Acquire pairs with the Release in `set_cold` and `cold`.
         let cold = self.meta.cold.load(Acquire) as *const Cold;
-        // SAFETY: freed only when the last reference goes.
+        // SAFETY: freed only with the last reference.
         unsafe { cold.as_ref() }
     }
 
-    /// What few threads have; makes it if need be. The caller holds a reference or runs the thread.
+    /// The cold part; made if there is none. The caller holds a reference or runs the thread.
     ///
     /// Context: may allocate.
     pub(crate) fn cold(&self, make: impl FnOnce() -> ColdBox) -> &Cold {
@@ -395,12 +394,12 @@ impl Record {
         let fresh = make().into_raw();
         // ORDERING O1: Release publishes it; Acquire on failure sees another's.
         match self.meta.cold.compare_exchange(std::ptr::null_mut(), fresh.cast(), Release, Acquire) {
-            // SAFETY: freed only when the last reference goes.
+            // SAFETY: freed only with the last reference.
             Ok(_) => unsafe { &*fresh },
             Err(there) => {
-                // SAFETY: it was never published.
+                // SAFETY: never published, so not shared.
                 drop(unsafe { ColdBox::from_raw(fresh) });
-                // SAFETY: as above.
+                // SAFETY: freed only with the last reference.
                 unsafe { &*(there as *const Cold) }
             }
         }
@@ -411,7 +410,7 @@ impl Record {
     /// Context: the thread's own stack, preemption on.
     #[inline]
     pub(crate) fn end_locals(&self) {
-        // Relaxed: made by the thread itself, if it has locals.
+        // Relaxed: the thread itself makes it, if it has locals.
         if !self.meta.cold.load(Relaxed).is_null() {
             self.end_locals_slow();
         }
@@ -425,31 +424,32 @@ impl Record {
         }
     }
 
-    /// Before the thread is first pushed.
+    /// For a thread that is not pushed yet.
     pub(crate) fn set_cold(&self, cold: ColdBox) {
         // ORDERING O1: Release pairs with the Acquire in `cold_if_any`.
         self.meta.cold.store(cold.into_raw().cast(), Release);
     }
 
-    /// Takes what `set_cold` or `cold` made; `None` also if one who reads the name frees it (`names`).
+    /// Takes the cold part; `None` also if a reader of the name frees it (`names`).
     ///
     /// # Safety
     ///
-    /// **C1**: nobody else refers to the record.
+    /// **C1**: there is no other reference to the record.
     pub(crate) unsafe fn take_cold(&self, reading: &Reading) -> Option<ColdBox> {
         let cold = names::take(&self.meta.cold, reading) as *mut Cold;
         // SAFETY: C1; it came from `ColdBox::into_raw`.
         (!cold.is_null()).then(|| unsafe { ColdBox::from_raw(cold) })
     }
 
-    /// A copy of the name of a thread that may end meanwhile, and what is then left to be dropped, outside the runtime.
+    /// A copy of the name of a thread that may end meanwhile, and what then must be dropped outside the
+    /// runtime.
     ///
     /// Context: one caller at a time for each `reading`.
     pub(crate) fn read_name(&self, reading: &Reading) -> (Option<Arc<str>>, Option<ColdBox>) {
         // SAFETY: N3 of `names`: it is not freed before this returns.
         let copy = |cold: *mut ()| unsafe { (*(cold as *const Cold)).name.clone() };
         let (name, left) = names::read(&self.meta.cold, reading, copy);
-        // SAFETY: M2 of `names`: nobody else has it; it came from `ColdBox::into_raw`.
+        // SAFETY: M2 of `names`: only this caller has it; it came from `ColdBox::into_raw`.
         (name.flatten(), (!left.is_null()).then(|| unsafe { ColdBox::from_raw(left as *mut Cold) }))
     }
 }

@@ -1,14 +1,14 @@
-//! All records of a runtime: one reserved array, and who has free ones.
+//! All records of a runtime: one reserved array, and the lists of free ones.
 //!
-//! **Places.** A record's place is its index; address and index follow from each other by
-//! arithmetic. The array is reserved whole (256 bytes for each thread that may be alive) and grows
-//! into physical memory as its high-water mark rises.
+//! **Indices.** A record's index and its address follow from each other by arithmetic. The array is reserved
+//! whole (256 bytes for each thread that may be alive) and grows into physical memory as its high-water mark
+//! rises.
 //!
-//! **Free records** are reused last in, first out, so that they are warm. Each worker keeps a small
-//! cache; beyond that they lie in one list behind a lock, which workers visit for a batch at a
-//! time. In a small table (`max_gvthreads` below 64 a worker) nothing is cached, so that the limit
-//! is exact; in a larger one a spawn may be refused while up to a cache's worth of free records lie
-//! with other workers, which is why the array has room for all caches beyond `max_gvthreads`.
+//! **Free records** are reused last in, first out, so that they are warm. Each worker keeps a small cache;
+//! beyond that they are in one list behind a lock, which workers visit for a batch at a time. In a small
+//! table (`max_gvthreads` below 64 caches' worth a worker) nothing is cached, so that the limit is exact. In
+//! a larger one a spawn could be refused while other workers cache free records, so the array has room for
+//! all caches beyond `max_gvthreads`.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*};
@@ -18,51 +18,51 @@ use gvt_traits::{GvtId, MemoryError, Metadata, SchedError};
 use crate::kernel::thread::inner::InnerLock;
 use crate::kernel::thread::record::Record;
 
-/// Records that a worker keeps for itself.
+/// Records in a worker's cache at most.
 pub(crate) const CACHE: usize = 64;
 
-/// The most threads that a runtime can be asked to hold at once.
+/// The largest `max_gvthreads`.
 pub(crate) const MOST_GVTHREADS: usize = 16 << 20;
 
-/// What a table's records belong to: a runtime's core.
+/// The owner of a table's records: a runtime's core.
 pub(crate) trait Owner {
-    /// Its address, which each record notes.
+    /// Its address, which each record stores.
     fn address(&self) -> *mut ();
 
     fn workers(&self) -> usize;
 
-    /// Makes sure that so many threads can have stacks.
+    /// Ensures that so many threads can have stacks.
     fn reserve(&self, threads: usize) -> Result<(), MemoryError>;
 }
 
 pub(crate) struct RecordTable {
     base: NonNull<Record>,
     bytes: usize,
-    /// What the user asked for.
+    /// The limit that the user set.
     limit: usize,
-    /// Records that exist at the most: `limit` plus what may lie in caches.
+    /// Most records: `limit` plus those that may be in caches.
     capacity: usize,
     /// Records that were ever used; written under `free`'s lock.
     high_water: AtomicU32,
     free: InnerLock<Vec<u32>>,
-    /// How many are moved between a cache and `free` at once; 0: no caches.
+    /// Number moved between a cache and `free` at once; 0: no caches.
     batch: usize,
 }
 
 // SAFETY: the array is shared memory whose contents are `Sync`; the rest is `Sync`.
 unsafe impl Sync for RecordTable {}
-// SAFETY: as above.
+// SAFETY: the array is shared memory whose contents are `Send`.
 unsafe impl Send for RecordTable {}
 
-/// Asks for huge pages behind the first few thousand records, where there are so many that each access would
-/// miss in the processor's page tables, and a page fault for every 16 be half of what a new one costs.
+/// Asks for huge pages behind the first few thousand records: with so many, each access would miss the TLB,
+/// and a page fault for every 16 would be half of the cost of a new record.
 fn advise_huge_pages(base: usize, bytes: usize) {
     const HUGE: usize = 2 << 20;
     let first = (base + HUGE / 2).next_multiple_of(HUGE);
     let end = (base + bytes) & !(HUGE - 1);
     if first < end {
-        // A refusal (no huge pages here) costs speed, no more.
-        // SAFETY: within the mapping just made, of which nothing was used yet.
+        // A refusal (no huge pages here) only costs speed.
+        // SAFETY: within the mapping just made, which is not used yet.
         unsafe { libc::madvise(first as *mut _, end - first, libc::MADV_HUGEPAGE) };
     }
 }
@@ -102,12 +102,12 @@ impl RecordTable {
         })
     }
 
-    /// Whether the limit is exact: free records lie in one list, where everybody finds them.
+    /// Whether the limit is exact: free records are in one list, not in caches.
     pub(crate) fn is_exact(&self) -> bool {
         self.batch == 0
     }
 
-    /// Threads that may be admitted at the most.
+    /// Most threads that may be admitted.
     pub(crate) fn capacity(&self) -> usize {
         self.capacity
     }
@@ -120,19 +120,20 @@ impl RecordTable {
         unsafe { self.base.add(id.index() as usize).as_ref() }
     }
 
-    /// The record at `id`, if there is one: for ids that others made.
+    /// The record at `id`, if there is one: for ids of foreign origin.
     #[inline]
     pub(crate) fn find(&self, id: GvtId) -> Option<&Record> {
         // ORDERING O1: Acquire pairs with the Release in `grow`: records below the mark are initialised.
         (id.index() < self.high_water.load(Acquire)).then(|| self.get(id))
     }
 
-    /// The record at an address that somebody else says is one's, if it lies within the table. It may be blank, or belong
-    /// to anybody: good for prefetching only.
+    /// The record at an address that a part claims is a record's, if it is within the table. It may be blank,
+    /// or any thread's: good for prefetching only.
     #[inline(always)]
     pub(crate) fn lies_within(&self, address: NonNull<Metadata>) -> Option<NonNull<Record>> {
         const SHIFT: u32 = size_of::<Record>().trailing_zeros();
-        // One comparison for both: what is not a multiple of a record's size becomes a large number.
+        // One comparison for both: an address that is not a multiple of a record's size becomes a large
+        // number.
         let place = address.addr().get().wrapping_sub(self.base.addr().get()).rotate_right(SHIFT);
         // Within the mapping, and aligned.
         (place < self.capacity).then(|| self.base.with_addr(address.addr()))
@@ -140,7 +141,7 @@ impl RecordTable {
 
     /// Records that were ever used.
     pub(crate) fn used_count(&self) -> usize {
-        // Relaxed: for people.
+        // Relaxed: for reports.
         self.high_water.load(Relaxed) as usize
     }
 
@@ -182,7 +183,7 @@ impl RecordTable {
         let mut free = self.free.lock();
         if free.is_empty() {
             let mut wanted = if cache.is_some() { self.batch.max(1) } else { 1 };
-            // Where stacks for so many cannot be had, perhaps for fewer.
+            // If stacks for so many are not available, perhaps they are for fewer.
             while let Err(error) = self.grow(owner, &mut free, wanted) {
                 if wanted == 1 || !matches!(error, SchedError::Memory(_)) {
                     return Err(error);
@@ -209,7 +210,7 @@ impl RecordTable {
         if to == from {
             return Err(SchedError::TooManyThreads { limit: self.limit });
         }
-        // The list will hold every record, some day when memory may be short.
+        // The list will hold every record at some time, when memory may be short.
         if free.try_reserve(to - free.len()).is_err() {
             let bytes = to * size_of::<u32>();
             return Err(MemoryError::Reserve {
@@ -219,12 +220,12 @@ impl RecordTable {
             }
             .into());
         }
-        // A thread that ends lets go of its record first and of its slot when it has left it, so each worker may
-        // have one slot in use for which there is no thread.
+        // A thread that ends releases its record first, and its slot after leaving it, so each worker may
+        // have one slot in use without a thread.
         owner.reserve(to + owner.workers())?;
         for index in (from..to).rev() {
             let record = self.at(index as u32);
-            // SAFETY: inside the array, beyond what was used so far; nobody refers to it.
+            // SAFETY: inside the array, beyond what was used so far: unreferenced.
             unsafe { record.write(Record::new(GvtId::new(index as u32))) };
             // SAFETY: just initialised.
             let record = unsafe { record.as_ref() };
@@ -236,7 +237,7 @@ impl RecordTable {
         Ok(())
     }
 
-    /// Puts a record back that nobody refers to any more.
+    /// Puts back a record without references.
     #[inline]
     pub(crate) fn release(&self, record: &Record, cache: Option<&mut RecordCache>) {
         let index = record.meta.gvthread_id;
@@ -251,8 +252,8 @@ impl RecordTable {
         }
     }
 
-    /// The same from an OS thread without a worker of this runtime. `orphans` is the count of records
-    /// that outlived the runtime, `usize::MAX` while it lives; returns whether this was the last.
+    /// [`release`](Self::release) from an OS thread without a worker of this runtime. `orphans` is the count
+    /// of records that outlived the runtime, `usize::MAX` while it lives; returns whether this was the last.
     pub(crate) fn release_outside(&self, record: &Record, orphans: &AtomicUsize) -> bool {
         let mut free = self.free.lock();
         free.push(record.meta.gvthread_id);
@@ -277,9 +278,9 @@ impl RecordTable {
         free.extend(cache.take_oldest(CACHE));
     }
 
-    /// The runtime has ended, with all caches spilled: notes in `orphans` how many records are still
-    /// referred to, and returns it. Under the lock that every later release takes, so that each is counted
-    /// on one side.
+    /// The runtime has ended, with all caches spilled: stores in `orphans` how many records still have
+    /// references, and returns it. Under the lock that every later release takes, so that each release is
+    /// counted once.
     pub(crate) fn close(&self, orphans: &AtomicUsize) -> usize {
         let free = self.free.lock();
         let outstanding = self.high_water.load(Relaxed) as usize - free.len();
@@ -291,8 +292,8 @@ impl RecordTable {
 
 impl Drop for RecordTable {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own, and the core that owns it drops it only when no
-        // record is referred to.
+        // SAFETY: the mapping is this value's own; the core that owns it drops it only when no record has a
+        // reference.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
     }
 }

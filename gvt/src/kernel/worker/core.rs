@@ -1,13 +1,12 @@
-//! What a runtime consists of while it runs.
+//! The parts of a running runtime.
 //!
-//! Two layers. [`CoreBase`] and [`WorkerBase`] are plain: records, idle set, counters, what
-//! `spawn` or a `JoinHandle` needs without knowing which parts the runtime was built from.
-//! [`Core`] and [`Worker`] add the parts, as types, so that a queue's `pop` or a switch is a direct
-//! call. A free function such as `yield_now` finds its worker and makes one indirect call, through
-//! [`Vtable`], into code that is compiled for exactly these parts.
+//! Two layers. [`CoreBase`] and [`WorkerBase`] are plain: records, idle set, counters; what `spawn` or a
+//! `JoinHandle` needs without knowing the runtime's parts. [`Core`] and [`Worker`] add the parts, as types,
+//! so that a queue's `pop` or a switch is a direct call. A free function such as `yield_now` finds its worker
+//! and makes one indirect call, through [`Vtable`], into code that is compiled for exactly these parts.
 //!
-//! **Ownership.** A `Core` is one allocation that outlives its `Runtime` while anybody refers to a
-//! record (`JoinHandle`s and tokens may be kept for ever); see `lifecycle`.
+//! **Ownership.** A `Core` is one allocation. It outlives its `Runtime` while there are references to its
+//! records (`JoinHandle`s and tokens may be kept for ever); see `lifecycle`.
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr;
@@ -46,9 +45,9 @@ pub(crate) trait Parts: Send + Sync + Sized + 'static {
     type Slots: SlotAllocator;
 }
 
-/// An OS thread that carries such a worker.
+/// An OS thread that carries a worker of a runtime.
 pub(crate) type OsThread = os_thread::OsThread<WorkerBase>;
-/// All of them.
+/// All OS threads of a runtime.
 pub(crate) type Pool = pool::Pool<WorkerBase>;
 
 impl OsThread {
@@ -57,7 +56,7 @@ impl OsThread {
         self.give_beside(worker, worker.core().monitor.thread_id());
     }
 
-    /// Lets this OS thread, the calling one, run on any processor again: it goes on for longer than to pass a worker on.
+    /// Restores the affinity of this OS thread, the calling one: it runs for longer than to pass a worker on.
     #[inline]
     pub(crate) fn settle(&self, core: &CoreBase) {
         self.settle_beside(core.monitor.thread_id());
@@ -66,14 +65,14 @@ impl OsThread {
 
 /// Entry points into code that is compiled for a runtime's parts.
 pub(crate) struct Vtable {
-    /// Lets others run; returns when it is this thread's turn again.
+    /// Lets other threads run; returns when it is this thread's turn again.
     pub(crate) yield_now: unsafe fn(&WorkerBase),
-    /// Leaves the stack until the running thread's wait is ended.
+    /// Leaves the stack until the running thread's wait ends.
     pub(crate) park: unsafe fn(&WorkerBase),
-    /// [`park`](Self::park) until the given thread ends, which had better run next.
+    /// [`park`](Self::park) until the given thread ends; that thread should run next.
     pub(crate) park_for: unsafe fn(&WorkerBase, &Record),
-    /// Queues a thread, through the calling worker if it is of this runtime, and wakes a sleeper
-    /// if that helps.
+    /// Queues a thread, through the calling worker if it is of this runtime, and wakes a sleeping worker if
+    /// that helps.
     pub(crate) push: unsafe fn(&CoreBase, Runnable, PushKind),
     /// Queues a thread globally.
     pub(crate) inject: unsafe fn(&CoreBase, Runnable),
@@ -87,14 +86,14 @@ pub(crate) struct Vtable {
     pub(crate) reserve_slots: unsafe fn(&CoreBase, StackClass, usize) -> Result<(), MemoryError>,
     pub(crate) class_for: unsafe fn(&CoreBase, usize) -> Result<StackClass, MemoryError>,
     pub(crate) stack_bounds: unsafe fn(&CoreBase, u32) -> (usize, usize),
-    /// Gives the worker of this OS thread to another and keeps the OS thread; the running thread
-    /// is bound to it until `resume_held`.
+    /// Gives the worker of this OS thread to another and keeps the OS thread; the running thread is bound to
+    /// it until `handoff::resume`.
     pub(crate) release_worker: unsafe fn(&WorkerBase) -> bool,
-    /// Has interrupted code call into the scheduler; see `pinned`.
+    /// Makes interrupted code call into the scheduler; see `pinned`.
     pub(crate) divert: unsafe fn(&WorkerBase, *mut std::ffi::c_void) -> bool,
     /// A thread's first function, `first_frame::root`.
     pub(crate) first_frame: unsafe extern "C" fn(*mut ()) -> !,
-    /// Starts an OS thread, which is spare then.
+    /// Starts an OS thread, which becomes spare.
     pub(crate) start_spare: unsafe fn(&CoreBase) -> Option<&'static OsThread>,
     /// Frees the core.
     pub(crate) destroy: unsafe fn(*const CoreBase),
@@ -109,50 +108,50 @@ pub(crate) struct CoreBase {
     pub(crate) wake_descriptor: EventFd,
     pub(crate) pool: Pool,
     pub(crate) starter: StarterState,
-    /// Whether a spare OS thread is kept at the ready for forced preemption.
+    /// Whether a spare OS thread is kept ready for forced preemption.
     pub(crate) keeps_spare: bool,
-    /// The signals that its builder blocked, and with that each of its OS threads at its start.
+    /// The signals that the runtime's creator blocked; each of its OS threads blocks them at its start.
     pub(crate) signal_mask: u64,
-    /// Whether the kernel has `membarrier` for `retake`.
+    /// Whether the kernel has `membarrier`, for `retake`.
     pub(crate) has_membarrier: bool,
     pub(crate) monitor: MonitorState,
     pub(crate) deadlock: Watch,
     pub(crate) counters: Counters,
     pub(crate) lifecycle: Lifecycle,
-    /// The root token.
+    /// The runtime's root token is cancelled.
     pub(crate) cancelled: AtomicBool,
-    /// Of threads' links to their parents; beside the root token, which those who look read last.
+    /// Changes of threads' links to their parents; beside the root token, which a climb along the links reads
+    /// last.
     pub(crate) changes: Changes,
-    /// Spawned from outside all workers.
+    /// Threads spawned from outside all workers.
     pub(crate) spawned_outside: AtomicU64,
-    /// By number. Written while the runtime is built.
+    /// By index. Written while the runtime is built.
     pub(crate) workers: UnsafeCell<Vec<*const WorkerBase>>,
-    /// Deadline that an idle worker waits for; `u64::MAX` for none.
+    /// The deadline that an idle worker watches; `u64::MAX` for none.
     pub(crate) timer_watch_ns: AtomicU64,
     /// The worker that waits in a backend's descriptor, plus one.
     pub(crate) poller: AtomicU32,
-    /// The class of threads that ask for none.
+    /// The stack class of threads that ask for none.
     pub(crate) default_class: StackClass,
-    /// Which instants the timer backend's clock shows, if it keeps one.
+    /// Maps the timer backend's clock to instants, if it has its own.
     pub(crate) scale: Option<Scale>,
     pub(crate) upper: Box<dyn Upper>,
     /// Whether that clock moves only when the runtime lets it.
     pub(crate) is_virtual: bool,
     /// Random numbers drawn under such a clock. Relaxed: only that they differ matters.
     pub(crate) draws: AtomicU64,
-    /// Threads of the other classes that are alive.
+    /// Live threads of the other classes.
     pub(crate) admitted: [AtomicUsize; StackClass::COUNT],
     pub(crate) debug: bool,
-    /// Threads that have come back from the kernel and wait to be queued (`detach::come_back`).
+    /// Threads that have returned from the kernel and are to be queued (`detach::come_back`).
     pub(crate) returning: Mailbox<Record>,
-    /// Whether threads change OS threads at each turn, for tests.
+    /// Whether threads change OS threads at every turn, for tests.
     pub(crate) migrates: bool,
 }
 
-// SAFETY: `workers` is written before the core is shared, and only read afterwards; the rest is
-// `Sync`.
+// SAFETY: `workers` is written before the core is shared, and only read afterwards; the rest is `Sync`.
 unsafe impl Sync for CoreBase {}
-// SAFETY: as above.
+// SAFETY: as for `Sync`; the rest is `Send`.
 unsafe impl Send for CoreBase {}
 
 impl CoreBase {
@@ -166,14 +165,14 @@ impl CoreBase {
         unsafe { &*self.workers()[index] }
     }
 
-    /// Makes sure that so many threads of the default class can have stacks.
+    /// Ensures that so many threads of the default class can have stacks.
     pub(crate) fn reserve_slots(&self, threads: usize) -> Result<(), MemoryError> {
         // SAFETY: the table belongs to this core's type.
         unsafe { (self.vtable.reserve_slots)(self, self.default_class, threads) }
     }
 
-    /// The class of a stack of `bytes`, 0 for the default, with room for one more thread of it. Unless it
-    /// is the default, [`discharge`](Self::discharge) has to follow.
+    /// The class of a stack of `bytes`, 0 for the default, with room for one more thread of it. Unless it is
+    /// the default, [`discharge`](Self::discharge) must follow.
     #[cold]
     pub(crate) fn admit(&self, bytes: usize) -> Result<StackChoice, MemoryError> {
         if bytes == 0 {
@@ -184,11 +183,11 @@ impl CoreBase {
         if class == self.default_class {
             return Ok(StackChoice::DEFAULT);
         }
-        // Relaxed: a count. Whoever makes it larger asks for as many slots as it has become, so the last who
-        // asks for room asks for all.
+        // Relaxed: a count. Each caller reserves as many slots as its increment made it, so the last one
+        // reserves enough for all.
         let threads = self.admitted[class.index()].fetch_add(1, Relaxed) + 1;
-        // A thread that ends is discharged before it has left its slot: each worker may have one in use so.
-        // SAFETY: as above.
+        // A thread is discharged before it leaves its slot: each worker may have one such slot in use.
+        // SAFETY: the table belongs to this core's type.
         match unsafe { (self.vtable.reserve_slots)(self, class, threads + self.worker_count) } {
             Ok(()) => Ok(StackChoice::of(class)),
             Err(error) => {
@@ -207,7 +206,7 @@ impl CoreBase {
     }
 
     pub(crate) fn now_ns(&self) -> u64 {
-        // SAFETY: as above.
+        // SAFETY: the table belongs to this core's type.
         unsafe { (self.vtable.now_ns)(self) }
     }
 
@@ -216,29 +215,29 @@ impl CoreBase {
         self.idle.sleepers().count_ones() as usize == self.worker_count
     }
 
-    /// Queues a thread for whichever worker comes first, without touching the caller's.
+    /// Queues a thread for any worker, without touching the caller's.
     pub(crate) fn inject(&self, task: Runnable) {
-        // SAFETY: as above.
+        // SAFETY: the table belongs to this core's type.
         unsafe { (self.vtable.inject)(self, task) }
     }
 
     pub(crate) fn push(&self, task: Runnable, kind: PushKind) {
-        // SAFETY: as above.
+        // SAFETY: the table belongs to this core's type.
         unsafe { (self.vtable.push)(self, task, kind) }
     }
 
-    /// WakeList worker `index`, which was taken out of the idle set.
+    /// Wakes worker `index`, which was taken out of the idle set.
     #[cold]
     pub(crate) fn unpark(&self, index: usize) {
         Counters::add(&self.counters.workers_woken);
         self.worker(index).parker.unpark(|| self.wake_descriptor.signal());
     }
 
-    /// Threads that are alive: spawned and not ended. Exact if nothing changes meanwhile; zero
-    /// is believed only if it was true at some moment of the call.
+    /// Live threads: spawned and not ended. Exact if nothing changes meanwhile; zero is returned only if it
+    /// was true at some moment of the call.
     pub(crate) fn live(&self) -> u64 {
-        // ORDERING O1: the ends are read first. Each end is counted after its spawn was, so if the
-        // later sum of spawns equals the earlier sum of ends, nothing was alive between.
+        // ORDERING O1: the ends are read first. Each end is counted after its spawn, so if the later sum of
+        // spawns equals the earlier sum of ends, no thread was alive in between.
         let ended: u64 = self.workers().iter().map(|&w| unsafe_ref(w).ended.load(SeqCst)).sum();
         let spawned: u64 = self.workers().iter().map(|&w| unsafe_ref(w).spawned.load(SeqCst)).sum();
         (spawned + self.spawned_outside.load(SeqCst)).saturating_sub(ended)
@@ -246,11 +245,11 @@ impl CoreBase {
 }
 
 fn unsafe_ref<'a>(worker: *const WorkerBase) -> &'a WorkerBase {
-    // SAFETY: workers live as long as their core, in which alone this is used.
+    // SAFETY: workers live as long as their core, which alone calls this.
     unsafe { &*worker }
 }
 
-/// What whoever runs next on a worker does for the thread that left: one word, the low bits say what.
+/// What the code that runs next on a worker does for the thread that left: one word, whose low bits say what.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct After(usize);
 
@@ -263,7 +262,7 @@ impl After {
     const PREEMPTED: usize = 4;
     const KIND: usize = 7;
 
-    /// It was taken off by force: queue it, behind the rest.
+    /// It was preempted by force: queue it, behind the others.
     pub(crate) fn preempted(record: &Record) -> Self {
         After(&raw const *record as usize | Self::PREEMPTED)
     }
@@ -274,7 +273,7 @@ impl After {
         After(&raw const *record as usize | Self::YIELDED)
     }
 
-    /// It waits: commit the wait.
+    /// It parks: commit the wait.
     #[inline]
     pub(crate) fn parked(record: &Record) -> Self {
         After(&raw const *record as usize | Self::PARKED)
@@ -292,7 +291,7 @@ impl After {
         (self.0 & Self::KIND == Self::YIELDED).then_some((self.0 & !Self::KIND) as *const Record)
     }
 
-    /// What else there is to do.
+    /// Everything but a yield.
     #[inline]
     pub(crate) fn decode(self) -> Departed {
         let record = (self.0 & !Self::KIND) as *const Record;
@@ -318,43 +317,44 @@ pub(crate) enum Departed {
 pub(crate) struct WorkerBase {
     pub(crate) vtable: &'static Vtable,
     pub(crate) core: *const CoreBase,
-    /// Its row of the worker table.
+    /// Its row in the worker table.
     row: *const WorkerState,
     /// The thread that runs here.
     pub(crate) current: Cell<*const Record>,
     pub(crate) after: Cell<After>,
     pub(crate) index: usize,
-    /// A thread that must go on on the OS thread that keeps it.
+    /// A thread that must continue on another OS thread.
     pub(crate) handoff: Cell<*const Record>,
-    /// It was woken to search and has found nothing yet.
+    /// It was woken to search and has found no thread yet.
     pub(crate) searching: Cell<bool>,
-    /// Threads pushed since the last scheduling decision, of those of which the first may be kept: those woken, and,
-    /// while a worker sleeps, those spawned.
+    /// Woken threads that were pushed since the last scheduling decision, and, while a worker sleeps, spawned
+    /// ones. The first of them may be kept.
     pub(crate) wakes: Cell<u32>,
-    /// The clock as last read here, or by the monitor for this worker. Relaxed: for people.
+    /// The clock as last read here, or by the monitor for this worker. Relaxed: for reports.
     pub(crate) coarse_ns: AtomicU64,
     pub(crate) moderation: Moderation,
-    /// When it was woken for a first child, or its nap ended with one owed (`idle`), if it has not slept since.
+    /// When it was woken for a first child, or when its nap ended with one pending (`idle`), if it has not
+    /// slept since.
     pub(crate) errand_ns: Cell<Option<u64>>,
-    /// User-visible ids: the next, and the end of this worker's batch.
+    /// User-visible ids: the next one, and the end of this worker's batch.
     pub(crate) ids: Cell<(u64, u64)>,
-    /// References owed to a parent's record: which, and how many.
+    /// Deferred releases of references to a parent's record: which record, and how many.
     pub(crate) deferred: Cell<(*const Record, u32)>,
     pub(crate) records: UnsafeCell<RecordCache>,
     /// Written by the carrier only; summed by others.
     pub(crate) spawned: AtomicU64,
     pub(crate) ended: AtomicU64,
-    /// The OS thread that is to take the worker over if its thread is taken off by force; the monitor's offer.
+    /// The monitor's offer: the OS thread that takes the worker if its thread is preempted by force.
     pub(crate) preempt_spare: AtomicPtr<OsThread>,
-    /// The OS thread that carries the worker; null on the way to the next.
+    /// The OS thread that carries the worker; null on the way to the next one.
     carrier: AtomicPtr<OsThread>,
-    /// Asks for rounds at the next scheduling decision.
+    /// Asks for maintenance at the next scheduling decision.
     pub(crate) need_resched: AtomicBool,
     pub(crate) parker: Parker,
 }
 
 impl WorkerBase {
-    /// WakeList a sleeping worker for a new thread, unless that is a first child and a worker naps (`idle`).
+    /// Wakes a sleeping worker for a new thread, unless that is a first child and a worker naps (`idle`).
     #[inline]
     pub(crate) fn offer_child(&self) {
         if self.core().idle.sleepers() != 0 {
@@ -381,7 +381,7 @@ impl WorkerBase {
         WorkerBase {
             vtable,
             core,
-            // SAFETY: the rows are allocated before the workers, and kept as long.
+            // SAFETY: rows are allocated before the workers, and live as long.
             row: unsafe { &raw const (&(*core).rows.rows)[index] },
             current: Cell::new(ptr::null()),
             after: Cell::new(After::NOTHING),
@@ -410,7 +410,7 @@ impl WorkerBase {
         unsafe { &*self.core }
     }
 
-    /// The running thread's record; only on a worker that runs one.
+    /// The running thread's record; only on a worker that runs a thread.
     #[inline]
     pub(crate) fn current(&self) -> &Record {
         debug_assert!(!self.current.get().is_null());
@@ -424,7 +424,8 @@ impl WorkerBase {
         unsafe { &*self.row }
     }
 
-    /// Notes who carries the worker. Relaxed: a hint for the monitor, whose next steps check it.
+    /// Notes the OS thread that carries the worker. Relaxed: a hint for the monitor, whose next steps check
+    /// it.
     pub(crate) fn set_carrier(&self, os_thread: Option<&OsThread>) {
         let thread_id = os_thread.map_or(0, |os_thread| os_thread.thread_id.load(Relaxed) as u64);
         self.row().thread_id.store(thread_id, Relaxed);
@@ -432,7 +433,7 @@ impl WorkerBase {
             .store(os_thread.map_or(ptr::null_mut(), |place| ptr::from_ref(place).cast_mut()), Relaxed);
     }
 
-    /// Who carries the worker, or null. An OS thread's place outlives it.
+    /// The OS thread that carries the worker, or null. An entry outlives its OS thread.
     pub(crate) fn carrier(&self) -> *const OsThread {
         self.carrier.load(Relaxed)
     }
@@ -460,7 +461,7 @@ impl WorkerBase {
     }
 }
 
-/// A worker with its ends of the parts.
+/// A worker with its local ends of the parts.
 #[repr(C)]
 pub(crate) struct Worker<P: Parts> {
     pub(crate) base: WorkerBase,
@@ -479,10 +480,10 @@ pub(crate) struct Core<P: Parts> {
     pub(crate) workers: Vec<Box<Worker<P>>>,
 }
 
-// SAFETY: a worker's cells and local ends are used only by the OS thread that carries it; they are
-// `Send`, and handing a worker over orders the accesses (`os_thread`). The parts are `Sync`.
+// SAFETY: a worker's cells and local ends are used only by the OS thread that carries it; they are `Send`,
+// and handing a worker over orders the accesses (`os_thread`). The parts are `Sync`.
 unsafe impl<P: Parts> Sync for Core<P> {}
-// SAFETY: as above.
+// SAFETY: as for `Sync`; cells and ends are `Send`.
 unsafe impl<P: Parts> Send for Core<P> {}
 
 impl<P: Parts> Core<P> {
@@ -525,7 +526,7 @@ impl<P: Parts> Worker<P> {
     #[inline]
     #[allow(clippy::mut_from_ref, reason = "C1 makes it exclusive")]
     pub(crate) unsafe fn queue(&self) -> &mut <P::Queue as ReadyQueue>::Local {
-        // SAFETY: C1.
+        // SAFETY: C1: carried here, no other borrow.
         unsafe { &mut *self.queue.get() }
     }
 
@@ -537,13 +538,13 @@ impl<P: Parts> Worker<P> {
     #[inline]
     #[allow(clippy::mut_from_ref, reason = "C1 makes it exclusive")]
     pub(crate) unsafe fn slots(&self) -> &mut <P::Slots as SlotAllocator>::Local {
-        // SAFETY: C1.
+        // SAFETY: C1: carried here, no other borrow.
         unsafe { &mut *self.slots.get() }
     }
 }
 
-/// Rounds (timers, debts) are made at every this-many-th decision. Safepoints count as so many decisions, so
-/// that they do not disturb the rhythm.
+/// Maintenance (timers, deferred releases) is done at every this-many-th decision. A safepoint counts as this
+/// many decisions, so that it does not disturb the rhythm.
 pub(crate) const MAINTENANCE: u32 = 64;
 
 /// Notes that `record` runs on this worker.
@@ -570,10 +571,10 @@ impl Owner for CoreBase {
 }
 
 impl Record {
-    /// The runtime that it belongs to.
+    /// The runtime that the record belongs to.
     #[inline]
     pub(crate) fn core(&self) -> &CoreBase {
-        // Relaxed: written once, before the record was first handed out.
+        // Relaxed: written once, before the record is first handed out.
         let core = self.meta.runtime.load(Relaxed) as *const CoreBase;
         // SAFETY: the core outlives its table.
         unsafe { &*core }
@@ -581,7 +582,7 @@ impl Record {
 }
 
 impl CoreBase {
-    /// Sees to it that the monitor finds spare OS threads.
+    /// Ensures that the monitor finds spare OS threads.
     pub(crate) fn keep_spare(&self) {
         if self.keeps_spare && self.pool.missing() > 0 {
             self.starter.ask();
@@ -589,7 +590,7 @@ impl CoreBase {
     }
 }
 
-/// A spare OS thread, a new one if need be and allowed.
+/// A spare OS thread, a new one if there is none and the limit allows it.
 pub(crate) fn spare(core: &CoreBase) -> Option<&'static OsThread> {
     // SAFETY: the table belongs to this core's type.
     core.pool.take_spare().or_else(|| unsafe { (core.vtable.start_spare)(core) })

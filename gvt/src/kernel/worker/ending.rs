@@ -1,4 +1,4 @@
-//! The end of a thread that nobody joins, or that never ran.
+//! The end of a thread that has no handle, or that never ran.
 
 use std::ptr;
 use std::sync::atomic::Ordering::*;
@@ -14,19 +14,19 @@ use crate::protocol::join::{self, Ended, Prepared};
 
 #[inline]
 pub(crate) fn entry(record: &Record) -> EntryFn {
-    // Relaxed: written before the thread was pushed.
+    // Relaxed: written before the thread is pushed.
     let entry = record.meta.entry_fn.load(Relaxed);
     // SAFETY: `spawn` stored an `EntryFn` there.
     unsafe { std::mem::transmute::<u64, EntryFn>(entry) }
 }
 
-/// Lets go of what a thread without a handle holds: the reference that the two shared, and those that it took
-/// for children and did not use.
+/// Releases the references of a thread without a handle: the one that thread and handle share, and those
+/// taken for children and not used.
 ///
 /// # Safety
 ///
-/// **C1**: this OS thread carries `worker`, inside the runtime; **C2**: the thread's end found it detached, and
-/// its outcome was dropped.
+/// **C1**: this OS thread carries `worker`, inside the runtime; **C2**: the thread's end found it without a
+/// handle, and its outcome was dropped.
 pub(crate) unsafe fn let_go(record: &Record, state: GvtState, prepared: Prepared, worker: &WorkerBase) {
     record.set_state(state);
     let count = match prepared {
@@ -34,11 +34,11 @@ pub(crate) unsafe fn let_go(record: &Record, state: GvtState, prepared: Prepared
         Prepared::Yes => credit(record) + 2,
     };
     pass_over(record, count);
-    // SAFETY: C2: they are this thread's.
+    // SAFETY: C2: the references are this thread's.
     unsafe { release(record, count, worker) };
 }
 
-/// Ends a thread that could not be given a stack: its handle's `join` says why.
+/// Ends a thread that cannot be given a stack: its handle's `join` reports why.
 ///
 /// # Safety
 ///
@@ -47,34 +47,34 @@ pub(crate) unsafe fn let_go(record: &Record, state: GvtState, prepared: Prepared
 pub(crate) unsafe fn refuse<P: Parts>(worker: &Worker<P>, record: &Record, error: MemoryError) {
     let base = &worker.base;
     base.core().discharge(record.stack_choice());
-    // The closure's destructor is user code, and has no stack of its own to run on. It runs here, on the
-    // stack of a thread that is about to leave, so it must not find a worker to park on: it runs as if
-    // outside the runtime, with preemption off.
+    // The closure's destructor is user code, without a stack of its own. It runs here, on the stack of a
+    // thread that is about to leave, so it must not find a worker to park on: it runs as if outside the
+    // runtime, with preemption off.
     // SAFETY: a worker's OS thread is one of the runtime's.
     let os_thread = unsafe { &*tls::os_thread() };
     os_thread.set_worker(ptr::null());
-    // SAFETY: C2.
+    // SAFETY: C2: its closure was never run.
     unsafe { entry(record)(record, Step::Refuse) };
     os_thread.set_worker(base);
     // SAFETY: the closure is gone, so the storage is free.
     unsafe { record.put_panic(Box::new(SchedError::Memory(error))) };
     record.set_state(GvtState::Cancelled);
-    // It has no record to keep for itself: the waker below runs as no green thread.
+    // Prepared: no green thread runs the waker below, so no record has to be kept for it.
     match join::end(&record.meta.join_waiters, Prepared::Yes) {
         Ended::Nobody => {}
         Ended::Wake(waiter) => {
-            // A future's waker is users' code, as the closure's destructor.
+            // A future's waker is user code, like the closure's destructor.
             os_thread.set_worker(if waiter.is_task() { ptr::null() } else { base });
-            // SAFETY: the waiter was taken out of the word, so it is this call's to wake.
+            // SAFETY: taken out of its word, so it is this call's to wake.
             unsafe { joiner::wake(waiter, base.core()) };
             os_thread.set_worker(base);
         }
         Ended::Detached => {
             os_thread.set_worker(ptr::null());
-            // SAFETY: stored above, and nobody else can reach it.
+            // SAFETY: stored above, and reachable by this call only.
             unsafe { entry(record)(record, Step::DropResult) };
             os_thread.set_worker(base);
-            // SAFETY: C1, dropped.
+            // SAFETY: C1; no handle, outcome dropped.
             unsafe { let_go(record, GvtState::Cancelled, Prepared::No, base) };
         }
         Ended::Unprepared => unreachable!("it said that it was prepared"),

@@ -1,4 +1,4 @@
-//! How a thread that keeps its OS thread gets a worker again: steps Y1, Y2 and Y5 of `detach`.
+//! How a detached thread gets a worker again: steps Y1, Y2 and Y5 of `detach`.
 
 use std::ptr;
 use std::sync::atomic::Ordering::*;
@@ -18,7 +18,7 @@ pub(crate) fn keep(os_thread: &OsThread, record: &Record) {
     os_thread.set_bound_thread(record);
 }
 
-/// Y2: leaves `worker` without a thread and a carrier, to be given.
+/// Y2: leaves `worker` without a thread and without a carrier, ready to be given.
 pub(crate) fn vacate(worker: &WorkerBase, after: After) {
     worker.after.set(after);
     worker.current.set(ptr::null());
@@ -26,15 +26,15 @@ pub(crate) fn vacate(worker: &WorkerBase, after: After) {
     worker.set_carrier(None);
 }
 
-/// Takes the worker that is passed to this OS thread (Y5). Async-signal-safe. Without a worker if the thread is let go on
-/// so (`lock_holders`).
+/// Takes the worker that is passed to this OS thread (Y5). Returns without a worker if the thread is let run
+/// so (`lock_holders`). Async-signal-safe.
 ///
 /// # Safety
 ///
 /// **C1**: called on the OS thread that `record` keeps; its `Runnable` is queued, or will be.
 pub(crate) unsafe fn resume(os_thread: &OsThread, record: &Record) {
     let Received::Worker(base) = os_thread.receive(None) else {
-        // Let go on; only a spare is told to end.
+        // Let run without a worker; only a spare is told to end.
         return;
     };
     os_thread.settle(record.core());
@@ -56,7 +56,7 @@ pub(crate) unsafe fn resume(os_thread: &OsThread, record: &Record) {
     }
 }
 
-/// [`resume`], to the end: the thread is inside the runtime and must have a worker.
+/// [`resume`] until there is a worker: the thread is inside the runtime and needs one.
 ///
 /// # Safety
 ///
@@ -64,13 +64,13 @@ pub(crate) unsafe fn resume(os_thread: &OsThread, record: &Record) {
 pub(crate) unsafe fn resume_with_worker(os_thread: &OsThread, record: &Record) {
     while os_thread.worker().is_null() {
         os_thread.turn.end_freedom();
-        // SAFETY: C1.
+        // SAFETY: C1: its OS thread; its `Runnable` is queued.
         unsafe { resume(os_thread, record) };
     }
 }
 
-/// A green thread has entered the runtime and found that it has no worker: waits for one. Null on an OS thread that
-/// merely carries none.
+/// A green thread has entered the runtime and has no worker: waits for one. Null on an OS thread that carries
+/// no worker and keeps no thread.
 #[cold]
 pub(crate) fn rejoin(os_thread: &OsThread) -> *const WorkerBase {
     os_thread.wait_for_decision();
@@ -81,35 +81,35 @@ pub(crate) fn rejoin(os_thread: &OsThread) -> *const WorkerBase {
         };
         if !os_thread.queued.swap(true, Relaxed) {
             record.set_state(GvtState::Ready);
-            // SAFETY: it runs on this OS thread, without a worker, and is not queued: no token of it exists.
+            // SAFETY: it runs here without a worker and is not queued: it has no `Runnable`.
             let task = unsafe { record.runnable() };
             record.core().inject(task);
         }
-        // SAFETY: queued.
+        // SAFETY: its OS thread; queued just now.
         unsafe { resume_with_worker(os_thread, record) };
     }
     os_thread.worker()
 }
 
-/// Queues those that have come back from the kernel.
+/// Queues the threads that have returned from the kernel.
 pub(crate) fn welcome_back(core: &CoreBase) {
     let mut first = ptr::null_mut();
     if core.returning.has_any() {
-        // SAFETY: C1: records outlive their threads, and a thread returns once.
+        // SAFETY: C1: records outlive their threads; a thread returns once.
         unsafe { core.returning.drain(&mut first) };
     }
     // SAFETY: records outlive their threads; the list is this call's.
     while let Some(record) = unsafe { first.as_ref() } {
         first = record.next();
-        // SAFETY: it waits on the OS thread that it keeps, and no token of it exists.
+        // SAFETY: it waits on the OS thread that it keeps, without a `Runnable`.
         core.inject(unsafe { record.runnable() });
     }
 }
 
-/// Queues a thread that was taken off, on arrival of its worker elsewhere: behind everything that is local, since it has
-/// had its time.
+/// Queues a preempted thread when its worker arrives elsewhere: behind everything local, since it has had its
+/// slice.
 pub(crate) fn queue_preempted<P: Parts>(core: &Core<P>, record: &Record) {
-    // SAFETY: it is held, runs nowhere, and no token of it exists.
+    // SAFETY: it keeps its OS thread, runs nowhere, and has no `Runnable`.
     let task = unsafe { record.runnable() };
     let base: &CoreBase = &core.base;
     base.inject(task);

@@ -1,4 +1,4 @@
-//! Threads that can go on only on one OS thread (`pinned`): that OS thread's list of them.
+//! An OS thread's residents (`pinned`), and the list of those that can run.
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering::*};
@@ -8,19 +8,20 @@ use crate::protocol::mailbox::{Door, Linked};
 
 /// An OS thread's part.
 pub(crate) struct Home {
-    /// Residents. Written by the OS thread itself.
+    /// Number of residents. Written by the OS thread itself.
     residents: AtomicU32,
-    /// Those that are pinned.
+    /// How many of them are pinned.
     pub(crate) pinned: AtomicU32,
     /// A pinned thread has ended here.
     pub(crate) spent: AtomicBool,
-    /// Residents whose turn has come.
+    /// Residents that can run, as left by other workers.
     pub(crate) door: Door<Record>,
-    /// Those that were taken in, oldest first: the OS thread's own.
+    /// Those already taken from the door, oldest first: the OS thread's own list.
     pub(crate) turns: AtomicPtr<Record>,
 }
 
-/// In a field that is for people, about waits, and a thread in a list does not wait. Relaxed: ordered by the lists.
+/// The link is a field for reports about waits; a thread in a list does not wait. Relaxed: ordered by the
+/// lists.
 impl Linked for Record {
     fn next(&self) -> *mut Record {
         self.meta.blocked_since_ns.load(Relaxed) as *mut Record
@@ -42,22 +43,22 @@ impl Home {
         }
     }
 
-    /// For the next OS thread of this place.
+    /// For the next OS thread of this entry.
     pub(crate) fn reset(&self) {
         self.spent.store(false, Relaxed);
     }
 
-    /// Relaxed: the OS thread's own number; others take it for a hint.
+    /// Relaxed: the OS thread's own number; a hint for others.
     pub(crate) fn has_residents(&self) -> bool {
         self.residents.load(Relaxed) != 0
     }
 
-    /// Whether the OS thread is to end. Relaxed: its own.
+    /// Whether the OS thread must end. Relaxed: its own flag.
     pub(crate) fn is_spent(&self) -> bool {
         self.spent.load(Relaxed) && !self.has_residents()
     }
 
-    /// Whether a resident's turn has come.
+    /// Whether a resident can run.
     pub(crate) fn has_bound(&self) -> bool {
         self.door.arrivals.has_any() || !self.turns.load(Relaxed).is_null()
     }
@@ -66,11 +67,11 @@ impl Home {
         self.residents.store(self.residents.load(Relaxed).wrapping_add_signed(count), Relaxed);
     }
 
-    /// B4: the resident whose turn came first. Only for the OS thread itself.
+    /// B4: the resident that became ready first. Only for the OS thread itself.
     pub(crate) fn take(&self) -> Option<&'static Record> {
         if self.turns.load(Relaxed).is_null() {
             let mut first = ptr::null_mut();
-            // SAFETY: C1: records outlive their threads, and a thread has one turn at a time.
+            // SAFETY: C1: records outlive their threads; a thread has one turn at a time.
             unsafe { self.door.arrivals.drain(&mut first) };
             self.turns.store(first, Relaxed);
         }
@@ -78,7 +79,7 @@ impl Home {
     }
 
     pub(crate) fn next_turn(&self) -> Option<&'static Record> {
-        // SAFETY: as above.
+        // SAFETY: null, or a record, which outlives its thread.
         let first = unsafe { self.turns.load(Relaxed).as_ref() }?;
         self.turns.store(first.next(), Relaxed);
         Some(first)

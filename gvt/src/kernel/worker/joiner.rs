@@ -1,4 +1,4 @@
-//! Who joins a thread, and how each kind of waiter is woken: J4 to J6 of `join`.
+//! Waiters for a thread's end, and how each kind is woken: J4 to J6 of `join`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::*};
@@ -16,7 +16,7 @@ use crate::protocol::wait::Woken;
 
 const _: () = assert!(MOST_GVTHREADS as u64 * 2 <= PLACE_MASK + 1, "places fit, caches included");
 
-/// A green waiter of another runtime: which wait, and J4.
+/// A green waiter of another runtime: its wait's number, and J4.
 pub(crate) struct Foreign {
     record: *const Record,
     number: u64,
@@ -25,7 +25,7 @@ pub(crate) struct Foreign {
 
 // SAFETY: records are `Sync`, and this one's owner waits for `done` before it leaves.
 unsafe impl Send for Foreign {}
-// SAFETY: as above.
+// SAFETY: the record is `Sync`; its owner waits for `done`.
 unsafe impl Sync for Foreign {}
 
 impl Foreign {
@@ -63,7 +63,7 @@ impl Waiter {
         Waiter(Box::into_raw(Box::new(waker)) as u64 | TASK)
     }
 
-    /// Whether its waker is users' code (J6).
+    /// Whether its waker is user code (J6).
     pub(crate) fn is_task(self) -> bool {
         self.0 & TAG == TASK
     }
@@ -81,7 +81,7 @@ impl Waiter {
     /// **C1**: the waiter was never registered, or was taken back.
     pub(crate) unsafe fn discard(self) {
         if self.0 & TAG == OS {
-            // SAFETY: C1: nobody else has it; it came from `Arc::into_raw`.
+            // SAFETY: C1: not shared; it came from `Arc::into_raw`.
             drop(unsafe { Arc::from_raw((self.0 & !TAG) as *const OsFlag) });
         } else if self.0 & TAG == FOREIGN {
             // SAFETY: C1; it came from `Arc::into_raw`.
@@ -93,9 +93,9 @@ impl Waiter {
     }
 }
 
-/// WakeList a waiter; `core` is that of a green one of the same runtime.
+/// Wakes a waiter; `core` is that of a green waiter of the same runtime.
 ///
-/// Context: a future's waker is users' code (`user`).
+/// Context: a future's waker is user code (`user`).
 ///
 /// # Safety
 ///
@@ -123,7 +123,8 @@ pub(crate) unsafe fn wake(waiter: Waiter, core: &CoreBase) {
     }
 }
 
-/// J5: ends the wait that a green waiter's word names, unless it is over; the waiter, if the caller is to queue it.
+/// J5: ends the wait that a green waiter's word names, unless it is over. Returns the waiter if the caller
+/// has to queue it.
 ///
 /// Context: inside the runtime, until the waiter is queued; `waiter` [is green](Waiter::is_green), of `core`.
 #[inline]
@@ -131,7 +132,7 @@ pub(crate) fn end_named(waiter: Waiter, core: &CoreBase) -> Option<Runnable> {
     let record = core.table.get(GvtId::new(waiter.place()));
     // At least the number that the word names: the exchange that took the word orders W1 of `wait` before this.
     let number = waiter.number(wait::number(&record.meta.wait))?;
-    // SAFETY: this call ended the wait of a parked thread: no token of it exists.
+    // SAFETY: this call ended the wait of a parked thread: it has no `Runnable`.
     (wait::wake(&record.meta.wait, number) == Woken::Queue).then(|| unsafe { record.runnable() })
 }
 
@@ -146,14 +147,13 @@ fn wake_named(waiter: Waiter, core: &CoreBase) {
 
 /// Ends wait `number` of `record`; whether this call did.
 pub(crate) fn wake_wait(record: &Record, number: u64, kind: PushKind) -> bool {
-    // From the moment the wait is ended until the thread is queued it is in nobody's hands, so
-    // this must not be interrupted.
+    // Between the end of its wait and its push nothing holds the thread, so this must not be interrupted.
     let _section = crate::kernel::worker::section::Section::new();
     match wait::wake(&record.meta.wait, number) {
         Woken::No => false,
         Woken::InTime => true,
         Woken::Queue => {
-            // SAFETY: this call ended the wait of a parked thread: no token of it exists.
+            // SAFETY: this call ended the wait of a parked thread: it has no `Runnable`.
             let task = unsafe { record.runnable() };
             record.core().push(task, kind);
             true

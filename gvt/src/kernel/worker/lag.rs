@@ -1,15 +1,18 @@
-//! What a thread that computes has had of its worker, so that the next slice makes up for the last.
+//! Lag: what a computing thread got of its worker beyond its slices, so that the next slice makes up for it
+//! (Linux EEVDF's *lag*).
 //!
-//! A slice ends when the monitor gets to it. When every processor computes, the kernel may let the monitor wait for some
-//! milliseconds, and a thread's first microseconds may go to somebody else; over ten slices such things do not even out. So the
-//! monitor notes what a thread's slices took, by the CPU clock of the OS thread that it keeps, against what they should have
-//! taken, and begins to count the next slice that much earlier or later.
+//! A slice ends when the monitor gets to it. When every processor computes, the kernel may delay the monitor
+//! by some milliseconds, and may give a thread's first microseconds to another process; over ten slices such
+//! errors do not cancel out. So the monitor compares what a thread's slices took, by the CPU clock of the OS
+//! thread that it keeps, with what they should have taken, and counts the next slice from that much earlier
+//! or later.
 //!
-//! The monitor looks again when the next slice should be over. Who has had more than a quarter of a slice too much says that it begins
-//! (`detach::resume`), since that may be sooner.
+//! The monitor looks again when the next slice should end. A thread that had more than a quarter of a slice
+//! too much reports that its slice begins (`handoff::resume`), since the slice may end sooner.
 //!
-//! It is kept with the OS thread: a thread that was taken off by force goes on where it was, and one that leaves by
-//! itself starts afresh. Written by the monitor only, and read by that OS thread besides; Relaxed throughout: gauges.
+//! The lag is kept with the OS thread: a thread that was preempted by force continues there, and one that
+//! leaves by itself starts afresh. Written by the monitor only, read also by that OS thread; Relaxed
+//! throughout: gauges.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -17,45 +20,45 @@ use gvt_traits::GvtId;
 
 #[derive(Default)]
 pub(crate) struct Lag {
-    /// Whose it is; 0 to begin with, which is nobody's or will do.
+    /// The thread that it is about; 0 at first, which is no thread or may stand for that one.
     thread: AtomicU32,
     /// The OS thread's CPU time when it was last charged.
     charged_at_ns: AtomicU64,
-    /// What it has had too much.
+    /// The time that it had too much.
     excess_ns: AtomicI64,
-    /// That is more than a quarter of a slice.
+    /// `excess_ns` is more than a quarter of a slice.
     is_much: AtomicBool,
 }
 
-/// A slice of nine years or more; sums and multiples of it must fit.
+/// Slices are capped at nine years; sums and multiples of it must fit.
 const FOR_EVER: u64 = 1 << 58;
 
 impl Lag {
-    /// `thread` is about to be taken off after a slice that should take `due_ns`, and began `wall_ns` ago; `again` in the same slice.
+    /// `thread` is about to be taken off, `wall_ns` after the beginning of a slice that should take `due_ns`.
     pub(crate) fn charge(&self, thread: GvtId, cpu_ns: u64, wall_ns: u64, due_ns: u64, again: bool) {
         let known = self.thread.swap(thread.index(), Relaxed) == thread.index();
         let before = self.charged_at_ns.swap(cpu_ns, Relaxed);
         let (excess, had) = if known {
-            // Not more than the slice was long: the thread may have left in between, and others had this OS thread.
+            // At most the slice's length: the thread may have left in between, and others had this OS thread.
             (self.excess_ns.load(Relaxed), cpu_ns.saturating_sub(before).min(wall_ns))
         } else {
-            // Nor more than that OS thread has ever had: it may have come late to its first slice.
+            // At most the OS thread's CPU time: the thread may have started late in its first slice.
             (0, wall_ns.min(cpu_ns))
         };
         let due = due_ns.min(FOR_EVER) as i64;
         let excess = excess + had as i64 - if again { 0 } else { due };
-        // Not without limit: nobody shall have to wait for a second, or compute for one.
+        // Bounded, so that no thread waits for a second, or computes for one.
         self.excess_ns.store(excess.clamp(-8 * due, 8 * due), Relaxed);
         self.is_much.store(excess > due / 4, Relaxed);
     }
 
-    /// Whether `thread` has had so much too much that its next slice has to be cut.
+    /// Whether `thread` has had so much too much that its next slice must be cut.
     pub(crate) fn is_much(&self, thread: GvtId) -> bool {
         self.is_much.load(Relaxed) && self.thread.load(Relaxed) == thread.index()
     }
 
-    /// How much earlier than now to begin `thread`'s slice of `slice_ns`, after a grace period more than which it is due to be
-    /// taken off; later, if negative, and then not by more than a slice, since grace may be for ever.
+    /// How much before now `thread`'s slice of `slice_ns` begins, after a grace period more than which it is
+    /// due to be taken off. Negative: later, but by no more than a slice, since grace may be infinite.
     pub(crate) fn advance(&self, thread: GvtId, slice_ns: u64, grace_ns: u64) -> i64 {
         if self.thread.load(Relaxed) != thread.index() {
             return 0;

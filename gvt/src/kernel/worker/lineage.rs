@@ -1,6 +1,7 @@
-//! A thread's ancestors: records that are linked from child to parent, and kept by their children.
+//! A thread's ancestors: records are linked from child to parent, and children keep their parents' records.
 //!
-//! `links` has the protocol by which others look along the links while ancestors that have ended are passed over.
+//! The protocol by which other threads follow the links, while ancestors that have ended are unlinked, is in
+//! `links`.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, Ordering::*};
@@ -13,16 +14,18 @@ use crate::kernel::worker::references::{
     Freed, clear_away, credit, entered, free_one, release_anywhere, release_one,
 };
 
-/// References to its own record that a thread is born with, for its children.
+/// References to its own record that a thread starts with, for its children.
 pub(crate) const CREDIT: u32 = 64;
-/// In `Metadata::cancelled`: the parent of the thread's token is not its spawner's. The rest of the byte is a code, 0: not cancelled.
+/// In `Metadata::cancelled`: the parent of the thread's token is not its spawner's. The rest of the byte is a
+/// code; 0: not cancelled.
 pub(crate) const ADOPTED: u8 = 0x80;
-/// A code: somebody has asked for it, without words.
+/// A code: cancelled, without a reason.
 pub(crate) const REQUESTED: u8 = 1;
 
-/// Cancels a node unless it is; the first to do so says why. What else is in the byte stays.
+/// Cancels a node unless it is cancelled already; the first cancellation sets the code. The other bit stays.
 pub(crate) fn mark(flag: &AtomicU8, code: u8) {
-    // Release pairs with the Acquire of those that look: what was done before is seen by who sees the cancellation.
+    // Release pairs with the Acquire of the readers: a thread that sees the cancellation sees what was done
+    // before it.
     let _ = flag.fetch_update(Release, Relaxed, |seen| (seen & !ADOPTED == 0).then_some(seen | code));
 }
 
@@ -30,9 +33,9 @@ pub(crate) fn mark(flag: &AtomicU8, code: u8) {
 pub(crate) enum Up<'a> {
     /// One of them is cancelled, or the runtime is.
     Cancelled,
-    /// The last of them was spawned under a token. It stays as long as its descendants do.
+    /// The last of them was spawned under a token. Its record stays as long as its descendants do.
     Adopted(&'a Record),
-    /// The runtime, and that is not cancelled.
+    /// The runtime, which is not cancelled.
     Root,
 }
 
@@ -60,7 +63,7 @@ pub(crate) fn look_along(record: &Record) -> Up<'_> {
     }
 }
 
-/// L5 of `links`, all the way up; the last of the line if that was spawned under a token.
+/// L5 of `links`, all the way up; the last of the line if that one was spawned under a token.
 pub(crate) fn climb<'a>(record: &'a Record, mut visit: impl FnMut(&'a Record, u8)) -> Option<&'a Record> {
     let mut record = record;
     loop {
@@ -80,14 +83,14 @@ pub(crate) fn parent_of(record: &Record) -> Option<&Record> {
     parent.is_some().then(|| record.core().table.get(parent))
 }
 
-/// Notes that a thread which is about to be spawned has its token's parent in its cold part.
+/// Notes that a thread about to be spawned has its token's parent in its cold part.
 pub(crate) fn adopt(record: &Record) {
     // ORDERING: Release: as the stores in `spawn_on`.
     record.meta.cancelled.store(ADOPTED, Release);
 }
 
-/// Makes the running thread `parent` the parent of a thread that it spawns: takes a reference for it.
-/// Returns the place to note as the child's parent.
+/// Makes the running thread `parent` the parent of a thread that it spawns, taking a reference for it.
+/// Returns the index to store as the child's parent.
 ///
 /// # Safety
 ///
@@ -103,8 +106,8 @@ pub(crate) unsafe fn take_parent(parent: &Record) -> GvtId {
             pass_over_ancestors(parent);
         }
     } else if credit == 0 {
-        // Relaxed: the thread's own reference keeps the record meanwhile. Never `CREDIT` again, which
-        // means the first child.
+        // Relaxed: the thread's own reference keeps the record meanwhile. Never `CREDIT` again, which marks
+        // the first child.
         parent.meta.references.fetch_add(CREDIT, Relaxed);
         parent.meta.children_credit.store(CREDIT - 1, Relaxed);
         return parent.meta.id();
@@ -113,19 +116,19 @@ pub(crate) unsafe fn take_parent(parent: &Record) -> GvtId {
     parent.meta.id()
 }
 
-/// Whether a thread has ended and only one child refers to its record, so that it may be passed over.
+/// Whether a thread has ended and only one child refers to its record, so that the record may be unlinked.
 fn is_done(record: &Record) -> bool {
-    // ORDERING O1: Acquire pairs with the Release of those that let go: if one reference is left, all that
-    // they did is seen, the end of the thread and its own passing over included.
+    // ORDERING O1: Acquire pairs with the Release of other releases: if one reference is left, all that their
+    // holders did is seen, the end of the thread and its own unlinking included.
     record.meta.references.load(Acquire) == 1
         && matches!(record.state(), GvtState::Finished | GvtState::Cancelled)
-        // Whoever has the token that it was spawned under may cancel that; and words are not copied.
+        // The holder of the token that it was spawned under may cancel that; and reasons are not copied.
         && record.meta.cancelled.load(Relaxed) <= REQUESTED
 }
 
-/// Passes over ancestors that have ended and that nobody else refers to.
+/// Unlinks ancestors that have ended and that have no other reference.
 ///
-/// Context: the thread itself, when it spawns; or whoever lets go of it after its end, before that.
+/// Context: the thread itself, when it spawns; or the code that releases it after its end, before that.
 #[cold]
 pub(crate) fn pass_over_ancestors(thread: &Record) {
     let core = thread.core();
@@ -138,24 +141,24 @@ pub(crate) fn pass_over_ancestors(thread: &Record) {
         let parent = core.table.get(link);
         // ORDERING: Acquire, here and below, pairs with the Release in `mark`.
         let code = parent.meta.cancelled.load(Acquire);
-        // Only who has the token that this thread was spawned under cancels it from above.
+        // If it was spawned under a token, only that token's holder cancels it from above.
         let is_adopted = thread.meta.cancelled.load(Acquire) & ADOPTED != 0;
         if code != 0 && !is_adopted {
-            // For ever, and with it this thread.
+            // Cancellation is final, and includes this thread.
             mark(&thread.meta.cancelled, code);
         }
-        // The thread takes its parent's reference over. Relaxed: nobody else changes that any more.
+        // The thread takes over its parent's reference. Relaxed: only this caller changes that link.
         let above = parent.meta.parent_id.load(Relaxed);
-        // ORDERING O2 of `links`: Release: who sees the new link sees what is copied.
+        // ORDERING O2 of `links`: Release: a reader that sees the new link sees what is copied.
         core.changes.pass(|| thread.meta.parent_id.store(above, Release));
-        // L3. ORDERING: as above.
+        // L3. ORDERING O2 of `links`: Release, as above.
         parent.meta.parent_id.store(u32::MAX, Release);
         release_anywhere(NonNull::from(parent), 1);
     }
 }
 
-/// Lets go of the handle's share of an ended thread's references: all that go with the last of the two, unless the thread
-/// stays. `None`: others refer to the record.
+/// Releases the handle's share of an ended thread's references: all of those that thread and handle hold,
+/// unless the thread stays (J6 of `join`). `None`: there are other references to the record.
 ///
 /// # Safety
 ///
@@ -165,14 +168,14 @@ pub(crate) unsafe fn release_own(record: &Record, worker: Option<&WorkerBase>) -
     let count = if record.stays() { 1 } else { credit(record) + 1 };
     // ORDERING O1: as in `is_last`.
     if record.meta.references.load(Acquire) != count {
-        // SAFETY: C1, C2.
+        // SAFETY: C1, C2: the caller's, inside the runtime.
         return unsafe { release_own_shared(record, count, worker) };
     }
     // SAFETY: C1: the last references.
     Some(unsafe { free_one(record, worker) })
 }
 
-/// [`release_own`] while others refer to the record.
+/// [`release_own`] while there are other references to the record.
 ///
 /// # Safety
 ///
@@ -182,12 +185,12 @@ unsafe fn release_own_shared(record: &Record, count: u32, worker: Option<&Worker
     if !record.stays() {
         pass_over_ancestors(record);
     }
-    // SAFETY: C1: the references are the caller's. C2.
+    // SAFETY: C1, C2: the references are the caller's.
     unsafe { release_one(record, count, worker) }
 }
 
-/// Somebody who keeps a record looks along its link for long yet: passes over its ancestors, while its last `count` references of
-/// its own keep it.
+/// For a holder that keeps a record for long and follows its link: unlinks its ancestors, while the caller's
+/// last `count` references keep it.
 #[inline]
 pub(crate) fn pass_over(record: &Record, count: u32) {
     // ORDERING O1: as in `is_last`.
@@ -196,7 +199,7 @@ pub(crate) fn pass_over(record: &Record, count: u32) {
     }
 }
 
-/// Lets go of a thread that has ended, from wherever the caller is, who had its handle.
+/// Releases a thread that has ended, from any context; the caller had its handle.
 pub(crate) fn release_own_anywhere(record: NonNull<Record>) {
     // SAFETY: it has ended, and the caller had its handle.
     let freed = entered(|worker| unsafe { release_own(record.as_ref(), worker) });

@@ -1,4 +1,4 @@
-//! What a runtime, a worker and an OS thread consist of.
+//! The parts of a runtime, a worker and an OS thread, and what is done to one of them alone.
 
 pub(crate) mod binding;
 pub(crate) mod contract;

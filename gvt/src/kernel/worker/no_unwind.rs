@@ -1,6 +1,6 @@
-//! A panic of a part, which ends the process (B3).
+//! A panic in a backend ends the process (B3).
 
-/// Aborts when dropped by unwinding: around calls of backends (B3).
+/// Aborts if it is dropped by unwinding: guards calls of backends (B3).
 pub(crate) struct NoUnwind;
 
 impl Drop for NoUnwind {

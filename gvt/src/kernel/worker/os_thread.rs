@@ -1,28 +1,27 @@
-//! OS threads that carry workers, and how a worker passes from one to another.
+//! OS threads that carry workers (Go's M and P), and how a worker passes from one to another.
 //!
-//! An OS thread of the runtime has its own native stack, on which the scheduler's loop runs while
-//! the worker has no thread to run, and an inbox in which it receives a worker. It carries a worker
-//! or it does not:
+//! An OS thread of the runtime has its own native stack, on which the worker loop runs while there is no
+//! green thread to run, and an inbox in which it receives a worker. It is in one of three states:
 //!
 //! - **spare**: it has nothing to do and waits at its inbox, in the pool (`pool`);
-//! - **carrying**: it runs the loop, or a green thread;
-//! - **held**: a green thread of its own keeps it (`detach`) while its worker goes on elsewhere. To go on, the thread
-//!   needs a worker: its `Runnable` is queued like any other, and the worker that pops it is passed to the inbox.
+//! - **carrying**: it carries a worker and runs the loop or a green thread;
+//! - **detached**: a green thread keeps it (`detach`) while its worker runs others elsewhere. To continue,
+//!   the thread needs a worker: its `Runnable` is queued like any other, and the worker that pops it is
+//!   passed to the inbox.
 //!
-//! **Hazard.** A worker's cells are plain. Two OS threads must never both believe to carry it.
+//! **Hazard.** A worker's cells are plain. Two OS threads must never both carry it.
 //!
-//! **Protocol.** **H1** the giver forgets the worker (`worker` null) after its last access.
-//! **H2** it stores the worker in the inbox, Release, and wakes the inbox's futex. **H3** the receiver
-//! swaps the inbox empty, Acquire, and from there on carries the worker. A worker is in exactly one
-//! place: an OS thread's `worker`, an inbox, or a local variable between H1 and H2.
+//! **Protocol.** **H1** The giver forgets the worker (`worker` null) after its last access. **H2** It stores
+//! the worker in the inbox, Release, and wakes the inbox's futex. **H3** The receiver swaps the inbox empty,
+//! Acquire, and from there on carries the worker. A worker is in exactly one place: an OS thread's `worker`,
+//! an inbox, or a local variable between H1 and H2.
 //!
-//! **Taking a worker away** from an OS thread that sleeps in the kernel, without a signal, is the monitor's doing (`retake`).
+//! **Retaking a worker** from an OS thread that sleeps in the kernel, without a signal, is done by the
+//! monitor (`retake`). Without `membarrier` (Linux before 4.14, or a seccomp filter) an OS thread gives its
+//! worker away itself, in the handler of the preemption signal (`detach::on_interrupt`).
 //!
-//! Without `membarrier` (Linux before 4.14, or a filter) an OS thread gives its worker away itself, in the handler of the
-//! preemption signal (`detach::on_interrupt`).
-//!
-//! **Limits.** Without `membarrier` and without a preemption signal threads that block in the kernel keep their worker, and `blocking`
-//! remains.
+//! **Limits.** Without `membarrier` and without a preemption signal, threads that block in the kernel keep
+//! their worker unless they use `blocking`.
 
 use std::cell::UnsafeCell;
 use std::ptr;
@@ -43,44 +42,45 @@ const QUIT: *mut () = ptr::without_provenance_mut(1);
 
 #[repr(C)]
 pub(crate) struct OsThread<W> {
-    /// The worker that it carries, and how deep in the runtime it is.
+    /// The worker that it carries, and its preempt count.
     carried: Carried<W>,
-    /// Suspended green threads that can go on only here, and what else `pinned` knows.
+    /// Its residents, and what else `pinned` knows.
     pub(crate) home: Home,
-    /// The `Runnable` of the green thread that keeps this OS thread is out.
+    /// The `Runnable` of the green thread that keeps this OS thread is queued.
     pub(crate) queued: AtomicBool,
-    /// Its thread waits for a worker, or runs free without one.
+    /// Its thread waits for a worker, or runs without one.
     pub(crate) turn: Turn,
-    /// Its worker was taken while that thread was blocked in the kernel, and it has not come back.
+    /// Its worker was taken while its green thread was blocked in the kernel, and that thread has not come
+    /// back.
     pub(crate) taken: AtomicBool,
-    /// What the green thread that computes on it has had.
+    /// The lag of the green thread that computes on it.
     pub(crate) lag: Lag,
-    /// Looks in a row at which the monitor found it running all the same.
+    /// Consecutive looks at which the monitor found it running nevertheless.
     pub(crate) running_looks: AtomicU32,
-    /// When it is next interrupted it gives its worker away and goes on without: it sleeps in the kernel.
+    /// At the next interrupt it gives its worker away and continues without: it sleeps in the kernel.
     pub(crate) gives_worker: AtomicBool,
-    /// It does not answer interrupts: a green thread has blocked the signal. To be mended at its next rounds.
+    /// It does not answer interrupts: a green thread has blocked the signal. Its next maintenance mends that.
     pub(crate) is_deaf: AtomicBool,
-    /// The green thread that keeps it while it carries nothing, or null.
+    /// The green thread that keeps it while it carries no worker, or null.
     bound_thread: AtomicPtr<Record>,
-    /// The scheduler's loop, while a green thread runs.
+    /// The registers of the worker loop while a green thread runs.
     pub(crate) native: UnsafeCell<Registers>,
     inbox: AtomicPtr<W>,
-    /// Where it may run.
+    /// Its affinity.
     affinity: Affinity,
-    /// Bumped at each delivery; what the receiver sleeps on.
+    /// Counts deliveries; the receiver sleeps on it.
     deliveries: AtomicU32,
     pub(crate) thread_id: AtomicI32,
     /// The signals that it blocks at its start.
     pub(crate) signal_mask: AtomicU64,
 }
 
-// SAFETY: `native` is used only by its own OS thread, `wake_affine` as its protocol says; the rest is atomic.
+// SAFETY: only its own OS thread uses `native`; `affinity` is used as `wake_affine` says; the rest is atomic.
 unsafe impl<W> Sync for OsThread<W> {}
-// SAFETY: as above.
+// SAFETY: `native` is plain registers; the rest is atomic.
 unsafe impl<W> Send for OsThread<W> {}
 
-/// What a wait at the inbox ended with.
+/// The outcome of a wait at the inbox.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Received<W> {
     Worker(*const W),
@@ -95,7 +95,7 @@ pub(crate) enum Received<W> {
 impl<W> OsThread<W> {
     pub(crate) fn new() -> Self {
         OsThread {
-            // Its first code is the scheduler's.
+            // An OS thread starts inside the runtime.
             carried: Carried::new(),
             home: Home::new(),
             queued: AtomicBool::new(false),
@@ -115,7 +115,7 @@ impl<W> OsThread<W> {
         }
     }
 
-    /// Makes the place of an ended OS thread ready for the next.
+    /// Prepares the entry of an ended OS thread for the next one.
     pub(crate) fn reset(&self) {
         self.carried.reset();
         self.queued.store(false, Relaxed);
@@ -159,7 +159,7 @@ impl<W> OsThread<W> {
         self.carried.set_worker(worker);
     }
 
-    /// The green thread that keeps this OS thread though it carries no worker.
+    /// The green thread that keeps this OS thread while it carries no worker.
     pub(crate) fn bound_thread(&self) -> *const Record {
         self.bound_thread.load(Relaxed)
     }
@@ -180,14 +180,14 @@ impl<W> OsThread<W> {
 
     /// H2. Async-signal-safe.
     ///
-    /// `monitor` is an OS thread that nobody confines.
+    /// `monitor` is an OS thread that is never confined.
     pub(super) fn give_beside(&self, worker: &W, monitor: i32) {
         self.affinity.release(self.thread_id.load(Relaxed), monitor);
         self.deliver(ptr::from_ref(worker).cast_mut());
     }
 
-    /// H2 by an OS thread that then sleeps: the receiver goes on in its place, on its processor; one that runs free stays where
-    /// it runs. Async-signal-safe.
+    /// H2 by an OS thread that then sleeps: the receiver continues in its place, on its processor, unless it
+    /// runs free. Async-signal-safe.
     pub(crate) fn give_place(&self, worker: *const W) {
         if self.turn.give() == Receiver::Sleeps {
             self.affinity.take_over(self.thread_id.load(Relaxed));
@@ -195,7 +195,8 @@ impl<W> OsThread<W> {
         self.deliver(worker.cast_mut());
     }
 
-    /// Lets its green thread run without a worker (`lock_holders`); `false` if it does so, or does not wait for one.
+    /// Lets its green thread run without a worker (`lock_holders`); `false` if it does so already, or does
+    /// not wait for a worker.
     ///
     /// Context: the monitor.
     pub(crate) fn set_free(&self) -> bool {
@@ -206,13 +207,13 @@ impl<W> OsThread<W> {
         went
     }
 
-    /// Lets this OS thread, the calling one, run on any processor again: it goes on for longer than to pass a worker on.
+    /// Restores the affinity of this OS thread, the calling one: it runs for longer than to pass a worker on.
     #[inline]
     pub(super) fn settle_beside(&self, monitor: i32) {
         self.affinity.release(0, monitor);
     }
 
-    /// Tells the OS thread to end, once it waits at its inbox.
+    /// Tells the OS thread to end when it waits at its inbox.
     pub(crate) fn quit(&self) {
         self.deliver(QUIT.cast());
     }

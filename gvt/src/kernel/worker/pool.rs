@@ -1,15 +1,15 @@
-//! All OS threads of a runtime, and those that are spare.
+//! All OS threads of a runtime, and the spare ones.
 //!
-//! **Hazard.** The monitor must never wait for a lock whose holder may be waiting for a thread that only the monitor can
-//! set going: a thread that was taken off in the middle of `malloc`, say.
+//! **Hazard.** The monitor must never wait for a lock whose holder may wait for a thread that only the
+//! monitor can make run, such as one that was preempted in the middle of `malloc`.
 //!
-//! **Protocol.** The monitor uses `spare` (whose lock is held for a few instructions, never over an allocation: its
-//! room is reserved at the start) and `places` (no lock). `all`, which is locked while an OS thread is being created, is for
-//! the others. That there are spares for the monitor is seen to by every OS thread that takes a worker over: it looks
-//! ([`Pool::missing`]), and tells the `spare_starter`; and so does the monitor when it finds none. One is wanted; more, if the monitor lately
-//! needed more ([`Pool::want_more`]).
+//! **Protocol.** The monitor uses only `spare` (its lock is held for a few instructions, never over an
+//! allocation: its room is reserved at the start) and `places` (no lock). `all` is locked while an OS thread
+//! is being created, and the monitor does not use it. Every OS thread that takes a worker checks that there
+//! are spares for the monitor ([`Pool::missing`]) and asks the `spare_starter` if not; so does the monitor
+//! when it finds none. One is wanted; more, if the monitor needed more lately ([`Pool::want_more`]).
 //!
-//! A spare ends when it has been idle for ten seconds, but for the last.
+//! A spare ends when it has been idle for ten seconds, except the last one.
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
@@ -21,34 +21,35 @@ use crate::kernel::thread::inner::InnerLock;
 use crate::kernel::worker::os_thread::{OsThread, Received};
 use crate::os::monotonic_ns;
 
-/// A spare OS thread ends after so long without work.
+/// Idle time after which a spare OS thread ends.
 const SPARE_PATIENCE: Duration = Duration::from_secs(10);
-/// Spares to keep beyond one a worker, where threads that are taken off keep hundreds of OS threads.
+/// Spares to keep beyond one a worker, where preempted threads keep hundreds of OS threads.
 const MANY: usize = 16;
-/// Stack of an OS thread of the runtime: the scheduler's loop runs on it, and destructors of threads that could not be given a stack.
+/// Stack of an OS thread of the runtime. The worker loop runs on it, and destructors of threads that could
+/// not be given a stack.
 const NATIVE_STACK: usize = 256 << 10;
 
 pub(crate) struct Pool<W> {
-    /// Every one that was started and has not been seen ended.
+    /// Every OS thread that was started and whose end was not seen yet.
     all: InnerLock<Vec<Option<std::thread::JoinHandle<()>>>>,
-    /// By the same index; a place is used again when its OS thread has ended.
+    /// By the same index; an entry is reused when its OS thread has ended.
     places: Box<[AtomicPtr<OsThread<W>>]>,
-    /// Places that were ever used.
+    /// Number of entries that were ever used.
     used: AtomicUsize,
     spare: InnerLock<Vec<*const OsThread<W>>>,
-    /// The runtime ends: nobody starts any more, and who becomes spare ends. Written under `spare`'s lock.
+    /// The runtime ends: no OS thread starts, and one that becomes spare ends. Written under `spare`'s lock.
     closed: AtomicBool,
-    /// OS threads that there are.
+    /// OS threads that exist.
     running: AtomicUsize,
-    /// OS threads that were started and have not come up.
+    /// OS threads that were started and do not run yet.
     coming: AtomicUsize,
-    /// Spares to keep at the ready: one, until somebody finds none.
+    /// Spares to keep ready: one, until a search finds none.
     wanted: AtomicUsize,
 }
 
-// SAFETY: the pointers in `spare` point to what `places` own, which is `Sync`.
+// SAFETY: `spare` points to entries of `places`, which are `Sync`.
 unsafe impl<W> Sync for Pool<W> {}
-// SAFETY: as above.
+// SAFETY: `spare` points to entries of `places`, which are `Sync`.
 unsafe impl<W> Send for Pool<W> {}
 
 impl<W: 'static> Pool<W> {
@@ -81,7 +82,8 @@ impl<W: 'static> Pool<W> {
         main: impl FnOnce(&'static OsThread<W>) + Send + 'static,
     ) -> Result<&'static OsThread<W>, WorkerError> {
         let mut all = self.all.lock();
-        // ORDERING O2: `join_all` closes before it takes this lock: whoever got in before is joined by it.
+        // ORDERING O2: `join_all` closes before it takes this lock, and joins every OS thread that was
+        // started before.
         if self.closed.load(Acquire) {
             return Err(WorkerError::ThreadCreation { running: self.running(), errno: libc::ECANCELED });
         }
@@ -100,7 +102,7 @@ impl<W: 'static> Pool<W> {
         }
         let before = self.places[index].load(Relaxed);
         let place = if before.is_null() { Box::into_raw(Box::new(OsThread::new())) } else { before };
-        // SAFETY: a place is freed with the pool.
+        // SAFETY: an entry is freed with the pool.
         let place: &'static OsThread<W> = unsafe { &*place };
         place.reset();
         // ORDERING O1: Release pairs with the Acquire in `each`.
@@ -124,12 +126,12 @@ impl<W: 'static> Pool<W> {
         Ok(place)
     }
 
-    /// An OS thread that was started has come up, or will not.
+    /// A started OS thread runs, or will not.
     pub(crate) fn has_come(&self) {
         self.coming.fetch_sub(1, Relaxed);
     }
 
-    /// Whether an OS thread that was started has not come up.
+    /// Whether a started OS thread does not run yet.
     pub(crate) fn is_any_coming(&self) -> bool {
         self.coming.load(Relaxed) != 0
     }
@@ -137,7 +139,7 @@ impl<W: 'static> Pool<W> {
     /// A spare OS thread, if one waits.
     pub(crate) fn take_spare(&self) -> Option<&'static OsThread<W>> {
         let place = self.spare.lock().pop()?;
-        // SAFETY: places live as long as the pool, and the pool as long as its OS threads.
+        // SAFETY: entries live as long as the pool, and the pool as long as its OS threads.
         Some(unsafe { &*place })
     }
 
@@ -150,15 +152,15 @@ impl<W: 'static> Pool<W> {
         }
     }
 
-    /// How many spares fewer there are than are wanted and may be had.
+    /// Number of spares that are wanted and missing, as far as the limit allows.
     pub(crate) fn missing(&self) -> usize {
-        // Relaxed: a wish.
+        // Relaxed: a target.
         let wanted = self.wanted.load(Relaxed);
         wanted.saturating_sub(self.spares()).min(self.places.len().saturating_sub(self.running()))
     }
 
-    /// There was no spare: twice as many are to be kept, as many as there are workers at the most, or, up to [`MANY`], a quarter
-    /// of all OS threads.
+    /// There was no spare: doubles the number to keep, up to the number of workers, or, up to [`MANY`], to a
+    /// quarter of all OS threads.
     pub(crate) fn want_more(&self, workers: usize) {
         // Relaxed: only the monitor raises it.
         let wanted = self.wanted.load(Relaxed);
@@ -181,11 +183,11 @@ impl<W: 'static> Pool<W> {
                         Some(place) if spare.len() > 1 => {
                             spare.remove(place);
                             self.running.fetch_sub(1, Relaxed);
-                            // Idle spares: so many are not needed any more.
+                            // Spares are idle, so fewer are needed.
                             self.wanted.store(1, Relaxed);
                             return Received::Quit;
                         }
-                        // The last spare stays; and one that is no longer in the pool is about to get a worker.
+                        // The last spare stays; and one that is not in the pool is about to get a worker.
                         _ => deadline = None,
                     }
                 }
@@ -198,34 +200,34 @@ impl<W: 'static> Pool<W> {
     pub(crate) fn each(&self) -> impl DoubleEndedIterator<Item = &OsThread<W>> + Clone {
         // ORDERING O1: Acquire pairs with the Release in `start`.
         let used = self.used.load(Acquire);
-        // SAFETY: null, or a place that lives as long as the pool.
+        // SAFETY: null, or an entry that lives as long as the pool.
         self.places[..used].iter().filter_map(|place| unsafe { place.load(Acquire).as_ref() })
     }
 
-    /// OS threads that there are.
+    /// OS threads that exist.
     pub(crate) fn running(&self) -> usize {
         self.running.load(Relaxed)
     }
 
-    /// OS threads that wait for something to do.
+    /// OS threads that wait for a worker.
     pub(crate) fn spares(&self) -> usize {
         self.spare.lock().len()
     }
 
-    /// Ends and joins all. Every one must be spare, or on its way to end.
+    /// Ends and joins all. Each must be spare, or about to end.
     pub(crate) fn join_all(&self) {
         {
             let mut spare = self.spare.lock();
             // ORDERING O2: Release pairs with the Acquire in `start`.
             self.closed.store(true, Release);
             for place in spare.drain(..) {
-                // SAFETY: as in `take_spare`.
+                // SAFETY: entries live as long as the pool.
                 unsafe { &*place }.quit();
             }
         }
         let all = std::mem::take(&mut *self.all.lock());
         for handle in all.into_iter().flatten() {
-            // A scheduler loop does not panic; if it did, the message is out already.
+            // A worker loop does not panic; if it does, the message is printed already.
             let _ = handle.join();
         }
     }

@@ -1,9 +1,9 @@
-//! Looking whether all threads of a runtime are parked, for those that settle: Z2 to Z4 of `settlers`.
+//! Looks whether all threads of a runtime are parked, for threads that settle: Z2 to Z4 of `settlers`.
 
 use crate::kernel::worker::core::CoreBase;
 use crate::protocol::wait;
 
-/// Z2 and Z3, by a worker that has announced itself idle and found no work; whether it has woken somebody.
+/// Z2 and Z3, by a worker that has announced itself idle and found no work; whether it has woken a thread.
 ///
 /// Context: worker's stack, inside the runtime.
 pub(crate) fn settle_if_quiet(core: &CoreBase) -> bool {

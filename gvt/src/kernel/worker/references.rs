@@ -1,4 +1,4 @@
-//! References to records: who keeps one, and what happens when the last goes.
+//! References to records: which code holds them, and what happens when the last is released.
 
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::*;
@@ -8,14 +8,14 @@ use crate::kernel::worker::core::{CoreBase, WorkerBase};
 use crate::kernel::worker::section;
 use crate::protocol::{preempt_count, user};
 
-/// What a thread has taken for its children and not used.
+/// References that a thread has taken for its children and not used.
 pub(crate) fn credit(record: &Record) -> u32 {
     // Relaxed: the thread's own; the handle reads it after the end, ordered by `join_waiters`.
     record.meta.children_credit.load(Relaxed)
 }
 
-/// Lets go of `count` references to a record of the worker's runtime; the last frees it, then the ancestors that it was the last
-/// to refer to: one after the other, since a family may be deep.
+/// Releases `count` references to a record of the worker's runtime. The last frees it, then the ancestors
+/// that it was the last to refer to: in a loop, since a family may be deep.
 ///
 /// # Safety
 ///
@@ -28,11 +28,11 @@ pub(crate) unsafe fn release(record: &Record, count: u32, worker: &WorkerBase) {
     }
 }
 
-/// Takes `count` off a record's references, unless they are all there are: then says so.
+/// Takes `count` off a record's references, unless these are all: then `true`.
 #[inline]
 pub(super) fn is_last(record: &Record, count: u32) -> bool {
-    // ORDERING O1: Acquire on the shortcut, and the fence below, pair with the Release of the others
-    // that let go: their last accesses happen before the record is reused.
+    // ORDERING O1: Acquire on the shortcut, and the fence below, pair with the Release of the other releases:
+    // their last accesses happen before the record is reused.
     if record.meta.references.load(Acquire) != count
         && record.meta.references.fetch_sub(count, Release) != count
     {
@@ -44,18 +44,18 @@ pub(super) fn is_last(record: &Record, count: u32) -> bool {
 
 /// # Safety
 ///
-/// **C1**: nobody refers to the record any more. C2 of [`release`].
+/// **C1**: there is no reference to the record left. C2 of [`release`].
 unsafe fn free(record: &Record, worker: &WorkerBase) {
     let mut record = record;
     loop {
         // SAFETY: C1, and then `is_last`; C2.
         let freed = unsafe { free_one(record, Some(worker)) };
         debug_assert!(freed.core.is_none(), "the worker's core is there");
-        // What a token in it was the last to keep goes elsewhere (`lifecycle::bury`).
+        // Records that a token in it was the last to keep are freed elsewhere (`bury`).
         drop(freed.cold);
         match freed.owed {
             Some((next, count)) => {
-                // SAFETY: kept by what is owed.
+                // SAFETY: kept by the reference that is owed.
                 record = unsafe { next.as_ref() };
                 if !is_last(record, count) {
                     return;
@@ -66,21 +66,22 @@ unsafe fn free(record: &Record, worker: &WorkerBase) {
     }
 }
 
-/// What a freed record leaves for the one who freed it.
+/// What a freed record leaves to the code that freed it.
 pub(crate) struct Freed {
-    /// To be dropped. Its token may be the last of other records.
+    /// To be dropped. Its token may hold the last reference to other records.
     pub(crate) cold: Option<ColdBox>,
-    /// References that are now to be let go of.
+    /// References to be released next.
     pub(crate) owed: Option<(NonNull<Record>, u32)>,
-    /// The runtime is gone, and nobody refers to its records any more: to be buried.
+    /// The runtime is gone and its last referenced record is free: the core is to be freed.
     pub(crate) core: Option<NonNull<CoreBase>>,
 }
 
-/// Lets go of `count` references to a record of any runtime; `None`: others refer to it.
+/// Releases `count` references to a record of any runtime; `None`: there are others.
 ///
 /// # Safety
 ///
-/// **C1**: the references are the caller's. **C2**: inside the runtime, where `worker` is what this OS thread carries.
+/// **C1**: the references are the caller's. **C2**: inside the runtime, where `worker` is what this OS thread
+/// carries.
 #[inline]
 pub(crate) unsafe fn release_one(record: &Record, count: u32, worker: Option<&WorkerBase>) -> Option<Freed> {
     // SAFETY: C1: the last reference.
@@ -97,10 +98,10 @@ pub(super) unsafe fn free_one(record: &Record, worker: Option<&WorkerBase>) -> F
     // SAFETY: the core is there: the record is outstanding.
     let core: &CoreBase = unsafe { &*ptr::from_ref(record.core()) };
     record.meta.references.store(0, Relaxed);
-    // Relaxed: nobody refers to the record any more.
+    // Relaxed: there is no other reference to the record.
     let has_cold = !record.meta.cold.load(Relaxed).is_null();
     let cold = if has_cold {
-        // SAFETY: C1.
+        // SAFETY: C1: no reference is left.
         unsafe { record.take_cold(&core.lifecycle.reading) }
     } else {
         None
@@ -110,7 +111,7 @@ pub(super) unsafe fn free_one(record: &Record, worker: Option<&WorkerBase>) -> F
     let parent = (parent != u32::MAX).then(|| core.table.get(gvt_traits::GvtId::new(parent)));
     match worker {
         Some(worker) if ptr::eq(worker.core, core) => {
-            // SAFETY: this OS thread carries the worker, inside the runtime.
+            // SAFETY: C2: this OS thread carries the worker, inside the runtime.
             core.table.release(record, Some(unsafe { &mut *worker.records.get() }));
             let owed =
                 parent.and_then(
@@ -121,7 +122,7 @@ pub(super) unsafe fn free_one(record: &Record, worker: Option<&WorkerBase>) -> F
         _ => {
             let last = core.table.release_outside(record, &core.lifecycle.orphans);
             debug_assert!(!last || parent.is_none(), "a parent is outstanding as long as its child");
-            // If there is a parent it is outstanding, so the core is there.
+            // If there is a parent, it is outstanding, so the core is there.
             Freed {
                 cold,
                 owed: parent.map(|parent| (NonNull::from(parent), 1)),
@@ -131,8 +132,8 @@ pub(super) unsafe fn free_one(record: &Record, worker: Option<&WorkerBase>) -> F
     }
 }
 
-/// Notes a reference to let go of later: children of one parent end in a row, on several workers,
-/// and would all meet on the parent's counter. Returns what was owed to another.
+/// Defers a release: children of one parent end in a row, on several workers, and would all contend for the
+/// parent's counter. Returns the deferred releases of another parent.
 fn owe<'a>(worker: &WorkerBase, parent: &Record) -> Option<(&'a Record, u32)> {
     let (owed_to, count) = worker.deferred.get();
     if ptr::eq(owed_to, parent) {
@@ -140,38 +141,38 @@ fn owe<'a>(worker: &WorkerBase, parent: &Record) -> Option<(&'a Record, u32)> {
         return None;
     }
     worker.deferred.set((parent, 1));
-    // SAFETY: null, or kept by the deferred.
+    // SAFETY: null, or kept by the deferred references.
     unsafe { owed_to.as_ref() }.map(|owed_to| (owed_to, count))
 }
 
-/// Lets go of what is owed.
+/// Does the deferred releases.
 pub(crate) fn release_deferred(worker: &WorkerBase) {
     loop {
         let (owed_to, count) = worker.deferred.replace((ptr::null(), 0));
         if owed_to.is_null() {
             return;
         }
-        // Freeing it may run up a deferred with its own parent.
-        // SAFETY: the deferred held them.
+        // Freeing it may defer a release to its own parent.
+        // SAFETY: the deferred references are the worker's.
         unsafe { release(&*owed_to, count, worker) };
     }
 }
 
-/// Lets go of the caller's references to a record, from wherever the caller is.
+/// Releases the caller's references to a record, from any context.
 pub(crate) fn release_anywhere(record: NonNull<Record>, count: u32) {
     // SAFETY: the references are the caller's.
     let freed = entered(|worker| unsafe { release_one(record.as_ref(), count, worker) });
     clear_away(freed);
 }
 
-/// Calls `f` inside the runtime, with what this OS thread carries.
+/// Calls `f` inside the runtime, with the worker that this OS thread carries.
 #[inline]
 pub(super) fn entered(f: impl FnOnce(Option<&WorkerBase>) -> Option<Freed>) -> Option<Freed> {
     let section = section::Section::new();
     f(section.worker())
 }
 
-/// Drops what freed records have left, outside the runtime: it may be users' code.
+/// Drops what freed records have left, outside the runtime: it may be user code.
 #[inline]
 pub(super) fn clear_away(freed: Option<Freed>) {
     let mut freed = freed;
@@ -181,27 +182,27 @@ pub(super) fn clear_away(freed: Option<Freed>) {
             bury(core);
         }
         freed = owed.and_then(|(record, count)| {
-            // SAFETY: they are owed.
+            // SAFETY: the references are owed.
             entered(|worker| unsafe { release_one(record.as_ref(), count, worker) })
         });
     }
 }
 
-/// Ends a core that is orphaned no more: the last record that somebody referred to is free. Its parts are users' code.
+/// Frees an orphaned core: the last referenced record is free. Its parts' destructors are user code.
 fn bury(core: NonNull<CoreBase>) {
     struct Orphan(NonNull<CoreBase>);
-    // SAFETY: nobody else refers to it.
+    // SAFETY: there is no other reference to it.
     unsafe impl Send for Orphan {}
     impl Orphan {
         fn destroy(self) {
-            // SAFETY: the runtime is gone and nobody refers to a record any more.
+            // SAFETY: the runtime is gone, without a reference to its records.
             user::call(|| unsafe { (self.0.as_ref().vtable.destroy)(self.0.as_ptr()) });
         }
     }
     let orphan = Orphan(core);
     if preempt_count::is_inside() {
-        // A scheduler's caller: it has let go of a record that kept another runtime's token. If the OS refuses a
-        // thread, the core is leaked.
+        // The caller is a scheduler, which has freed a record that kept another runtime's token. If the OS
+        // refuses a thread, the core is leaked.
         let _ = std::thread::Builder::new().name("gvt-burial".into()).spawn(move || orphan.destroy());
     } else {
         orphan.destroy();

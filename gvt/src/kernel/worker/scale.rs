@@ -1,4 +1,4 @@
-//! Which instants readings of a clock are.
+//! Maps readings of a clock to instants.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use crate::os;
 use crate::protocol::preempt_count::Steady;
 
-/// More than can be told is for ever.
+/// A duration that does not fit is infinite.
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Which instant a reading of a clock is.
+/// The instant of one reading of a clock, and with it of all.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
     instant: Instant,
@@ -24,19 +24,19 @@ impl Scale {
         Scale { instant: Instant::now(), ns }
     }
 
-    /// For `CLOCK_MONOTONIC`, which `Instant` reads too. Its own reading of it is hidden, so one is taken of each; a deadline
-    /// may thus be late by the time between the two, some 20 ns, and is never early.
+    /// For `CLOCK_MONOTONIC`, which `Instant` reads too but does not show. So both are read; a deadline may
+    /// be late by the time between the two readings, some 20 ns, and is never early.
     pub(crate) fn monotonic() -> &'static Scale {
         static MONOTONIC: OnceLock<Scale> = OnceLock::new();
         MONOTONIC.get().unwrap_or_else(|| {
-            // Nobody is taken off its worker with others waiting for this.
+            // Not preempted while other threads wait for this.
             let _steady = Steady::new();
             MONOTONIC.get_or_init(|| {
                 let tries = (0..8).map(|_| {
                     let (before, instant, ns) = (os::monotonic_ns(), Instant::now(), os::monotonic_ns());
                     (ns - before, Scale { instant, ns })
                 });
-                // The pair that was read with the least between.
+                // The pair with the shortest time in between.
                 tries.min_by_key(|(gap, _)| *gap).expect("there are some").1
             })
         })
@@ -59,7 +59,7 @@ impl Scale {
     }
 }
 
-/// An instant that cannot be told is never reached: thirty years are enough.
+/// An instant that cannot be represented is never reached: thirty years are enough.
 pub(crate) fn later(from: Instant, by: Duration) -> Instant {
     from.checked_add(by).unwrap_or_else(|| from + Duration::from_secs(30 * 365 * 24 * 3600))
 }

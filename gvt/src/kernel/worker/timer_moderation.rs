@@ -1,45 +1,47 @@
-//! How often an idle worker wakes for timers, and whether a second one is worth waking for threads whose time has come.
+//! How often an idle worker wakes for timers (interrupt moderation), and when woken threads are worth a
+//! second worker.
 //!
-//! **Pauses.** An idle worker that fires timers as each comes due pays a sleep and a wake-up for each. So it waits for a pause
-//! since it last fired any: [`PAUSE_NS`], which is about what the kernel grants itself with every timed wait of an ordinary thread
-//! (its timer slack), and [`LONG_PAUSE_NS`] if timers are [`DENSE_NS`] apart or less, as a network card does with
-//! packets: then tens come due together, and their cache misses overlap. With 250,000 a second that saves a tenth of the CPU
-//! time; the median of lateness goes from 0.06 to 0.17 ms, and the 99th percentile stays (measured: a million sleepers of 1 to 5 s).
+//! **Pauses.** An idle worker that fires each timer when it is due pays a sleep and a wake-up for each. So it
+//! waits for a pause after it last fired any: [`PAUSE_NS`], about the timer slack that the kernel gives every
+//! timed wait of an ordinary thread; or [`LONG_PAUSE_NS`] if timers are at most [`DENSE_NS`] apart, as a
+//! network card does with packets. Then tens are due together, and their cache misses overlap. With 250,000 a
+//! second that saves a tenth of the CPU time; the median of lateness goes from 0.06 to 0.17 ms, and the 99th
+//! percentile stays (a million sleepers of 1 to 5 s).
 //!
-//! **A second worker.**
-//! Threads that slept often do little when they wake: a request times out, a connection is probed. To wake a sleeping worker costs
-//! 10 µs and more, a great part of it here, and the kernel likes to put it on this very processor, where the two then take turns: with
-//! 250,000 such threads a second, 22 at a time, the two workers woke each other 14,000 times a second on one processor while the other
-//! idled (Linux 6.18; a ninth of the CPU time).
+//! **A second worker.** Threads that sleep often do little when they wake: a request times out, a connection
+//! is probed. Waking a sleeping worker costs 10 µs and more, mostly here, and the kernel tends to put it on
+//! this very processor, where the two then take turns: 250,000 such threads a second, 22 at a time, make two
+//! workers wake each other 14,000 times a second on one processor while the other idles, for a ninth of the
+//! CPU time.
 //!
-//! So a worker measures what those threads take: the time from firing timers until it has nothing to do, divided by the timers.
-//! It offers the rest of a batch when what it has pushed would keep it busy for [`WORTH_NS`]. Until it has measured, and when
-//! its estimate is off because other work came in between, it errs towards offering. Should the estimate be too low, the monitor offers
-//! them (`look` M4).
+//! So a worker measures those threads: the time from firing timers until it has nothing to do, divided by the
+//! number of timers. It offers the rest of a batch when the threads that it has pushed would keep it busy for
+//! [`WORTH_NS`]. Before it has measured, and when other work distorts the estimate, it errs towards offering.
+//! If the estimate is too low, the monitor offers them (`look` M4).
 //!
-//! No clock is read for this but on the way to sleep, and there only if timers were fired.
+//! No clock is read for this except on the way to sleep, and there only after timers were fired.
 
 use std::cell::Cell;
 use std::num::NonZeroU64;
 
 /// The shortest time between two wake-ups of an idle worker for timers.
 const PAUSE_NS: u64 = 75_000;
-/// The same if there are many.
+/// The same for dense timers.
 const LONG_PAUSE_NS: u64 = 300_000;
-/// Timers so far apart, on average from one idling to the next, are many.
+/// Timers are dense if they are at most so far apart, on average from one idling to the next.
 const DENSE_NS: u64 = 10_000;
-/// Work of so many ns is worth a wake-up.
+/// This much work is worth a wake-up.
 const WORTH_NS: u64 = 300_000;
 
 pub(crate) struct Moderation {
-    /// Timers since this worker last idled, and when the first and the last of them were fired.
+    /// Timers since this worker last idled, and the times when the first and the last were fired.
     fired: Cell<u64>,
     since_ns: Cell<u64>,
     last_ns: Cell<u64>,
-    /// The first before that.
+    /// The time of the first in the period before.
     before_ns: Cell<u64>,
     pause_ns: Cell<u64>,
-    /// What a thread takes, smoothed.
+    /// The time that a woken thread takes, smoothed.
     each_ns: Cell<u64>,
 }
 
@@ -55,7 +57,7 @@ impl Moderation {
         }
     }
 
-    /// `count` timers are fired.
+    /// `count` timers were fired.
     pub(crate) fn fired(&self, count: usize, now_ns: u64) {
         if count > 0 {
             if self.fired.get() == 0 {
@@ -66,11 +68,11 @@ impl Moderation {
         }
     }
 
-    /// There is nothing left to do.
+    /// There is nothing left to run.
     pub(crate) fn idle(&self, now_ns: impl FnOnce() -> u64) {
         if let Some(fired) = NonZeroU64::new(self.fired.replace(0)) {
             let sample = now_ns().saturating_sub(self.since_ns.get()) / fired;
-            // Up at once, down by the eighth.
+            // Up at once, down by an eighth.
             let each = self.each_ns.get();
             self.each_ns.set(sample.max(each - each / 8));
 
@@ -79,12 +81,12 @@ impl Moderation {
         }
     }
 
-    /// When this worker, if it is idle, should fire timers again at the earliest.
+    /// The earliest time at which this worker, if idle, should fire timers again.
     pub(crate) fn resumes_ns(&self) -> u64 {
         self.last_ns.get().saturating_add(self.pause_ns.get())
     }
 
-    /// Whether `count` threads are more than this worker should keep to itself.
+    /// Whether `count` threads are too many for this worker alone.
     #[inline]
     pub(crate) fn is_worth(&self, count: u32) -> bool {
         u64::from(count) * self.each_ns.get() >= WORTH_NS

@@ -1,36 +1,40 @@
-//! Who is handed a worker goes on where the giver was.
+//! Wake-affine hand-over: the receiver of a worker continues on the giver's processor.
 //!
-//! When an OS thread passes its worker on and sleeps, its processor becomes free. The kernel does not know that when it
-//! chooses a processor for the one that is woken: it takes the one where that ran last, where another worker may be computing,
-//! and there the two take turns for milliseconds while the giver's processor idles. (Measured with 1,000 threads that
-//! compute on 2 workers of 2 processors: a fifth of the CPU time was lost, slices were 0.8 to 10 ms instead of 2.)
+//! When an OS thread passes its worker on and sleeps, its processor becomes free. The kernel does not know
+//! that when it chooses a processor for the receiver: it takes the one where the receiver ran last, where
+//! another worker may be computing, and the two take turns there for milliseconds while the giver's processor
+//! idles. (1,000 threads that compute on 2 workers of 2 processors then lose a fifth of the CPU time, and
+//! slices take 0.8 to 10 ms instead of 2.)
 //!
-//! **Protocol.** **P1** The giver confines the receiver, which sleeps, to the processor that the giver is on, having noted where
-//! the receiver may run, and wakes it (`os_thread` H2). **P2** The receiver undoes that before it goes on for longer than to pass
-//! the worker on, and a giver that stays does before it wakes it. So who relays a worker and sleeps again costs nothing.
-//! `allowed` is written by a giver while the receiver sleeps and nobody else can give to it; H2 and H3 order it.
+//! **Protocol.** **P1** The giver notes the affinity of the sleeping receiver, confines it to the giver's
+//! processor, and wakes it (`os_thread` H2). **P2** The receiver undoes that before it runs for longer than
+//! to pass the worker on; a giver that does not sleep undoes it before it wakes the receiver. So an OS thread
+//! that relays a worker and sleeps again pays nothing. A giver writes `allowed` while the receiver sleeps and
+//! has no other giver; H2 and H3 order it.
 //!
-//! **Hazard: somebody else says where OS threads may run** (`taskset -a -p`, a cgroup), while one is confined; it may stay so for as
-//! long as it sleeps. What was noted is old then. **So** who undoes it looks first: an OS thread that is not where it was confined
-//! to any more has been moved, and stays. Otherwise it goes back to what was noted, as far as the monitor, which nobody confines, may run
-//! there, too: it has been moved with the others.
+//! **Hazard: another process changes the affinity** (`taskset -a -p`, a cgroup) while an OS thread is
+//! confined, which may last as long as it sleeps. The note is outdated then.
+//! **So** P2 looks first: an OS thread that is not where it was confined to has been moved, and stays.
+//! Otherwise it gets the noted affinity, reduced to that of the monitor, which is never confined and has been
+//! moved with the others.
 //!
-//! **Limits.** Who changes where the process may run within the microseconds between such a look and the change may find one OS thread unchanged.
-//! A set of more than 1,024 processors does not fit, and nobody is confined. Nor where the kernel forbids it.
+//! **Limits.** A change within the microseconds between such a look and the restoring may miss one OS thread.
+//! A set of more than 1,024 processors does not fit, and then nothing is confined; nor where the kernel
+//! forbids it.
 //!
-//! **Rejected.** To leave each OS thread confined for good: the kernel could not balance load any more. To wake through a pipe,
-//! whose readers the kernel places on the writer's processor: two descriptors for each OS thread.
+//! **Rejected.** Leaving each OS thread confined: the kernel could not balance load. Waking through a pipe,
+//! whose readers the kernel puts on the writer's processor: two descriptors for each OS thread.
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::os::{Processors, processor};
 
-/// Where an OS thread may run.
+/// An OS thread's affinity.
 pub(crate) struct Affinity {
     /// Before it was confined.
     allowed: UnsafeCell<Processors>,
-    /// The processor that it is confined to, plus one; 0: it is not.
+    /// The processor that it is confined to, plus one; 0: not confined.
     confined: AtomicU32,
 }
 
@@ -44,9 +48,9 @@ impl Affinity {
         self.confined.store(0, Relaxed);
     }
 
-    /// P1, of the OS thread `thread_id`. Async-signal-safe.
+    /// P1 for the OS thread `thread_id`. Async-signal-safe.
     pub(crate) fn take_over(&self, thread_id: i32) {
-        // Who has only just been started has no number yet.
+        // An OS thread that has just been started has no number yet.
         let Some(here) = processor().filter(|_| thread_id != 0) else {
             return;
         };
@@ -66,7 +70,8 @@ impl Affinity {
         }
     }
 
-    /// P2, of the OS thread `thread_id`; 0 for the calling one. `free` is an OS thread that nobody confines. Async-signal-safe.
+    /// P2 for the OS thread `thread_id`; 0 for the calling one. `free` is an OS thread that is never
+    /// confined. Async-signal-safe.
     #[inline]
     pub(crate) fn release(&self, thread_id: i32, free: i32) {
         if self.confined.load(Relaxed) != 0 {
@@ -83,7 +88,8 @@ impl Affinity {
     }
 }
 
-/// Lets the calling OS thread, a new one, run where the OS thread `free` may that nobody confines: not only where whoever started it may.
+/// Gives the calling OS thread, a new one, the affinity of `free`, an OS thread that is never confined,
+/// instead of its creator's.
 pub(crate) fn begin(free: i32) {
     let process = if free == 0 { None } else { Processors::of(free) };
     if let Some(process) = process.filter(|&process| Processors::of(0) != Some(process)) {
@@ -91,8 +97,9 @@ pub(crate) fn begin(free: i32) {
     }
 }
 
-/// Lets the OS thread `thread_id` (0: the calling one), which was confined to the processor `here`, run where it might before, as `noted`;
-/// unless somebody else has moved it meanwhile, or the process, and with that the OS thread `free`. Async-signal-safe.
+/// Restores the affinity `noted` of the OS thread `thread_id` (0: the calling one), which was confined to the
+/// processor `here`; unless it was moved meanwhile, or the process was, and with it the OS thread `free`.
+/// Async-signal-safe.
 pub(crate) fn restore(thread_id: i32, here: u32, noted: Processors, free: i32) {
     let (now, only) = (Processors::of(thread_id), Processors::only(here));
     if now.is_some() && now == only {
@@ -105,7 +112,7 @@ pub(crate) fn restore(thread_id: i32, here: u32, noted: Processors, free: i32) {
 mod tests {
     use super::*;
 
-    /// On OS threads of its own: one confined to a processor, and one that is free to run on `process`.
+    /// On OS threads of its own: one confined to a processor, and one that may run on `process`.
     fn restored(confined: &[u32], noted: &[u32], process: &[u32]) -> Option<Processors> {
         let set =
             |numbers: &[u32]| numbers.iter().filter_map(|&n| Processors::only(n)).reduce(|a, b| a.or(&b));
