@@ -1,13 +1,14 @@
-//! An OS thread's stack for signal handlers.
+//! An OS thread's alternate stack for signal handlers.
 
-/// An alternate signal stack for this OS thread, in place of the one that std may have set up: that has 8 KiB, of which a
-/// handler that keeps its OS thread asleep (`detach`) uses half, and one nested in it the other.
+/// An alternate signal stack for this OS thread, instead of std's: that has 8 KiB, of which a handler that
+/// keeps its OS thread asleep (`detach`) uses half, and a handler nested in it the other half.
 pub(crate) struct AlternateStack {
     ours: *mut libc::c_void,
     before: libc::stack_t,
 }
 
-/// Usable. Below lies a page that is not, so that a handler which needs more faults and does not write to others' memory.
+/// Usable bytes. A guard page lies below, so that a handler that needs more faults instead of overwriting
+/// other memory.
 const ALTERNATE_BYTES: usize = 64 << 10;
 const GUARD_BYTES: usize = 4096;
 
@@ -25,15 +26,16 @@ impl AlternateStack {
                 0,
             );
             if ours == libc::MAP_FAILED {
-                // What std has set up must do.
+                // Falls back to std's.
                 return AlternateStack { ours: std::ptr::null_mut(), before };
             }
-            // Where that is forbidden, there is no guard.
+            // Where protection is forbidden, there is no guard.
             libc::mprotect(ours, GUARD_BYTES, libc::PROT_NONE);
             let lowest = ours.byte_add(GUARD_BYTES);
             let stack = libc::stack_t { ss_sp: lowest, ss_flags: 0, ss_size: ALTERNATE_BYTES };
             if libc::sigaltstack(&stack, &mut before) != 0 {
-                // Forbidden: signals are handled on the stacks that they meet, and an overflow is a plain SIGSEGV.
+                // Forbidden: signals are handled on the stacks that they interrupt, and an overflow is a
+                // plain SIGSEGV.
                 libc::munmap(ours, GUARD_BYTES + ALTERNATE_BYTES);
                 return AlternateStack { ours: std::ptr::null_mut(), before };
             }

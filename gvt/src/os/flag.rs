@@ -9,11 +9,12 @@ const QUIET: u32 = 0;
 const FIRED: u32 = 1;
 const SLEEPING: u32 = 2;
 
-/// Before it sleeps, an OS thread looks so often with growing pauses, then so often with others let in between.
+/// Before it sleeps, an OS thread looks this often with growing pauses, then this often yielding to others in
+/// between.
 const SPIN_ROUNDS: u32 = 6;
 const YIELD_ROUNDS: u32 = 4;
 
-/// What a waiting OS thread sleeps on.
+/// A one-shot event that an OS thread waits for.
 pub(crate) struct OsFlag {
     word: AtomicU32,
 }
@@ -23,13 +24,13 @@ impl OsFlag {
         OsFlag { word: AtomicU32::new(QUIET) }
     }
 
-    /// Whether it was fired.
+    /// Whether it has fired.
     pub(crate) fn is_fired(&self) -> bool {
         // ORDERING O1: Acquire pairs with the Release in `fire`.
         self.word.load(Acquire) == FIRED
     }
 
-    /// Sleeps until it is fired, at the longest until the deadline.
+    /// Sleeps until it fires, at the longest until the deadline.
     pub(crate) fn wait(&self, deadline_ns: Option<u64>) {
         if self.is_fired_soon() {
             return;
@@ -40,15 +41,15 @@ impl OsFlag {
         }
         while !self.is_fired() {
             if !futex_wait_until(&self.word, SLEEPING, deadline_ns) {
-                // Back, so that a firing meanwhile stays seen; the result does not matter.
+                // Reset, so that a firing in between stays visible; the result does not matter.
                 let _ = self.word.compare_exchange(SLEEPING, QUIET, Relaxed, Relaxed);
                 return;
             }
         }
     }
 
-    /// Looks for a while before sleeping: OS threads that answer each other do so in less time than a sleep and its
-    /// wake-up take (some 4 µs on one core, 30 µs across cores).
+    /// Looks for a while before sleeping: OS threads that answer each other do so in less time than a sleep
+    /// and its wake-up take (some 4 µs on one core, 30 µs across cores).
     fn is_fired_soon(&self) -> bool {
         for round in 0..SPIN_ROUNDS + YIELD_ROUNDS {
             if self.is_fired() {
@@ -72,15 +73,15 @@ impl OsFlag {
 pub(crate) struct OsWaker(*const AtomicU32);
 
 impl OsWaker {
-    /// Ends the sleep. The exchange is the last access: the flag's owner may then be gone, and the kernel only
-    /// uses the address as a key.
+    /// Ends the sleep. The exchange is the last access: the flag's owner may be gone afterwards, and the
+    /// kernel uses the address only as a key.
     ///
     /// # Safety
     ///
-    /// **C1**: the flag is there until it is fired.
+    /// **C1**: the flag exists until it fires.
     pub(crate) unsafe fn fire(self) {
         // ORDERING O1: Release pairs with the Acquire in `is_fired` and `wait`.
-        // SAFETY: C1.
+        // SAFETY: C1: not fired yet, so it exists.
         if unsafe { &*self.0 }.swap(FIRED, Release) == SLEEPING {
             futex_wake(self.0, 1);
         }

@@ -1,4 +1,4 @@
-//! The few calls to the kernel that the runtime makes.
+//! The runtime's system calls.
 
 pub(crate) mod altstack;
 pub(crate) mod flag;
@@ -26,12 +26,12 @@ fn clock_ns(clock: libc::clockid_t) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// Sleeps while `word` is `expected`, at the longest until `deadline_ns`; `false` when that has
-/// passed. May return early.
+/// Sleeps while `word` is `expected`, at the longest until `deadline_ns`; `false` when that has passed. May
+/// return early.
 pub(crate) fn futex_wait_until(word: &AtomicU32, expected: u32, deadline_ns: Option<u64>) -> bool {
     let time;
     let timeout = match deadline_ns {
-        // Past the range of the kernel's time: for ever.
+        // Beyond the range of the kernel's time: infinite.
         Some(ns) if ns < i64::MAX as u64 => {
             time = libc::timespec {
                 tv_sec: (ns / 1_000_000_000) as _,
@@ -56,9 +56,9 @@ pub(crate) fn futex_wait_until(word: &AtomicU32, expected: u32, deadline_ns: Opt
     answer == 0 || errno() != libc::ETIMEDOUT
 }
 
-/// WakeList up to `count` sleepers on `word`, which need not be there any more.
+/// Wakes up to `count` sleepers on `word`, which need not exist.
 pub(crate) fn futex_wake(word: *const AtomicU32, count: i32) {
-    // SAFETY: the kernel only uses the address as a key.
+    // SAFETY: the kernel uses the address only as a key.
     unsafe {
         libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, count);
     }
@@ -68,10 +68,10 @@ pub(crate) fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
-// Out of line: the place is another on another OS thread.
+// Out of line: each OS thread has its own `errno`, and a green thread may change OS threads.
 #[inline(never)]
 pub(crate) fn set_errno(errno: i32) {
-    // SAFETY: the calling OS thread's own.
+    // SAFETY: the calling OS thread's own `errno`.
     unsafe { *libc::__errno_location() = errno };
 }
 
@@ -83,25 +83,27 @@ pub(crate) fn thread_id() -> i32 {
 
 /// Lets this OS thread's timed waits end when they are due (the default is up to 50 µs later).
 pub(crate) fn set_timer_slack() {
-    // SAFETY: sets a number of this thread's.
+    // SAFETY: sets a number of this OS thread.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong, 0, 0, 0) };
 }
 
-/// How long the kernel lets an OS thread run while others wait; the shorter, the sooner it runs when it wakes.
+/// How long the kernel lets an OS thread run while others wait. With a shorter slice it runs sooner after it
+/// wakes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Slice {
     Usual,
-    /// For who never runs for long.
+    /// For an OS thread that never runs for long.
     Shortest,
 }
 
-/// Asks for such slices for this OS thread, and those that it starts (Linux 6.12 and later; before, and under other
-/// policies than the usual, nothing changes).
+/// Requests such slices for this OS thread and those that it starts (Linux 6.12 and later; no effect before,
+/// or under other policies than the usual one).
 pub(crate) fn set_slice(slice: Slice) {
     const SIZE: usize = size_of::<[u64; 6]>();
-    // As the kernel lays it out: size, policy; flags; nice value, priority; slice in ns, 0 for the usual; two for other policies.
+    // The kernel's layout: size, policy; flags; nice value, priority; slice in ns, 0 for the usual; two for
+    // other policies.
     let mut attributes = [0u64; 6];
-    // SAFETY: a place of the size that is said.
+    // SAFETY: a buffer of the stated size.
     let got = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, attributes.as_mut_ptr(), SIZE, 0) };
     let policy = (attributes[0] >> 32) as i32;
     if got == 0 && policy == libc::SCHED_OTHER {
@@ -109,43 +111,53 @@ pub(crate) fn set_slice(slice: Slice) {
             Slice::Usual => 0,
             Slice::Shortest => 100_000,
         };
-        // SAFETY: as the kernel gave it, but for the slice.
+        // SAFETY: as the kernel filled it, except for the slice.
         unsafe { libc::syscall(libc::SYS_sched_setattr, 0, attributes.as_ptr(), 0) };
     }
 }
 
-/// Lets this OS thread run before all ordinary ones whenever it wakes, if the process may have that (`CAP_SYS_NICE`,
-/// `RLIMIT_RTPRIO`); whether it was granted. Who starts under another policy than the usual keeps that: somebody has chosen it. Those
-/// that it starts do not inherit it.
-pub(crate) fn become_urgent() -> bool {
-    // SAFETY: no pointers.
-    (unsafe { libc::sched_getscheduler(0) }) == libc::SCHED_OTHER && set_urgent(true)
+/// Whether an OS thread runs before all ordinary ones whenever it wakes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Policy {
+    RealTime,
+    Ordinary,
 }
 
-/// For an OS thread to which [`become_urgent`] was granted: whether it is so from now on.
-pub(crate) fn set_urgent(urgent: bool) -> bool {
-    let (policy, priority) = if urgent { (libc::SCHED_FIFO, 1) } else { (libc::SCHED_OTHER, 0) };
+/// Lets this OS thread run before all ordinary ones whenever it wakes, if the process may have that
+/// (`CAP_SYS_NICE`, `RLIMIT_RTPRIO`); returns whether it was granted. An OS thread that starts under another
+/// policy than the usual one keeps that, since it was chosen. OS threads that it starts do not inherit it.
+pub(crate) fn become_real_time() -> bool {
+    // SAFETY: no pointers.
+    (unsafe { libc::sched_getscheduler(0) }) == libc::SCHED_OTHER && set_policy(Policy::RealTime)
+}
+
+/// Switches an OS thread to which [`become_real_time`] was granted between the two policies.
+pub(crate) fn set_policy(to: Policy) -> bool {
+    let (policy, priority) = match to {
+        Policy::RealTime => (libc::SCHED_FIFO, 1),
+        Policy::Ordinary => (libc::SCHED_OTHER, 0),
+    };
     // SAFETY: a valid parameter.
     unsafe {
         libc::sched_setscheduler(0, policy | libc::SCHED_RESET_ON_FORK, &scheduling_parameter(priority)) == 0
     }
 }
 
-/// With other C libraries than glibc there are more fields, which the kernel does not know.
+/// With other C libraries than glibc there are more fields, which the kernel does not have.
 fn scheduling_parameter(priority: i32) -> libc::sched_param {
-    // SAFETY: numbers, of which zero is one.
+    // SAFETY: plain numbers, for which zero is valid.
     let mut parameter: libc::sched_param = unsafe { std::mem::zeroed() };
     parameter.sched_priority = priority;
     parameter
 }
 
-/// Sees to it that `dlclose` does not unload the shared library whose code is at `address`. Nothing happens where that is the
-/// program itself.
+/// Prevents `dlclose` from unloading the shared library whose code is at `address`. Does nothing if that is
+/// the program itself.
 pub(crate) fn keep_loaded(address: usize) {
     // With musl `dlclose` unloads nothing, and a static program has no libraries.
     #[cfg(target_env = "gnu")]
-    // SAFETY: the place is valid; the name that is found is one of a loaded object, which this call cannot outlive: its code
-    // is what runs. The handle that comes back is kept for good.
+    // SAFETY: a valid buffer; the name found is of a loaded object, which stays loaded during this call: its
+    // code is what runs. The returned handle is kept for good.
     unsafe {
         let mut found = std::mem::zeroed::<libc::Dl_info>();
         if libc::dladdr(address as *const libc::c_void, &mut found) != 0 && !found.dli_fname.is_null() {
@@ -162,44 +174,44 @@ pub(crate) fn processor() -> Option<u32> {
     u32::try_from(unsafe { libc::sched_getcpu() }).ok()
 }
 
-/// A set of processors, as the kernel lays it out; those above 1,023 do not fit.
+/// A set of processors in the kernel's layout; those above 1,023 do not fit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Processors([u64; 16]);
 
 impl Processors {
     pub(crate) const NONE: Processors = Processors([0; 16]);
 
-    /// One.
+    /// Only one.
     pub(crate) fn only(number: u32) -> Option<Processors> {
         let mut set = Processors::NONE;
         *set.0.get_mut(number as usize / 64)? = 1 << (number % 64);
         Some(set)
     }
 
-    /// Those that are in both sets, if any are.
+    /// The processors in both sets, if there are any.
     pub(crate) fn and(&self, other: &Processors) -> Option<Processors> {
         let both = Processors(std::array::from_fn(|word| self.0[word] & other.0[word]));
         (both != Processors::NONE).then_some(both)
     }
 
-    /// Those that are in one set or the other.
+    /// The processors in either set.
     #[cfg(test)]
     pub(crate) fn or(&self, other: &Processors) -> Processors {
         Processors(std::array::from_fn(|word| self.0[word] | other.0[word]))
     }
 
-    /// Those that an OS thread may run on. Async-signal-safe.
+    /// The processors that an OS thread may run on. Async-signal-safe.
     pub(crate) fn of(thread_id: i32) -> Option<Processors> {
         let mut set = Processors::NONE;
         let size = size_of_val(&set.0);
-        // SAFETY: a place of the size that is said.
+        // SAFETY: a buffer of the stated size.
         let got = unsafe { libc::syscall(libc::SYS_sched_getaffinity, thread_id, size, set.0.as_mut_ptr()) };
         (got > 0).then_some(set)
     }
 
-    /// Confines an OS thread to these. Async-signal-safe.
+    /// Confines an OS thread to this set. Async-signal-safe.
     pub(crate) fn confine(&self, thread_id: i32) -> bool {
-        // SAFETY: a set of the size that is said.
+        // SAFETY: a set of the stated size.
         unsafe {
             libc::syscall(libc::SYS_sched_setaffinity, thread_id, size_of_val(&self.0), self.0.as_ptr()) == 0
         }
@@ -230,7 +242,7 @@ impl EventFd {
 
     pub(crate) fn drain(&self) {
         let mut count = 0u64;
-        // SAFETY: eight writable bytes. An empty counter (EAGAIN) is what is wanted.
+        // SAFETY: eight writable bytes. An empty counter (EAGAIN) is the goal.
         unsafe { libc::read(self.0, (&raw mut count).cast(), 8) };
     }
 }
@@ -242,42 +254,44 @@ impl Drop for EventFd {
     }
 }
 
-/// Blocks until one of two descriptors is readable; says which.
+/// Blocks until one of two descriptors is readable; returns which.
 pub(crate) fn poll_two(first: i32, second: i32) -> (bool, bool) {
     let mut entries = [first, second].map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
-    // A sandbox may know one of the calls only.
+    // A sandbox may allow only one of the calls.
     // SAFETY: two valid entries; no time and no mask.
     let failed = unsafe {
         let failed = libc::poll(entries.as_mut_ptr(), 2, -1) < 0 && errno() != libc::EINTR;
         failed && libc::ppoll(entries.as_mut_ptr(), 2, std::ptr::null(), std::ptr::null()) < 0
     };
     if failed && errno() != libc::EINTR {
-        // Neither can be waited for: looking at both now and then must do.
+        // Neither call works: looks at both now and then instead.
         std::thread::sleep(std::time::Duration::from_millis(1));
         return (true, true);
     }
     (entries[0].revents != 0, entries[1].revents != 0)
 }
 
-/// Registers for `membarrier`; whether the kernel has it.
+/// Registers for `membarrier`; returns whether the kernel has it.
 pub(crate) fn prepare_membarrier() -> bool {
     // SAFETY: no pointers.
     unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0 }
 }
 
-/// A full barrier on every OS thread of this process that runs at this moment; `false` if it cannot be had.
+/// A full barrier on every OS thread of this process that runs at this moment; `false` if it is not
+/// available.
 pub(crate) fn membarrier() -> bool {
     // SAFETY: no pointers.
     unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0 }
 }
 
-/// Reads the beginning of a file about an OS thread of this process; how many bytes, 0 if it cannot be read. Allocates nothing.
+/// Reads the beginning of a file about an OS thread of this process; returns the number of bytes, 0 if it
+/// cannot be read. Allocates nothing.
 fn read_about(thread_id: i32, file: &str, buffer: &mut [u8]) -> usize {
     let mut path = [0u8; 48];
     let Ok(()) = write!(&mut path[..], "/proc/self/task/{thread_id}/{file}\0") else {
         return 0;
     };
-    // SAFETY: a path that ends with a zero byte; as many writable bytes as are said.
+    // SAFETY: a path that ends with a zero byte; a buffer of the stated size.
     let count = unsafe {
         let file = libc::open(path.as_ptr().cast(), libc::O_RDONLY | libc::O_CLOEXEC);
         if file < 0 {
@@ -290,29 +304,30 @@ fn read_about(thread_id: i32, file: &str, buffer: &mut [u8]) -> usize {
     usize::try_from(count).unwrap_or(0)
 }
 
-/// Whether the kernel has put an OS thread of this process to sleep (rather than merely taken it off its
-/// processor). Allocates nothing.
+/// Whether the kernel has put an OS thread of this process to sleep (rather than only descheduled it).
+/// Allocates nothing.
 pub(crate) fn is_asleep_in_kernel(thread_id: i32) -> bool {
     matches!(state(thread_id), Some(b'S' | b'D'))
 }
 
-/// Whether an OS thread of this process runs or waits for a processor; no if the kernel does not tell. Allocates nothing.
+/// Whether an OS thread of this process runs or waits for a processor; `false` if the kernel does not tell.
+/// Allocates nothing.
 pub(crate) fn is_runnable(thread_id: i32) -> bool {
     state(thread_id) == Some(b'R')
 }
 
-/// The kernel's letter for what an OS thread of this process does.
+/// The kernel's letter for the state of an OS thread of this process.
 fn state(thread_id: i32) -> Option<u8> {
     let mut line = [0u8; 128];
     let count = read_about(thread_id, "stat", &mut line);
     let line = &line[..count];
-    // "number (name) state …"; the name may hold anything, but is at most 15 bytes long.
+    // "number (name) state …"; the name may contain any byte, but has at most 15.
     let end = line.iter().rposition(|&byte| byte == b')')?;
     line.get(end + 2).copied()
 }
 
-/// Whether an OS thread of this process that sleeps in the kernel may do so in a futex, as for a lock; yes if the kernel does not
-/// tell. Allocates nothing.
+/// Whether an OS thread of this process that sleeps in the kernel may do so in a futex, as for a lock; `true`
+/// if the kernel does not tell. Allocates nothing.
 pub(crate) fn is_asleep_in_futex(thread_id: i32) -> bool {
     const CALLS: [i64; 2] = [libc::SYS_futex, libc::SYS_futex_waitv];
     let mut line = [0u8; 24];
@@ -322,7 +337,7 @@ pub(crate) fn is_asleep_in_futex(thread_id: i32) -> bool {
     call.and_then(|number| number.parse().ok()).is_none_or(|number: i64| CALLS.contains(&number))
 }
 
-/// The CPU time that an OS thread of this process has taken, ns; 0 if there is none of that number.
+/// The CPU time of an OS thread of this process, ns; 0 if there is none of that number.
 pub(crate) fn cpu_time_ns(thread_id: i32) -> u64 {
     // The kernel's name for the clock: the number's complement, "of one thread", "as the scheduler counts".
     const OF_ONE_THREAD: libc::clockid_t = 4;
@@ -330,7 +345,7 @@ pub(crate) fn cpu_time_ns(thread_id: i32) -> u64 {
     clock_ns((!thread_id << 3) | OF_ONE_THREAD | SCHEDULER)
 }
 
-/// The signals that the calling OS thread blocks, as the kernel's first word.
+/// The signals that the calling OS thread blocks: the first word of the kernel's set.
 pub(crate) fn signal_mask() -> u64 {
     let mut mask = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: a valid place; changes nothing. The first word is the kernel's set.
@@ -340,7 +355,7 @@ pub(crate) fn signal_mask() -> u64 {
     }
 }
 
-/// Has the calling OS thread block these signals and no others. Async-signal-safe.
+/// Sets the signals that the calling OS thread blocks. Async-signal-safe.
 pub(crate) fn set_signal_mask(mask: u64) {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: a valid place, whose first word is the kernel's set.
@@ -354,7 +369,7 @@ pub(crate) fn set_signal_mask(mask: u64) {
 mod tests {
     use super::*;
 
-    /// What `check` says on an OS thread of its own, under `policy`.
+    /// The result of `check` on an OS thread of its own, under `policy`.
     fn under(policy: i32, check: fn() -> bool) -> bool {
         let checked = std::thread::spawn(move || {
             // SAFETY: a valid parameter.
@@ -373,17 +388,17 @@ mod tests {
     #[test]
     fn urgent_and_back() {
         assert!(under(libc::SCHED_OTHER, || {
-            let granted = become_urgent();
+            let granted = become_real_time();
             let then = policy();
             (then == libc::SCHED_FIFO) == granted
-                && (!granted || set_urgent(false))
+                && (!granted || set_policy(Policy::Ordinary))
                 && policy() == libc::SCHED_OTHER
         }));
     }
 
     #[test]
     fn a_policy_that_was_chosen_is_kept() {
-        assert!(under(libc::SCHED_BATCH, || !become_urgent() && policy() == libc::SCHED_BATCH));
+        assert!(under(libc::SCHED_BATCH, || !become_real_time() && policy() == libc::SCHED_BATCH));
     }
 
     #[cfg(target_env = "gnu")]
@@ -398,7 +413,7 @@ mod tests {
             [c"libanl.so.1", c"libBrokenLocale.so.1", c"libnsl.so.1", c"libresolv.so.2", c"libutil.so.1"];
         let mut kept = 0;
         for name in names.into_iter().filter(|&name| !is_loaded(name)) {
-            // SAFETY: libraries without surprises at their beginning and end; their code is not called.
+            // SAFETY: these libraries do nothing special at load and unload; their code is not called.
             unsafe {
                 let open = || libc::dlopen(name.as_ptr(), libc::RTLD_NOW);
                 let first = open();
@@ -410,7 +425,7 @@ mod tests {
                     continue; // one that asks to stay
                 }
                 let second = open();
-                // The base of the library is an address in it.
+                // The library's base is an address in it.
                 let maps = std::fs::read_to_string("/proc/self/maps").expect("Linux has /proc");
                 let line =
                     maps.lines().find(|line| line.contains(name.to_str().expect("ASCII"))).expect("loaded");

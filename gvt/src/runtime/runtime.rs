@@ -16,7 +16,7 @@ use gvt_traits::{
 };
 
 use crate::cancel::token::CancellationToken;
-use crate::kernel::lifecycle::close::Closed;
+use crate::kernel::lifecycle::close::{Closed, Remaining};
 use crate::kernel::lifecycle::{close, overflow};
 use crate::kernel::monitor::look::Periods;
 use crate::kernel::monitor::{look, report, spare_starter};
@@ -374,7 +374,7 @@ where
     /// thread: then the runtime is left running and this is said on stderr.
     pub fn shutdown(self) {
         // A thread that never stops is waited for, as by drop.
-        let _ = self.end(true, None);
+        let _ = self.end(None);
     }
 
     /// [`shutdown`](Self::shutdown) that gives up after `limit`; the runtime is then left to itself, and its
@@ -384,23 +384,23 @@ where
     ///
     /// [`StillRunning`] says how many threads were left.
     pub fn shutdown_timeout(self, limit: Duration) -> Result<(), StillRunning> {
-        match self.end(true, Some(limit)) {
+        match self.end(Some(limit)) {
             Closed::Empty => Ok(()),
             Closed::Left(threads) => Err(StillRunning { threads: threads as usize }),
         }
     }
 
-    fn end(mut self, unwind: bool, limit: Option<Duration>) -> Closed {
-        let closed = self.close(unwind, limit);
+    fn end(mut self, limit: Option<Duration>) -> Closed {
+        let closed = self.close(Remaining::Unwind, limit);
         // Freed, or left to itself.
         self.core = std::ptr::null();
         closed
     }
 
-    fn close(&mut self, unwind: bool, limit: Option<Duration>) -> Closed {
+    fn close(&mut self, remaining: Remaining, limit: Option<Duration>) -> Closed {
         self.handle.shut();
         let base = self.base();
-        if unwind {
+        if remaining == Remaining::Unwind {
             crate::cancel::token::cancel_root(base);
         }
         if park::current().is_some_and(|me| std::ptr::eq(me.core(), base)) {
@@ -410,7 +410,7 @@ where
             );
             return Closed::Left(base.live());
         }
-        let closed = close::close(base, unwind, limit);
+        let closed = close::close(base, remaining, limit);
         if closed == Closed::Empty {
             if base.debug {
                 eprintln!("gvt: runtime ends");
@@ -499,8 +499,8 @@ where
     fn drop(&mut self) {
         if !self.core.is_null() {
             // Nobody is left who could wake them: what is waited for may be this caller's own doing.
-            let unwind = std::thread::panicking();
-            let _ = self.close(unwind, None);
+            let remaining = if std::thread::panicking() { Remaining::Unwind } else { Remaining::Wait };
+            let _ = self.close(remaining, None);
         }
     }
 }

@@ -1,16 +1,16 @@
-//! The beginning and the end of a runtime.
+//! The shutdown of a runtime.
 //!
-//! **States.** running → closing (its `Runtime` was dropped or shut down and waits for the threads
-//! that remain) → stopping (no thread is left: workers end) → gone, or orphaned: records are still
-//! referred to by handles and tokens outside, and the last of these frees the core.
+//! **States.** running → closing (its `Runtime` was dropped or shut down and waits for the remaining threads)
+//! → stopping (no thread is left: workers end) → gone, or orphaned: handles and tokens outside still refer to
+//! records, and the last of these frees the core.
 //!
-//! **Waiting for the end.** Nothing on the path of a thread's end tells the closer. Instead a worker
-//! that goes idle while the runtime is closing wakes the closer, which sums the workers' counters
-//! (`CoreBase::live`); the last thread's end is followed by its worker going idle.
+//! **Waiting for the end.** Nothing on the path of a thread's end tells the closer. Instead a worker that
+//! becomes idle while the runtime is closing wakes the closer, which sums the workers' counters
+//! (`CoreBase::live`); after the last thread's end its worker becomes idle.
 //!
-//! **Ordering.** The flags are SeqCst, in one total order with the set of sleepers (`idle`): a worker that announces
-//! itself after the closer has looked sees `closing`, and one that looks for `stopping` after its announcement is either
-//! notified or sees it. Nothing here is hot.
+//! **Ordering.** The flags are SeqCst, in one total order with the set of sleepers (`idle`): a worker that
+//! announces itself after the closer has looked sees `closing`, and one that looks for `stopping` after its
+//! announcement is either notified or sees it. Nothing here is hot.
 
 use std::ptr::{self};
 use std::sync::atomic::Ordering::*;
@@ -25,19 +25,33 @@ use crate::kernel::worker::core::{Core, CoreBase, Parts};
 use crate::kernel::worker::joiner;
 use crate::protocol::wait;
 
-/// How a wait for the end came out.
+/// The outcome of a wait for the end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Closed {
     /// No thread is left.
     Empty,
-    /// Time ran out with so many left.
+    /// The limit has passed with this many left.
     Left(u64),
 }
 
-/// How long a closer waits before it names on stderr what it waits for.
+/// What a closing runtime does with threads that nothing can wake.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Remaining {
+    Wait,
+    Unwind,
+}
+
+/// Whether to unwind waiting threads although others will soon continue by themselves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    ForShortSleeps,
+    None,
+}
+
+/// How long a closer waits before it names the remaining threads on stderr.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// At shutdown a thread whose wait ends by itself within this time is left to it, and so are, for so long, those that it
-/// may wake.
+/// At shutdown a thread whose wait ends by itself within this time is left alone; so are, for as long, the
+/// threads that it may wake.
 const SOON_NS: u64 = 1_000_000_000;
 
 /// Whether waits can be unwound. Cargo builds a program and its dependencies with one strategy.
@@ -50,9 +64,10 @@ enum Unwinds {
 
 const UNWINDS: Unwinds = if cfg!(panic = "abort") { Unwinds::Never } else { Unwinds::AtShutdown };
 
-/// Waits until no thread is left. With `unwind`, threads that nothing can wake any more are unwound; where that cannot be done, it
-/// is not waited for them without a limit.
-pub(crate) fn close(core: &CoreBase, unwind: bool, limit: Option<Duration>) -> Closed {
+/// Waits until no thread is left. [`Remaining::Unwind`] unwinds threads that nothing can wake; where
+/// unwinding is impossible, it returns [`Closed::Left`] when only such threads are left, unless there is a
+/// `limit`.
+pub(crate) fn close(core: &CoreBase, remaining: Remaining, limit: Option<Duration>) -> Closed {
     let lifecycle = &core.lifecycle;
     lifecycle.closing.store(true, SeqCst);
     let begin = Instant::now();
@@ -72,6 +87,7 @@ pub(crate) fn close(core: &CoreBase, unwind: bool, limit: Option<Duration>) -> C
             report_remaining(core, waited);
         }
         let mut pause = if named { Duration::from_secs(3600) } else { PATIENCE - waited };
+        let unwind = remaining == Remaining::Unwind;
         if unwind && UNWINDS == Unwinds::Never {
             drop(guard);
             if limit.is_none() && core.idle.while_all_sleep(core.worker_count, || all_are_stuck(core)) {
@@ -87,12 +103,15 @@ pub(crate) fn close(core: &CoreBase, unwind: bool, limit: Option<Duration>) -> C
         } else if unwind {
             if core.are_all_idle() {
                 drop(guard);
-                // Whoever is away for a short while may wake others when it comes back; but it is not waited for
-                // again and again.
-                unwind_waiters(core, begin.elapsed().as_nanos() < SOON_NS.into());
+                // Threads in a short sleep may still wake others; wait for them once.
+                let patience = match begin.elapsed().as_nanos() < SOON_NS.into() {
+                    true => Patience::ForShortSleeps,
+                    false => Patience::None,
+                };
+                unwind_waiters(core, patience);
                 guard = lifecycle.closer.lock().unwrap();
             }
-            // A look now and then for threads whose long sleep turned up meanwhile.
+            // Look now and then for threads whose long sleep was found meanwhile.
             pause = pause.min(Duration::from_millis(20));
         }
         if let Some(limit) = limit {
@@ -104,9 +123,10 @@ pub(crate) fn close(core: &CoreBase, unwind: bool, limit: Option<Duration>) -> C
     }
 }
 
-/// Ends the waits of threads that nothing else is going to wake, asking them to unwind. With `patience`, only if no thread is
-/// about to come back by itself: from a short sleep, or from where it keeps its OS thread.
-fn unwind_waiters(core: &CoreBase, patience: bool) {
+/// Ends the waits of threads that nothing else will wake, asking them to unwind. With
+/// [`Patience::ForShortSleeps`], does nothing if a thread will soon continue by itself: after a short sleep,
+/// or on the OS thread that it keeps.
+fn unwind_waiters(core: &CoreBase, patience: Patience) {
     let now = core.now_ns();
     let soon = now.saturating_add(SOON_NS);
     let comes_back = |record: &Record| {
@@ -115,7 +135,7 @@ fn unwind_waiters(core: &CoreBase, patience: bool) {
             && now < record.meta.blocked_since_ns.load(Relaxed).saturating_add(SOON_NS);
         record.is_alive() && (away || (due != 0 && due <= soon))
     };
-    if patience && core.table.used().any(comes_back) {
+    if patience == Patience::ForShortSleeps && core.table.used().any(comes_back) {
         return;
     }
     for record in core.table.used() {
@@ -126,7 +146,7 @@ fn unwind_waiters(core: &CoreBase, patience: bool) {
     }
 }
 
-/// The wait of a thread that will not come back by itself before `soon_ns`.
+/// The wait of a thread that does not continue by itself before `soon_ns`.
 fn stuck_in(record: &Record, soon_ns: u64) -> Option<u64> {
     if record.meta.references.load(Relaxed) == 0 || !wait::is_parked(&record.meta.wait) {
         return None;
@@ -137,7 +157,7 @@ fn stuck_in(record: &Record, soon_ns: u64) -> Option<u64> {
     (!held && (due == 0 || due > soon_ns)).then_some(number)
 }
 
-/// Whether none of the threads that are alive will come back by itself.
+/// Whether no live thread will continue by itself.
 fn all_are_stuck(core: &CoreBase) -> bool {
     let soon = core.now_ns() + SOON_NS;
     core.table.used().filter(|record| record.is_alive()).all(|record| stuck_in(record, soon).is_some())
@@ -154,22 +174,22 @@ fn report_remaining(core: &CoreBase, waited: Duration) {
     );
 }
 
-/// Ends the helpers (monitor, starter) and the workers of a runtime in which no thread is left, then the core, unless somebody still refers
-/// to a record; the last of those then ends the core.
+/// Ends the helpers (monitor, starter) and the workers of a runtime without threads, then the core, unless
+/// there are references to its records; the last of those then frees the core.
 ///
 /// # Safety
 ///
-/// **C1**: `core` came from `Box::into_raw`; [`close`] answered [`Closed::Empty`]; nobody can spawn any
-/// more.
+/// **C1**: `core` came from `Box::into_raw`; [`close`] returned [`Closed::Empty`]; nothing can spawn
+/// afterwards.
 pub(crate) unsafe fn stop<P: Parts>(core: *const Core<P>, helpers: Vec<std::thread::JoinHandle<()>>) {
-    // SAFETY: C1.
+    // SAFETY: C1: from `Box::into_raw`, not freed yet.
     let this = unsafe { &*core };
     let base = &this.base;
     base.lifecycle.stopping.store(true, SeqCst);
     for index in 0..base.worker_count {
         base.unpark(index);
     }
-    // Before the others: they wake OS threads, and start them.
+    // Before the others: both wake or start OS threads.
     base.monitor.stop();
     base.starter.stop();
     for helper in helpers {
@@ -185,17 +205,18 @@ pub(crate) unsafe fn stop<P: Parts>(core: *const Core<P>, helpers: Vec<std::thre
     }
     base.pool.join_all();
     this.preempt.detach();
-    // Nobody calls it any more; what it has captured goes here, in its owner's hands, not with the last record.
+    // The monitor has ended. What the hook captures is dropped here, in its owner's context, not with the
+    // last record.
     base.deadlock.end();
     for worker in &this.workers {
         crate::kernel::worker::references::release_deferred(&worker.base);
-        // SAFETY: no OS thread carries it any more.
+        // SAFETY: no OS thread carries it at this point.
         base.table.spill_all(unsafe { &mut *worker.base.records.get() });
     }
-    // From here on every release counts down; one that came before is not among the outstanding.
+    // From here on every release counts down; an earlier one is not among the outstanding.
     let outstanding = base.table.close(&base.lifecycle.orphans);
     if outstanding == 0 {
-        // SAFETY: C1; nobody refers to anything in it.
+        // SAFETY: C1; there is no reference into it.
         unsafe { crate::kernel::sched::calls::destroy::<P>(core.cast()) };
     }
 }

@@ -1,4 +1,4 @@
-//! Beginning and end of a runtime.
+//! The end of a runtime, and stack overflows.
 
 pub(crate) mod close;
 pub(crate) mod overflow;

@@ -1,20 +1,21 @@
-//! What happens when a green thread overflows its stack.
+//! Stack overflows of green threads.
 //!
-//! A touch of the guard page below a green thread's stack raises SIGSEGV. The handler, on an alternate
-//! stack, recognises it by the running thread's own bounds, says which thread it was and what its limit
-//! is, and ends the process as std does for OS threads. Every other fault goes to whoever handled
-//! SIGSEGV before.
+//! An access to the guard page below a green thread's stack raises SIGSEGV. The handler, on an alternate
+//! stack, recognises it by the running thread's own bounds, names the thread and its limit, and ends the
+//! process as std does for OS threads. Every other fault goes to the previous handler of SIGSEGV.
 //!
-//! **Sent signals** (`kill`, `raise`: a `si_code` of zero or less) have no address and are not repeated when the handler
-//! returns. A handler that expects a repetition, such as std's, sets the default action and returns, and with that the
-//! process would go on without any handler. So the disposition is put back the first time that happens: the process goes on, as it
-//! does with std alone, and overflows are still named. The second time the signal gets its default action, as with std alone.
+//! **Sent signals** (`kill`, `raise`: a `si_code` of zero or less) have no address and are not repeated when
+//! the handler returns. A handler that expects a repetition, such as std's, sets the default action and
+//! returns, which would leave the process without any handler. So the first time that happens this handler
+//! restores its own disposition: the process continues, as with std alone, and overflows are still named. The
+//! second time the signal gets its default action, as with std alone.
 //!
 //! **Signal safety.** The handler reads plain memory of this OS thread (the worker, the running thread's
-//! record), formats into a buffer on its stack, calls `write` and `abort`, and system calls about signals. It keeps `errno`.
+//! record), formats into a buffer on its stack, and calls `write`, `abort`, and system calls about signals.
+//! It keeps `errno`.
 //!
-//! **Unloading.** The handlers stay for good, and so do OS threads and destructors of thread-locals. So the library that gvt is
-//! part of, if it is one that `dlclose` could unload, stays loaded from the first runtime on.
+//! **Unloading.** The handlers stay for good, and so do OS threads and destructors of thread-locals. So if
+//! gvt is in a library that `dlclose` could unload, that library stays loaded from the first runtime on.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering::*};
@@ -32,7 +33,7 @@ const SIGNALS: [i32; 2] = [libc::SIGSEGV, libc::SIGBUS];
 ///
 /// # Errors
 ///
-/// With the signal and the kernel's answer, where a filter forbids that.
+/// The signal and the kernel's error, where a filter forbids it.
 pub(crate) fn install() -> Result<(), WorkerError> {
     static INSTALLED: Mutex<bool> = Mutex::new(false);
     let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -43,7 +44,7 @@ pub(crate) fn install() -> Result<(), WorkerError> {
     let mut ours = default_action();
     ours.sa_sigaction = handler as extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) as usize;
     ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    // First, since ours may be called at once. An attempt that failed has left the same.
+    // First, since our handler may be called at once. A failed earlier attempt has stored the same.
     let _ = PREVIOUS.set(SIGNALS.map(disposition));
     for signal in SIGNALS {
         // SAFETY: a valid structure; the handler is signal-safe (module head).
@@ -62,7 +63,7 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
     if let Some(address) = fault {
         report_if_overflow(address);
         if pass_on(signal, info, context) != Before::Handled {
-            // The fault comes again when the handler returns, and now ends the process.
+            // The fault repeats when the handler returns, and then ends the process.
             set_disposition(signal, &default_action());
         }
     } else {
@@ -80,7 +81,7 @@ fn report_if_overflow(address: usize) {
     if slot == u32::MAX {
         return;
     }
-    // SAFETY: the slot is in use: by this thread.
+    // SAFETY: this thread uses the slot.
     let (bottom, top) = unsafe { (record.core().vtable.stack_bounds)(record.core(), slot) };
     if !(bottom.saturating_sub(gvt_traits::GUARD_SIZE)..bottom).contains(&address) {
         return;
@@ -101,7 +102,7 @@ fn report_if_overflow(address: usize) {
     }
 }
 
-/// How a signal was handled before.
+/// The result of the previous disposition.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Before {
     /// By a handler, which has returned.
@@ -110,7 +111,7 @@ enum Before {
     Default,
 }
 
-/// Hands a signal to whoever handled it before.
+/// Passes a signal to the previous disposition.
 fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) -> Before {
     let Some(previous) = PREVIOUS.get().map(|all| all[index(signal)]) else { return Before::Default };
     match previous.sa_sigaction {
@@ -131,10 +132,11 @@ fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) 
     Before::Handled
 }
 
-/// Whether a handler has set the default action at a sent signal, and the process went on. Relaxed: nothing hangs on it.
+/// Whether a handler has set the default action at a sent signal, and the process continued. Relaxed: nothing
+/// depends on it.
 static WENT_ON: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
 
-/// [`pass_on`] for a signal that comes but once (module head).
+/// [`pass_on`] for a signal that is not repeated (module head).
 fn pass_on_sent(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let in_place = disposition(signal);
     match pass_on(signal, info, context) {
@@ -142,7 +144,7 @@ fn pass_on_sent(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_v
         Before::Default => end_by(signal, info),
         Before::Handled if in_place.sa_sigaction == libc::SIG_DFL => {}
         Before::Handled => {
-            // One that has set the default action to send the signal again gets what it wants.
+            // A handler that sets the default action in order to send the signal again gets its way.
             if disposition(signal).sa_sigaction == libc::SIG_DFL && !is_pending(signal) {
                 if WENT_ON[index(signal)].swap(true, Relaxed) {
                     end_by(signal, info);
@@ -154,10 +156,11 @@ fn pass_on_sent(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_v
     }
 }
 
-/// Has the process end by `signal` when the handler returns: blocked until then, it is delivered after that.
+/// Ends the process by `signal` when the handler returns: blocked until then, the signal is delivered
+/// afterwards.
 fn end_by(signal: i32, info: *mut libc::siginfo_t) {
     set_disposition(signal, &default_action());
-    // SAFETY: the record is the kernel's own; a process may send itself any.
+    // SAFETY: the record is the kernel's own; a process may send itself any signal.
     unsafe {
         let (process, thread) = (libc::getpid(), crate::os::thread_id());
         if libc::syscall(libc::SYS_rt_tgsigqueueinfo, process, thread, signal, info) != 0 {
@@ -177,7 +180,7 @@ fn default_action() -> libc::sigaction {
 
 fn disposition(signal: i32) -> libc::sigaction {
     let mut action = default_action();
-    // SAFETY: a valid place; only asks.
+    // SAFETY: a valid buffer; only a query.
     unsafe { libc::sigaction(signal, std::ptr::null(), &mut action) };
     action
 }
@@ -187,10 +190,10 @@ fn set_disposition(signal: i32, action: &libc::sigaction) {
     unsafe { libc::sigaction(signal, action, std::ptr::null_mut()) };
 }
 
-/// Whether `signal` will be delivered once it is not blocked.
+/// Whether `signal` will be delivered when it is unblocked.
 fn is_pending(signal: i32) -> bool {
     let mut set = std::mem::MaybeUninit::zeroed();
-    // SAFETY: a valid place, which the first call fills.
+    // SAFETY: a valid buffer, which the first call fills.
     unsafe { libc::sigpending(set.as_mut_ptr()) == 0 && libc::sigismember(set.as_ptr(), signal) == 1 }
 }
 

@@ -1,26 +1,30 @@
-//! Lets preempted threads go on without a worker, when somebody waits for a lock that one of them may hold.
+//! Lock-holder preemption: lets preempted threads run without a worker when one of them may hold a lock that
+//! others wait for.
 //!
-//! **Hazard: inside the runtime.** A section of the runtime may allocate, and the starter does; the allocator's lock may be held by a
-//! thread that was preempted and waits for a worker. If that worker is the one that waits for the lock, or if there is no spare left to take
-//! anybody off a worker, it waits for ever.
+//! **Hazard: inside the runtime.** A section of the runtime may allocate, and so does the starter; a thread
+//! that was preempted and waits for a worker may hold the allocator's lock. If the worker that it needs waits
+//! for that lock, or if no spare is left to preempt any other thread, both wait for ever.
 //!
-//! **Hazard: outside.** Every thread that is run may want that lock, and each then takes its worker a slice before the monitor
-//! takes it away again, while the one that holds the lock is queued behind thousands: a million leaves of skynet, most times done in half a
-//! second, took twenty when the host had stopped a thread in `free` for as long as a slice, and each of two thousand OS threads slept on the
-//! allocator's lock.
+//! **Hazard: outside.** Every running thread may want that lock, and each then blocks its worker for a slice
+//! before the monitor retakes the worker, while the lock holder is queued behind thousands: if the host stops
+//! one thread in `free` for a slice, a million leaves of skynet take twenty seconds instead of half a second,
+//! with two thousand OS threads asleep on the allocator's lock.
 //!
-//! **Protocol.** The monitor sees a worker's OS thread asleep in the kernel *inside* the runtime for long, or the starter at work for
-//! long without a spare: somebody is stuck for as long as that lasts. Or it sees one asleep *outside*, in a futex: then it owes every thread
-//! that is preempted just now one turn, for whichever of them holds what is waited for. In a turn some preempted threads go on
-//! without a worker, and at its end they are stopped and the next go on: the one that holds the lock needs a few instructions to release it.
-//! Their `Runnable`s stay queued; a worker that is passed to one waits in its inbox until that thread enters the runtime, or is
-//! interrupted to take it. After the last turn those that still run so are interrupted, and wait for a worker as before.
+//! **Protocol.** There are two triggers. *Inside*: a worker's OS thread sleeps in the kernel inside the
+//! runtime for long, or the starter works for long without a spare; turns are given for as long as that
+//! lasts. *Outside*: an OS thread sleeps in a futex; then every thread that is preempted at that moment gets
+//! one turn, since any of them may hold the lock. In a turn some preempted threads run without a worker; at
+//! its end they are stopped and the next ones run. A lock holder needs only a few instructions to release the
+//! lock. Their `Runnable`s stay queued; a worker that is passed to one waits in its inbox until that thread
+//! enters the runtime, or is interrupted to take it. After the last turn the threads that still run so are
+//! interrupted, and wait for a worker as before.
 //!
-//! A turn lasts [`TURN_NS`], whatever happens meanwhile: who is interrupted before the kernel gives it a processor has not gone on at all.
+//! A turn always lasts [`TURN_NS`]: a thread that is interrupted before the kernel gives it a processor has
+//! made no progress.
 //!
-//! **Rejected.** To let twice as many go on at each turn: with a thousand that compute, whoever was to release the lock got no
-//! processor any more, nor did the starter, and that went on for as long as they computed. To go on for as long as anybody sleeps
-//! in a futex: for a lock that is one thing, for a condition variable another.
+//! **Rejected.** Doubling the number at each turn: with a thousand computing threads the lock holder gets no
+//! processor, nor does the starter, for as long as they compute. Continuing for as long as any OS thread
+//! sleeps in a futex: right for a lock, wrong for a condition variable.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -30,39 +34,40 @@ use crate::kernel::worker::core::OsThread;
 use crate::kernel::worker::core::{Core, CoreBase, Parts};
 use crate::kernel::worker::counters::Counters;
 
-/// For so long those that were let go on run.
+/// Length of a turn.
 const TURN_NS: u64 = 4_000_000;
 
-/// How many are let go on at once in a turn: 2, then 4 and 8, and from then on 16.
+/// How many run at once in a turn: 2, then 4 and 8, and from then on 16.
 const fn at_once(turn: u32) -> usize {
     2 << if turn < 3 { turn } else { 3 }
 }
 
 #[derive(Default)]
-pub(crate) struct Rescue {
-    /// Turns since it began; 0: it is not under way.
+pub(crate) struct LockHolders {
+    /// Turns since the beginning; 0: none under way.
     turns: u32,
     turn_ends_ns: u64,
-    /// Where among the OS threads the next turn begins, from the last on.
+    /// The OS thread where the next turn begins, counted from the last one.
     from: usize,
-    /// Preempted threads that are to have a turn for somebody outside the runtime.
+    /// Preempted threads that are to get a turn for a waiter outside the runtime.
     owed: usize,
 }
 
-impl Rescue {
-    /// Somebody outside the runtime sleeps in a futex.
+impl LockHolders {
+    /// An OS thread outside the runtime sleeps in a futex.
     ///
     /// Context: the monitor.
     pub(crate) fn owe_each_a_turn(&mut self, core: &CoreBase) {
         self.owed = core.pool.each().filter(|os_thread| may_go_on(os_thread)).count();
     }
 
-    /// One look, at which somebody `is_stuck` inside the runtime, or nobody.
+    /// One look; `is_stuck`: a worker or the starter waits inside the runtime.
     ///
     /// Context: the monitor.
     pub(crate) fn look<P: Parts>(&mut self, core: &Core<P>, is_stuck: bool, now_ns: u64) {
         let in_turn = now_ns < self.turn_ends_ns;
-        // To whom a worker has been passed, it shall take it.
+        // Interrupt OS threads that have a worker waiting in their inbox, and at a turn's end all that run
+        // free.
         for os_thread in core.base.pool.each() {
             if os_thread.turn.is_free() && (!in_turn || os_thread.has_delivery()) {
                 core.preempt.interrupt(OsThreadId(os_thread.thread_id.load(Relaxed)));
@@ -83,11 +88,12 @@ impl Rescue {
         Counters::add(&core.base.counters.rescues);
     }
 
-    /// Lets at `most` so many go on; returns how many.
+    /// Lets at most `most` threads run; returns how many.
     fn let_go_on(&mut self, core: &CoreBase, most: usize) -> usize {
         let count = core.pool.each().count().max(1);
         let mut went = 0;
-        // The youngest first: when many are being started, what they do at their start is what the starter waits for.
+        // The youngest first: when many OS threads are being started, the starter waits for what they do at
+        // their start.
         for os_thread in core.pool.each().rev().cycle().skip(self.from % count).take(count) {
             self.from += 1;
             if may_go_on(os_thread) && os_thread.set_free() {

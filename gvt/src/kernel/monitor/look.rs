@@ -1,46 +1,49 @@
-//! The monitor: one OS thread that looks after what busy workers do not see.
+//! The monitor (Go's `sysmon`): one OS thread that sees what busy workers do not.
 //!
-//! A worker that runs one thread for long looks neither at timers nor at its queue. While any worker is busy the monitor
-//! looks at the worker table, at least once every `timer_interval`, and exactly when something it watches comes due:
+//! A worker that runs one thread for long looks neither at timers nor at its queue. While any worker is busy
+//! the monitor looks at the worker table, at least once every `timer_interval`, and exactly when something
+//! that it watches is due:
 //!
-//! - **M1** a thread has run for a time slice, or a timer is overdue: its preempt flag is set. What counts is that its worker
-//!   made no scheduling decision; a thread that passes safepoints holds it all the same. Slices are CPU time: what the kernel kept
-//!   its OS thread off the processors does not count, but one that is found asleep in the kernel counts as running;
-//! - **M2** it still runs a grace period later and somebody waits for the worker (or the overdue timer has waited for
-//!   `wake_wait`, and the thread has had `min_run`): if its OS thread sleeps in the kernel, the
-//!   worker is taken away (`detach::take_from_blocked`); else the OS thread is interrupted, with a spare at the ready
-//!   (`detach::on_interrupt`);
-//!   A worker that stands still inside the runtime, asleep or spinning, may wait for a lock that a preempted thread holds; so may the OS
-//!   thread that is to take a worker over, if it has not come up; so may the starter, if there is no spare for long; and so may
-//!   a thread that sleeps in a futex (`lock_holders`);
-//!   what slices took too long or too short is made up for in the next (`lag`). An OS thread that goes on computing whatever the
-//!   interrupts is deaf: it loses its worker as if it slept, and hears again from its next rounds on;
-//! - **M3** a deadline has passed and nobody has fired it: a sleeping worker is woken for it, or, if all are busy, every worker
-//!   is asked for its rounds;
-//! - **M4** threads are queued and another worker sleeps, and either a worker is stuck or that has been so for [`SPREAD_LOOKS`]
-//!   looks: the sleeper is woken. A thread that was woken first is kept by its waker (`enqueue::push_here`), and nobody is told of
-//!   it when both then take turns by yielding. Whether any is queued is the queue's word (Q8).
+//! - **M1** A thread has run for a time slice, or a timer is overdue: sets its preempt flag. A slice lasts
+//!   until the worker makes a scheduling decision; passing safepoints does not end it. Slices are CPU time:
+//!   time for which the kernel kept the OS thread off the processors does not count, but sleep in the kernel
+//!   does.
+//! - **M2** It still runs a grace period later and a thread waits for the worker (or the overdue timer has
+//!   waited for `wake_wait`, and the thread has had `min_run`). If its OS thread sleeps in the kernel,
+//!   retakes the worker (`detach::take_from_blocked`); else interrupts the OS thread, with a spare ready
+//!   (`detach::on_interrupt`). The next slice makes up for what this one took too much or too little (`lag`).
+//!   An OS thread that computes in spite of interrupts is *deaf*: it loses its worker as if it slept, and
+//!   answers again from its next maintenance on. A preempted thread may hold a lock that is waited for by: a
+//!   worker that stands still inside the runtime, asleep or spinning; an OS thread that does not yet run and
+//!   is to take a worker over; the starter, if there is no spare for long; a thread that sleeps in a futex
+//!   (`lock_holders`).
+//! - **M3** A deadline has passed and its timer was not fired: wakes a sleeping worker for it, or, if all are
+//!   busy, asks every worker for maintenance.
+//! - **M4** Threads are queued while another worker sleeps, and a worker is stuck or that has lasted for
+//!   [`SPREAD_LOOKS`] looks: wakes the sleeper. The waker keeps the first thread that it wakes
+//!   (`enqueue::push_here`), so no worker is woken for it if both then take turns by yielding. The queue
+//!   itself says whether a thread is queued (Q8).
+//! - **M5** Unused stacks lose their memory, a few at a time (`SlotAllocator::decay`). This continues while
+//!   all workers sleep, until there is nothing left to return.
+//! - **M6** A thread computes for `min_run` and longer without a break: notes that, and at its next wake-up
+//!   by timer the thread goes behind those that wait (`PushKind::TimerBusy`), since it needs more than a
+//!   moment.
 //!
-//! - **M6** a thread is seen to compute for `min_run` and longer without a break: that is noted, and when it next wakes by timer it
-//!   goes behind those that wait (`PushKind::TimerBusy`), since it is none of those that need a moment only.
+//! The monitor itself allocates nothing and waits for no lock that is held over an allocation (`pool`), so
+//! that it works whatever lock a preempted thread holds.
 //!
-//! The monitor itself allocates nothing and waits for no lock that is held over an allocation (`pool`), so that it goes on
-//! whatever a preempted thread holds.
+//! It also tells workers the time, roughly (`coarse_ns`), so that they need not read the clock for reports.
 //!
-//! - **M5** stacks that nobody needs lose their memory, a few at a time (`SlotAllocator::decay`). This alone goes on
-//!   while all workers sleep, until there is nothing left to give back.
-//!
-//! It also tells them the time, roughly (`coarse_ns`), so that they need not read the clock for the sake of reports.
-//!
-//! While all workers sleep the monitor sleeps too, without a time limit, unless it is to report deadlocks (`report`).
+//! While all workers sleep the monitor sleeps too, without a limit, unless it reports deadlocks (`report`).
 //!
 //! **Hazard.** The monitor falls asleep while a worker becomes busy.
-//! **Protocol.** Monitor: **G1** `asleep` = 1, **G2** fence, **G3** looks at the sleepers again, sleeps only if all
-//! sleep. Worker that wakes up: **G4** leaves the set of sleepers (a `SeqCst` exchange), **G5** reads
+//! **Protocol.** Monitor: **G1** `asleep` = 1, **G2** fence, **G3** looks at the sleepers again, sleeps only
+//! if all sleep. Worker that wakes up: **G4** leaves the set of sleepers (a `SeqCst` exchange), **G5** reads
 //! `asleep`. It is the protocol of `idle` with the roles swapped.
 //!
-//! **Ordering.** The word is accessed SeqCst throughout, in one total order with the set of sleepers and the fence of
-//! G2; all of it lies off the hot path. The gauges of the worker table are Relaxed: what is seen twice is acted upon.
+//! **Ordering.** The word is accessed SeqCst throughout, in one total order with the set of sleepers and the
+//! fence of G2; none of it is hot. The gauges of the worker table are Relaxed: the monitor acts on what it
+//! sees twice.
 
 use std::ptr;
 use std::sync::atomic::{Ordering::*, fence};
@@ -49,10 +52,10 @@ use gvt_traits::{
     GvtId, MAX_WORKERS, OsThreadId, Preemptor, ReadyQueue, SlotAllocator, Strength, TimerBackend,
 };
 
-use crate::kernel::monitor::lock_holders::Rescue;
+use crate::kernel::monitor::lock_holders::LockHolders;
 use crate::kernel::monitor::report;
 use crate::kernel::monitor::report::Reported;
-use crate::kernel::monitor::rt_priority::Urgency;
+use crate::kernel::monitor::rt_priority::RtPriority;
 use crate::kernel::sched::detach;
 use crate::kernel::state::monitor::ASLEEP;
 use crate::kernel::state::monitor::AWAKE;
@@ -62,6 +65,7 @@ use crate::kernel::worker::core::MAINTENANCE;
 use crate::kernel::worker::core::OsThread;
 use crate::kernel::worker::core::{Core, Parts, WorkerBase};
 use crate::kernel::worker::counters::Counters;
+use crate::kernel::worker::lag::Charge;
 use crate::kernel::worker::no_unwind::NoUnwind;
 use crate::kernel::worker::section;
 use crate::os::{
@@ -72,12 +76,12 @@ use crate::protocol::idle::Class;
 
 /// Looks with every worker asleep before the monitor sleeps too.
 const QUIET_LOOKS: u32 = 2;
-/// What is due within this time, or a sixteenth of a slice, is done already.
+/// An action that is due within this time, or a sixteenth of a slice, is done at once.
 const SOON_NS: u64 = 100_000;
-/// The monitor sleeps no shorter than this.
+/// The monitor's shortest sleep.
 const MIN_PAUSE_NS: u64 = 20_000;
 
-/// The settings that the monitor works with.
+/// The monitor's settings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Periods {
     pub(crate) time_slice_ns: u64,
@@ -93,36 +97,41 @@ pub(crate) struct Periods {
 /// What the monitor remembers of a worker.
 #[derive(Clone, Copy, Default)]
 struct Seen {
-    /// Scheduling decisions, modulo [`MAINTENANCE`]: as much of them as the activity counter tells apart from
-    /// safepoints. Should a whole number of rounds pass between two looks, the worst is a needless request.
+    /// Scheduling decisions, modulo [`MAINTENANCE`], which is as much as the activity counter distinguishes
+    /// from safepoints. If a multiple of that passes between two looks, the worst result is a needless
+    /// request.
     decisions: u32,
-    /// When that count was first seen, or brought about.
+    /// When that count was first seen, or brought about by an interrupt.
     start_ns: u64,
-    /// When the slice is taken to have begun (`lag`).
+    /// When the slice counts as begun (`lag`).
     since_ns: u64,
-    /// Since then the OS thread was kept off the processors for so long, as far as was asked. Slices are CPU time.
+    /// How long the OS thread was kept off the processors since then, as far as measured. Slices are CPU
+    /// time.
     off_ns: u64,
-    /// Of which OS thread that was asked, and its CPU time when the slice began.
+    /// The OS thread that was measured, and its CPU time when the slice began.
     clock: (i32, u64),
-    /// When the thread was asked to yield; 0: it was not.
+    /// When the thread was asked to yield; 0: not asked.
     asked_ns: u64,
     /// `off_ns` at that time.
     asked_off_ns: u64,
-    /// Its slice is cut for what it had before.
+    /// Its slice is cut for its lag.
     had_too_much: bool,
     /// It was found to compute for long (M6).
     is_busy: bool,
     /// When its OS thread was last interrupted; 0: not since that count was first seen.
     forced_ns: u64,
-    /// How often that was.
+    /// The number of interrupts since then.
     interrupts: u32,
-    /// The OS thread's CPU time the first time.
+    /// The OS thread's CPU time at the first of them.
     forced_cpu_ns: u64,
-    /// When a look first found it held up: its OS thread asleep inside the runtime, or none; 0: the last did not.
+    /// When a look first found it held up: its OS thread asleep inside the runtime, or none; 0: not at the
+    /// last look.
     held_up_ns: u64,
-    /// The CPU time of its OS thread when a look first found that computing inside the runtime; 0: the last did not.
+    /// The CPU time of its OS thread when a look first found it computing inside the runtime; 0: not at the
+    /// last look.
     inside_cpu_ns: u64,
-    /// It has been held up, or has computed inside the runtime, for so long that somebody may hold what it waits for.
+    /// It was held up, or has computed inside the runtime, for so long that a preempted thread may hold what
+    /// it waits for.
     is_stuck: bool,
 }
 
@@ -130,32 +139,33 @@ struct Monitor<'a, P: Parts> {
     core: &'a Core<P>,
     periods: Periods,
     seen: [Seen; MAX_WORKERS],
-    urgency: Urgency,
-    /// When to look again at the latest.
+    rt_priority: RtPriority,
+    /// The latest time of the next look.
     next_ns: u64,
-    /// Where among the threads whose worker was taken the next look begins.
+    /// Where the next look begins among the threads whose worker was taken.
     taken_from: usize,
-    /// Looks in a row that found threads queued beside a sleeping worker.
+    /// Consecutive looks that found threads queued beside a sleeping worker.
     queued_looks: u32,
-    /// When to look after unneeded memory again.
+    /// When to look for unused memory again.
     decay_ns: u64,
-    /// Since when there has been no spare though the starter is at work; 0: there is one.
+    /// Since when there has been no spare although the starter works; 0: there is one.
     starved_since_ns: u64,
-    rescue: Rescue,
+    lock_holders: LockHolders,
 }
 
-/// How often a busy monitor asks whether stacks came back, if there were none.
+/// How often a busy monitor checks whether stacks came back, if there were none.
 const DECAY_LOOK_NS: u64 = 1_000_000_000;
 
-/// Looks after which threads that are queued beside a sleeping worker are offered to it though nobody is stuck.
+/// Looks after which threads that are queued beside a sleeping worker are offered to it though no worker is
+/// stuck.
 const SPREAD_LOOKS: u32 = 3;
 
 /// The monitor's loop.
 pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
-    // It calls backends; and without it threads would wait for ever, and nobody would know why.
+    // It calls backends, and without it threads would wait for ever, without a message.
     let no_unwind = NoUnwind;
     set_timer_slack();
-    // Where it may not be more.
+    // In case real-time priority is not granted.
     set_slice(Slice::Shortest);
     let base = &core.base;
     let word = &base.monitor.word;
@@ -164,16 +174,17 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
     let mut monitor = Monitor {
         core,
         periods,
-        urgency: Urgency::new(periods.is_urgent),
+        rt_priority: RtPriority::new(periods.is_urgent),
         seen: [Seen::default(); MAX_WORKERS],
         next_ns: 0,
         queued_looks: 0,
         decay_ns: 0,
         starved_since_ns: 0,
-        rescue: Rescue::default(),
+        lock_holders: LockHolders::default(),
         taken_from: 0,
     };
-    // What begins between two looks is seen at the second: with longer intervals slices would be longer than was asked for.
+    // What begins between two looks is seen at the second: longer intervals would make slices longer than
+    // requested.
     let interval_ns = match periods.strength {
         Strength::Never => periods.timer_interval_ns,
         _ => periods.timer_interval_ns.min(periods.time_slice_ns),
@@ -188,11 +199,11 @@ pub(crate) fn run<P: Parts>(core: &Core<P>, periods: Periods) {
         } else {
             quiet = 0;
             reported.stir();
-            monitor.urgency.look(now);
+            monitor.rt_priority.look(now);
             monitor.look(now);
         }
         if quiet > QUIET_LOOKS {
-            // M5; when it comes to that, the workers have slept for a while and are looked after no more.
+            // M5; the workers have slept for a while by then and are not looked at.
             let until = monitor.decay(now);
             // G1 to G3.
             if word.compare_exchange(AWAKE, ASLEEP, SeqCst, SeqCst).is_ok() {
@@ -236,7 +247,7 @@ impl<P: Parts> Monitor<'_, P> {
             stuck |= self.look_at(index, now, overdue_since, queued);
         }
         let is_stuck = self.is_starved(now) || busy.into_iter().any(|index| self.seen[index].is_stuck);
-        self.rescue.look(core, is_stuck, now);
+        self.lock_holders.look(core, is_stuck, now);
         for thread in detach::back_from_kernel(base, &mut self.taken_from, TAKEN_LOOKS) {
             core.preempt.interrupt(OsThreadId(thread));
         }
@@ -261,8 +272,9 @@ impl<P: Parts> Monitor<'_, P> {
         }
     }
 
-    /// Whether a thread is queued. Who was taken off is, or is about to be; and may hold the lock that a queue waits for in
-    /// `len_hint` against B6, its own or the allocator's. So the queue is asked only when there is nobody of that kind.
+    /// Whether a thread is queued. A preempted thread is, or will be soon; and it may hold the lock that a
+    /// queue waits for in `len_hint` against B6, its own or the allocator's. So the queue is asked only if
+    /// there is no preempted thread.
     fn somebody_waits(&self) -> bool {
         let base = &self.core.base;
         base.returning.has_any()
@@ -271,10 +283,10 @@ impl<P: Parts> Monitor<'_, P> {
             || self.core.queue.len_hint() > 0
     }
 
-    /// M5: like any other OS thread, since that takes longer than a look.
+    /// M5, with ordinary priority, since it takes longer than a look.
     fn decay(&mut self, now: u64) -> Option<u64> {
         let slots = &self.core.slots;
-        self.urgency.without(|| slots.decay(now))
+        self.rt_priority.without(|| slots.decay(now))
     }
 
     fn look_again(&mut self, at_ns: u64) {
@@ -287,12 +299,12 @@ impl<P: Parts> Monitor<'_, P> {
         let row = worker.row();
         // Relaxed: gauges.
         let decisions = row.activity_counter.load(Relaxed) % MAINTENANCE;
-        // SAFETY: an OS thread's place outlives it.
+        // SAFETY: an entry outlives its OS thread.
         let carrier = unsafe { worker.carrier().as_ref() };
         let seen = &mut self.seen[index];
         if decisions != seen.decisions || seen.since_ns == 0 {
-            // One decision after an interrupt is the one that the interrupt brought about, at once: so slices of those that
-            // compute are as long as they should be, and not longer by the time until this look.
+            // One decision after an interrupt is the one that the interrupt brought about, at once: so slices
+            // of computing threads have their proper length, without the time until this look.
             let forced = seen.forced_ns != 0 && decisions == (seen.decisions + 1) % MAINTENANCE;
             let start_ns = if forced { seen.forced_ns } else { now };
             row.start_time_ns.store(start_ns, Relaxed);
@@ -325,7 +337,8 @@ impl<P: Parts> Monitor<'_, P> {
         } else {
             seen.set_free();
         }
-        // What is due in a moment is done at once: who wakes again so soon may have to wait (`lag`).
+        // An action due in a moment is done at once: a monitor that wakes again so soon may have to wait for
+        // a processor (`lag`).
         let soon = now + SOON_NS.min(periods.time_slice_ns / 16);
         let (mut ask_at, mut force_at) = seen.dues(&periods, overdue_since, now);
         if soon >= if seen.asked_ns == 0 { ask_at } else { force_at } {
@@ -347,7 +360,8 @@ impl<P: Parts> Monitor<'_, P> {
             seen.asked_off_ns = seen.off_ns;
             (_, force_at) = seen.dues(&periods, overdue_since, now);
         }
-        // At each look: whoever was asked before may have left since, and the counter come round to the same value.
+        // At each look: a thread that was asked before may have left, and the counter may have wrapped to the
+        // same value.
         self.ask(worker);
         if soon < force_at {
             self.look_again(force_at);
@@ -361,7 +375,7 @@ impl<P: Parts> Monitor<'_, P> {
         true
     }
 
-    /// Whether there has been no spare for long, though the starter is at work.
+    /// Whether there has been no spare for long, although the starter works.
     fn is_starved(&mut self, now: u64) -> bool {
         let base = &self.core.base;
         if !base.starter.is_starting() || base.pool.spares() > 0 {
@@ -374,7 +388,7 @@ impl<P: Parts> Monitor<'_, P> {
         now - self.starved_since_ns >= STARVED_NS
     }
 
-    /// Whether the running thread needs no spare to be taken off.
+    /// Whether the running thread can be preempted without a spare.
     fn runs_reentrant(&self, worker: &WorkerBase) -> bool {
         let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
         current.is_some() && self.core.base.table.get(current).has_flag(FAST)
@@ -387,7 +401,7 @@ impl<P: Parts> Monitor<'_, P> {
             return;
         }
         section::expect_looks();
-        // The thread may have left meanwhile; a flag too many costs a yield.
+        // The thread may have left meanwhile; a surplus flag costs a yield.
         if self.core.base.table.get(current).ask() {
             Counters::add(&self.core.base.counters.asked);
         }
@@ -399,7 +413,7 @@ impl<P: Parts> Monitor<'_, P> {
         if self.periods.strength < Strength::Anywhere {
             return;
         }
-        // SAFETY: an OS thread's place outlives it.
+        // SAFETY: an entry outlives its OS thread.
         let Some(carrier) = (unsafe { worker.carrier().as_ref() }) else {
             return;
         };
@@ -410,7 +424,7 @@ impl<P: Parts> Monitor<'_, P> {
         let cpu_ns = cpu_time_ns(thread);
         if !is_running(thread, cpu_ns) && is_asleep_in_kernel(thread) {
             if is_asleep_in_futex(thread) {
-                self.rescue.owe_each_a_turn(&core.base);
+                self.lock_holders.owe_each_a_turn(&core.base);
             }
             if core.base.has_membarrier {
                 detach::take_from_blocked(core, worker, carrier);
@@ -430,7 +444,8 @@ impl<P: Parts> Monitor<'_, P> {
             let due_ns = self.periods.time_slice_ns + self.periods.grace_ns;
             let wall_ns = now.saturating_sub(seen.start_ns);
             let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
-            carrier.lag.charge(current, cpu_ns, wall_ns, due_ns, seen.forced_ns != 0);
+            let charge = if seen.forced_ns == 0 { Charge::First } else { Charge::Again };
+            carrier.lag.charge(current, cpu_ns, wall_ns, due_ns, charge);
             if seen.forced_ns == 0 {
                 seen.forced_cpu_ns = cpu_ns;
             }
@@ -443,65 +458,65 @@ impl<P: Parts> Monitor<'_, P> {
     }
 }
 
-/// How much earlier to begin the slice of the thread that `worker` has just begun to run.
+/// How much before now the slice begins of the thread that `worker` has just begun to run.
 fn advance(worker: &WorkerBase, periods: &Periods) -> i64 {
     let current = GvtId::new(worker.row().current_gvthread.load(Relaxed));
-    // SAFETY: an OS thread's place outlives it.
+    // SAFETY: an entry outlives its OS thread.
     unsafe { worker.carrier().as_ref() }
         .map_or(0, |carrier| carrier.lag.advance(current, periods.time_slice_ns, periods.grace_ns))
 }
 
-/// Whether an OS thread, whose CPU time just was `cpu_ns`, is on a processor. Cheaper than [`is_asleep_in_kernel`], and
-/// answers most often.
+/// Whether an OS thread, whose CPU time is `cpu_ns`, is on a processor. Cheaper than [`is_asleep_in_kernel`],
+/// and most often decides.
 fn is_running(thread: i32, cpu_ns: u64) -> bool {
     cpu_time_ns(thread) != cpu_ns
 }
 
 /// Whether a resident waits for the OS thread that carries `worker`.
 fn is_awaited(worker: &WorkerBase) -> bool {
-    // SAFETY: an OS thread's place outlives it.
+    // SAFETY: an entry outlives its OS thread.
     unsafe { worker.carrier().as_ref() }.is_some_and(|carrier| carrier.home.has_bound())
 }
 
-/// OS threads that are looked at each time for whether they have come back from the kernel.
+/// Number of OS threads that each look checks for a return from the kernel.
 const TAKEN_LOOKS: usize = 4;
 
-/// Without a spare for so long, though one is being started.
+/// A runtime is starved after this time without a spare, though one is being started.
 const STARVED_NS: u64 = 10_000_000;
 
-/// A worker is held up for so long before preempted threads are let go on: most such sleeps are short.
+/// How long a worker is held up before preempted threads may run: most such sleeps are short.
 const HELD_UP_NS: u64 = 4_000_000;
 
-/// A worker computes inside the runtime for so long, without a scheduling decision, before preempted threads are let go on: it may
-/// spin for a lock. A long section gains nothing by that, and loses little.
+/// How long a worker computes inside the runtime, without a scheduling decision, before preempted threads may
+/// run: it may spin for a lock. A long section gains nothing by that, and loses little.
 const INSIDE_NS: u64 = 8_000_000;
 
-/// A thread that sleeps in the kernel for so long loses its worker, however long slices are: it may wait for a lock that
-/// a preempted thread holds.
+/// A thread that sleeps in the kernel for so long loses its worker, whatever its slice: it may wait for a
+/// lock that a preempted thread holds.
 const BLOCKED_NS: u64 = 20_000_000;
 
-/// So many interrupts, and so much CPU time since the first of them, show that an OS thread does not answer.
+/// So many interrupts, and so much CPU time since the first of them, show that an OS thread is deaf.
 const DEAF: (u32, u64) = (4, 2_000_000);
 
 impl Seen {
-    /// Whether its OS thread, whose CPU time just was `cpu_ns`, computes on in spite of interrupts: a green thread has blocked the signal
-    /// there, or is in another signal's handler that does.
+    /// Whether its OS thread, whose CPU time is `cpu_ns`, computes in spite of interrupts: a green thread has
+    /// blocked the signal there, or runs in another signal's handler that blocks it.
     fn is_deaf(&self, cpu_ns: u64) -> bool {
         self.interrupts >= DEAF.0 && cpu_ns.saturating_sub(self.forced_cpu_ns) >= DEAF.1
     }
 
-    /// The clock of the OS thread that carries the worker, as it was `ago_ns` ago if it has run since.
+    /// The CPU clock of the OS thread that carries the worker, as of `ago_ns` ago if it has run since.
     fn clock_at(carrier: Option<&OsThread>, ago_ns: u64) -> (i32, u64) {
         let thread = carrier.map_or(0, |carrier| carrier.thread_id.load(Relaxed));
         (thread, if thread == 0 { 0 } else { cpu_time_ns(thread).saturating_sub(ago_ns) })
     }
 
-    /// Finds out for how long the kernel has kept the OS thread off the processors. One that sleeps, for all that the kernel tells,
-    /// keeps itself off.
+    /// Measures how long the kernel has kept the OS thread off the processors. Sleep in the kernel cannot be
+    /// told apart from that here.
     fn measure(&mut self, carrier: Option<&OsThread>, now: u64) {
         let (thread, cpu_ns) = Seen::clock_at(carrier, 0);
         if thread != self.clock.0 {
-            // It has come to another.
+            // Another OS thread carries it.
             self.clock = (thread, cpu_ns);
         }
         let off_ns = (now - self.start_ns).saturating_sub(cpu_ns.saturating_sub(self.clock.1));
@@ -510,7 +525,8 @@ impl Seen {
         }
     }
 
-    /// M6: whether it is found only now to have computed for long. By the CPU clock, since the kernel may have kept it waiting.
+    /// M6: whether it is now first found to have computed for long. By the CPU clock, since the kernel may
+    /// have kept it waiting.
     fn is_found_busy(&mut self, carrier: Option<&OsThread>, periods: &Periods) -> bool {
         let was_busy = self.is_busy;
         if !was_busy {
@@ -521,12 +537,12 @@ impl Seen {
         self.is_busy && !was_busy
     }
 
-    /// When the slice is over, if the OS thread is not kept off any longer.
+    /// When the slice ends, if the OS thread is not kept off any longer.
     fn slice_over(&self, periods: &Periods) -> u64 {
         self.since_ns + periods.time_slice_ns + self.off_ns
     }
 
-    /// When to ask the thread to yield, and when to take it off; no later than that.
+    /// When to ask the thread to yield, and when to preempt it, at the latest.
     fn dues(&self, periods: &Periods, overdue_since: Option<u64>, now: u64) -> (u64, u64) {
         let slice_over = self.slice_over(periods);
         let asked_ns = self.asked_ns + (self.off_ns - self.asked_off_ns);
@@ -539,10 +555,11 @@ impl Seen {
         }
     }
 
-    /// Notes whether its OS thread has been inside the runtime for too long, or it has had none for too long.
+    /// Notes whether its OS thread has been inside the runtime for too long, or it has had no OS thread for
+    /// too long.
     fn look_inside(&mut self, carrier: Option<&OsThread>, now: u64, is_any_coming: bool) {
         let Some(carrier) = carrier else {
-            // On its way to one; which may wait for a lock if it has not come up.
+            // On its way to an OS thread, which may wait for a lock if it does not run yet.
             self.hold_up(now);
             self.is_stuck &= is_any_coming;
             return;
@@ -555,7 +572,8 @@ impl Seen {
         if !is_running(thread, cpu_ns) && is_asleep_in_kernel(thread) {
             return self.hold_up(now);
         }
-        // Not by the clock: who is kept off the processors is not helped by others that compute, too.
+        // Not by wall time: an OS thread that is kept off the processors is not helped by more computing
+        // threads.
         if self.inside_cpu_ns == 0 {
             self.inside_cpu_ns = cpu_ns.max(1);
         }
@@ -582,7 +600,7 @@ fn is_blocked(carrier: &OsThread) -> bool {
     carrier.depth() == 0 && !is_running(thread, cpu_time_ns(thread)) && is_asleep_in_kernel(thread)
 }
 
-/// Puts a spare OS thread where the handler finds it; whether one is there.
+/// Puts a spare OS thread where the signal handler finds it; whether there is one.
 fn offer_spare<P: Parts>(core: &Core<P>, worker: &WorkerBase) -> bool {
     if !worker.preempt_spare.load(Relaxed).is_null() {
         return true;

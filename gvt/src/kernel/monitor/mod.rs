@@ -1,4 +1,4 @@
-//! Looking after a runtime: an OS thread of its own, and what asks about all threads.
+//! The monitor's OS thread and its helpers: busy workers, blocked OS threads, spares, deadlocks.
 
 pub(crate) mod lock_holders;
 pub(crate) mod look;

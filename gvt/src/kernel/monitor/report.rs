@@ -1,18 +1,20 @@
-//! What the threads of a runtime are doing, for people; and the report of a deadlock.
+//! Reports for people: what a runtime's threads do, and deadlocks.
 //!
-//! **What can be known.** If every worker sleeps, no timer is pending, and every thread waits in a primitive (none is in a
-//! system call, none was taken off by force), then no green thread of the runtime will ever wake another: only an OS thread or another runtime can,
-//! if it has an end of a channel, a handle, a token. Whether it will, nobody can know. So this is a report, of a quiet that has lasted
-//! for as long as the user has said, and not a verdict.
+//! **What can be known.** If every worker sleeps, no timer is pending, and every thread waits in a primitive
+//! (none is in a system call, none was preempted by force), then no green thread of the runtime will ever
+//! wake another. Only an OS thread or another runtime can, if it has an end of a channel, a handle or a
+//! token; whether it will is unknowable. So this reports a quiet that has lasted as long as the user has set,
+//! not a proven deadlock.
 //!
-//! **Protocol.** The monitor sleeps while all workers sleep, and whichever wakes up wakes it (`monitor`). With a report wanted, its
-//! first sleep has a limit; if that runs out, the quiet was complete. It looks once, and sleeps on without a limit. A set of
-//! threads that has been reported, and of which none has moved since, is not reported again.
+//! **Protocol.** The monitor sleeps while all workers sleep, and a worker that wakes up wakes it (`look`).
+//! With reports on, its first sleep has a limit; if that passes, the quiet was complete. It looks once, and
+//! then sleeps without a limit. A set of threads that was reported and has not moved since is not reported
+//! again.
 //!
-//! **Cost.** None if it is off. If it is on: one wake-up of the monitor a quiet.
+//! **Cost.** None if it is off; if on, one wake-up of the monitor for each quiet period.
 //!
-//! **Limits.** Threads that wait for each other while others go on, or sleep, are not found. What is read of a thread that moves
-//! meanwhile may not fit together.
+//! **Limits.** Threads that wait for each other while others run or sleep are not found. The data of a thread
+//! that moves meanwhile may be inconsistent.
 
 use std::mem;
 use std::sync::atomic::{AtomicU32, Ordering::*};
@@ -29,7 +31,7 @@ use crate::kernel::worker::core::{Core, CoreBase, Parts};
 use crate::os::{futex_wait_until, monotonic_ns};
 use crate::protocol::{user, wait};
 
-/// All threads that are alive, in the order of their places.
+/// All live threads, by index.
 ///
 /// Context: anywhere; allocates. No thread's end waits for it.
 pub(crate) fn threads(core: &CoreBase) -> Vec<ThreadInfo> {
@@ -39,7 +41,7 @@ pub(crate) fn threads(core: &CoreBase) -> Vec<ThreadInfo> {
 
 fn info(core: &CoreBase, record: &Record, now_ns: u64) -> ThreadInfo {
     let meta = &record.meta;
-    // Relaxed throughout: gauges, for people.
+    // Relaxed throughout: gauges, for reports.
     let state = record.state();
     let blocked = state == GvtState::Blocked;
     let due = meta.wake_time_ns.load(Relaxed);
@@ -55,21 +57,21 @@ fn info(core: &CoreBase, record: &Record, now_ns: u64) -> ThreadInfo {
     }
 }
 
-/// What the monitor remembers of the present quiet, and of the last report.
+/// What the monitor remembers of the present quiet and of the last report.
 #[derive(Default)]
 pub(crate) struct Reported {
-    /// Since when all workers sleep; `None`: somebody may have run.
+    /// Since when all workers sleep; `None`: a thread may have run.
     quiet_since_ns: Option<u64>,
     /// This quiet was looked at.
     looked: bool,
-    /// How often workers had come back from sleep when it began.
+    /// The count of workers' wake-ups when it began.
     wakings: u64,
-    /// Which threads, in which of their waits, were reported.
+    /// A hash of the reported threads and their waits.
     last: Option<u64>,
 }
 
 impl Reported {
-    /// Somebody runs.
+    /// A worker runs.
     pub(crate) fn stir(&mut self) {
         (self.quiet_since_ns, self.looked) = (None, false);
     }
@@ -79,7 +81,7 @@ impl Reported {
 pub(crate) fn sleep<P: Parts>(core: &Core<P>, word: &AtomicU32, until: Option<u64>, reported: &mut Reported) {
     let wakings = core.base.idle.wakings();
     if mem::replace(&mut reported.wakings, wakings) != wakings {
-        // One did since the last sleep, and may have run somebody.
+        // A worker woke up since the last sleep, and may have run a thread.
         reported.stir();
     }
     let limit = core.base.deadlock.after.filter(|_| !reported.looked).map(|after| {
@@ -106,7 +108,7 @@ fn look<P: Parts>(core: &Core<P>, reported: &mut Reported) {
             && record.meta.suspended.load(Relaxed).is_null()
             && record.meta.wake_time_ns.load(Relaxed) == 0
     };
-    // Which threads, in which of their waits.
+    // A hash of the threads and their waits.
     let mut seen = 0_u64;
     let do_all_wait = || {
         let mut alive = base.table.used().filter(|record| record.is_alive()).peekable();
@@ -124,12 +126,13 @@ fn look<P: Parts>(core: &Core<P>, reported: &mut Reported) {
     if reported.last.replace(seen) == Some(seen) {
         return;
     }
-    // Nobody runs, so nobody holds what this needs, but perhaps an OS thread, for a moment.
+    // No thread runs, so none holds the locks needed here; an OS thread may, for a moment.
     let quiet_for = base.deadlock.after.unwrap_or_default();
     let report = DeadlockReport { quiet_for, threads: threads(base) };
     match base.deadlock.hook() {
         Some(hook) => {
-            // Without the lock, since a hook may set another. One that panics has said so; the monitor goes on.
+            // Without the lock, since a hook may set another. A panic prints its own message; the monitor
+            // continues.
             user::call(move || hook(&report));
         }
         None => eprintln!("{report}"),

@@ -1,26 +1,31 @@
-//! The starter: one OS thread that starts the spare ones which forced preemption needs.
+//! The spare starter (Go's `templateThread`): one OS thread that starts the spare ones that forced preemption
+//! needs.
 //!
-//! **Hazard.** To start an OS thread is to allocate, and the allocator's lock may be held by a thread that was preempted and waits
-//! for a worker. Whoever starts one with a worker in hand keeps that worker from it.
-//! **Protocol.** Whoever finds too few spares (`Pool::missing`) tells the starter, which has no worker to lose. It starts as many as
-//! are missing. Each adds itself to the pool when it has come up: an OS thread that has still to wait for a processor cannot take
-//! the place of one that computes. While every processor computes, a new OS thread is started on the starter's own, which then
-//! sleeps until the new one has come; and since the starter asks the kernel for short slices, it gets there at once.
+//! **Hazard.** Starting an OS thread allocates, and a preempted thread that waits for a worker may hold the
+//! allocator's lock. A starter with a worker of its own would keep that worker from it.
+//! **Protocol.** Code that finds too few spares (`Pool::missing`) asks the starter, which has no worker. It
+//! starts as many as are missing. Each adds itself to the pool when it runs: an OS thread that still waits
+//! for a processor cannot replace one that computes. While every processor computes, the new OS thread is
+//! started on the starter's own processor, and the starter then sleeps until it runs. The starter asks the
+//! kernel for short slices, so that it gets that processor at once.
 //!
-//! **Hazard.** The lock of the allocator, or that of the loader, may be held by a preempted thread all the same: the starter waits for it, or
-//! the new OS thread does before its first instruction of ours, and with no spare left nobody is taken off to let that thread go on.
-//! **Protocol.** The starter waits until those that it has started have come up, however long that takes, and counts as at work
-//! meanwhile. The monitor sees a starter at work for long while there is no spare, and lets preempted threads go on (`lock_holders`).
+//! **Hazard.** A preempted thread may hold the lock of the allocator, or of the loader, all the same. The
+//! starter waits for it, or the new OS thread does before its first instruction of ours; and with no spare
+//! left no thread is preempted to let the holder run.
+//! **Protocol.** The starter waits until every OS thread that it has started runs, however long that takes,
+//! and counts as working meanwhile. A monitor that sees the starter at work for long, without a spare, lets
+//! preempted threads run (`lock_holders`).
 //!
-//! **Hazard.** The kernel refuses a new OS thread for a while: no memory, too many processes. **Protocol.** The monitor asks
-//! again at each look at which it finds no spare for somebody, and the starter pauses between two attempts that
-//! fail: 1 ms, then twice as long each time, 100 ms at the most. Nobody asks while nobody computes.
+//! **Hazard.** The kernel refuses a new OS thread for a while: no memory, too many processes.
+//! **Protocol.** The monitor asks again at each look that needs a spare and finds none. After a failure the
+//! starter pauses: 1 ms, then twice as long each time, 100 ms at most. While nothing computes, nothing asks.
 //!
-//! **Rejected.** To start them on arrival of a worker: 100 µs of the worker's time each, and now and then a wait for
-//! the allocator, ended by `lock_holders`. To let the monitor do it, which must not wait for anybody. To give up after a while: then
-//! nobody is taken off until somebody asks again, and who asks on arrival of a worker does not arrive.
+//! **Rejected.** Starting them when a worker arrives: 100 µs of the worker's time each, and sometimes a wait
+//! for the allocator, ended by `lock_holders`. Starting them in the monitor, which must not wait for a lock.
+//! Giving up after a while: then no thread is preempted until a spare is requested again, and where arriving
+//! workers request it, none arrives.
 //!
-//! Asleep while there are spares enough (`request`).
+//! It sleeps while there are enough spares (`request`).
 
 use std::ptr;
 use std::sync::atomic::Ordering::*;
@@ -31,12 +36,12 @@ use crate::kernel::worker::wake_affine;
 use crate::os::{Processors, Slice, monotonic_ns, processor, set_slice, set_timer_slack};
 use crate::protocol::request::Served;
 
-/// After a first attempt that failed, and at the most after one of many.
+/// The pause after a first failure, and the longest one.
 const PAUSES_NS: (u64, u64) = (1_000_000, 100_000_000);
 
 /// The starter's loop.
 pub(crate) fn run<P: Parts>(core: &Core<P>) {
-    // SAFETY: the core is freed only after the starter, and those that it starts, have been joined.
+    // SAFETY: the core is freed only after the starter and those that it starts have been joined.
     let core: &'static Core<P> = unsafe { &*ptr::from_ref(core) };
     let state = &core.base.starter;
     set_timer_slack();
@@ -61,7 +66,7 @@ pub(crate) fn run<P: Parts>(core: &Core<P>) {
     }
 }
 
-/// Starts spares until there are as many as are wanted; `false` if one could not be started.
+/// Starts spares until there are as many as are wanted; `false` after a failure.
 fn supply<P: Parts>(core: &'static Core<P>) -> bool {
     loop {
         let missing = core.base.pool.missing();
@@ -76,11 +81,11 @@ fn supply<P: Parts>(core: &'static Core<P>) -> bool {
     }
 }
 
-/// Starts a spare; whether it is on its way.
+/// Starts a spare; whether it will run.
 fn start_spare<P: Parts>(core: &'static Core<P>) -> bool {
     let state = &core.base.starter;
     state.coming.fetch_add(1, Relaxed);
-    // On this processor, which whoever is started inherits; where it could run before.
+    // Confines this OS thread to its processor, which the new one inherits; keeps the affinity that it had.
     let before = Processors::of(0)
         .zip(processor())
         .filter(|&(_, here)| Processors::only(here).is_some_and(|here| here.confine(0)));

@@ -35,7 +35,7 @@ impl<P: Parts> Core<P> {
 /// C1 of `Core::of`.
 unsafe fn insert_timer<P: Parts>(base: &CoreBase, entry: TimerEntry) -> TimerHandle {
     let no_unwind = NoUnwind;
-    // SAFETY: C1.
+    // SAFETY: C1: `base` begins a `Core<P>`.
     let handle = unsafe { Core::<P>::of(base) }.timer.insert(entry);
     std::mem::forget(no_unwind);
     handle
@@ -46,7 +46,7 @@ unsafe fn insert_timer<P: Parts>(base: &CoreBase, entry: TimerEntry) -> TimerHan
 /// C1 of `Core::of`.
 unsafe fn cancel_timer<P: Parts>(base: &CoreBase, handle: TimerHandle) -> Option<TimerEntry> {
     let no_unwind = NoUnwind;
-    // SAFETY: C1.
+    // SAFETY: C1: `base` begins a `Core<P>`.
     let entry = unsafe { Core::<P>::of(base) }.timer.cancel(handle);
     std::mem::forget(no_unwind);
     entry
@@ -57,27 +57,29 @@ unsafe fn cancel_timer<P: Parts>(base: &CoreBase, handle: TimerHandle) -> Option
 /// C1 of `Core::of`.
 unsafe fn now_ns<P: Parts>(base: &CoreBase) -> u64 {
     let no_unwind = NoUnwind;
-    // SAFETY: C1.
+    // SAFETY: C1: `base` begins a `Core<P>`.
     let now = unsafe { Core::<P>::of(base) }.now_ns();
     std::mem::forget(no_unwind);
     now
 }
 
-/// SAFETY: C2: `slot` is in use; the token is taken apart again below.
+/// # Safety
+///
+/// C1 of `Core::of`.
 unsafe fn reserve_slots<P: Parts>(
     base: &CoreBase,
     class: StackClass,
     threads: usize,
 ) -> Result<(), MemoryError> {
-    // SAFETY: C1.
+    // SAFETY: C1: `base` begins a `Core<P>`.
     unsafe { Core::<P>::of(base) }.slots.reserve(class, threads)
 }
 
 /// # Safety
 ///
-/// **C1**: `base` came from `Box::into_raw` of a `Core<P>` to which there is no reference left.
+/// C1 of `Core::of`.
 unsafe fn class_for<P: Parts>(base: &CoreBase, bytes: usize) -> Result<StackClass, MemoryError> {
-    // SAFETY: C1: the box, without another reference.
+    // SAFETY: C1: `base` begins a `Core<P>`.
     unsafe { Core::<P>::of(base) }.slots.class_for(bytes)
 }
 
@@ -85,9 +87,9 @@ unsafe fn class_for<P: Parts>(base: &CoreBase, bytes: usize) -> Result<StackClas
 ///
 /// C1 of `Core::of`; **C2**: `slot` is in use.
 unsafe fn stack_bounds<P: Parts>(base: &CoreBase, slot: u32) -> (usize, usize) {
-    // SAFETY: C2; the token is taken apart again below.
+    // SAFETY: C2: in use; the token is taken apart again below.
     let slot = unsafe { Slot::from_index(slot) };
-    // SAFETY: C1.
+    // SAFETY: C1: `base` begins a `Core<P>`.
     let bounds = unsafe { Core::<P>::of(base) }.slots.bounds(&slot);
     let _ = slot.into_index();
     (bounds.bottom.as_ptr() as usize, bounds.top.as_ptr() as usize)
@@ -95,10 +97,10 @@ unsafe fn stack_bounds<P: Parts>(base: &CoreBase, slot: u32) -> (usize, usize) {
 
 /// # Safety
 ///
-/// **C1**: `base` came from `Box::into_raw` of a `Core<P>` that nobody refers to any more.
+/// **C1**: `base` came from `Box::into_raw` of a `Core<P>` to which there is no reference left.
 pub(crate) unsafe fn destroy<P: Parts>(base: *const CoreBase) {
     let no_unwind = NoUnwind;
-    // SAFETY: C1.
+    // SAFETY: C1: the box, without another reference.
     drop(unsafe { Box::from_raw(base.cast_mut().cast::<Core<P>>()) });
     std::mem::forget(no_unwind);
 }

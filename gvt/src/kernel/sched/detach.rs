@@ -78,7 +78,7 @@ pub(crate) unsafe fn release_worker<P: Parts>(base: &WorkerBase) -> bool {
     let Some(spare) = spare(&worker.core().base) else {
         return false;
     };
-    // SAFETY: C1; spare.
+    // SAFETY: C1; a spare waits at its inbox.
     unsafe { give(worker, spare) };
     true
 }
@@ -109,16 +109,16 @@ unsafe fn release_worker_at_any_cost<P: Parts>(worker: &Worker<P>, record: &Reco
     let core: &Core<P> = worker.core();
     loop {
         if let Some(receiver) = spare(&core.base) {
-            // SAFETY: C1; spare.
+            // SAFETY: C1; a spare waits at its inbox.
             unsafe { give(worker, receiver) };
             return true;
         }
         if wait::is_notified(&record.meta.wait) {
             return false;
         }
-        // SAFETY: C1.
+        // SAFETY: C1: this OS thread carries `worker`.
         unsafe { fire_timers(worker) };
-        // SAFETY: C1.
+        // SAFETY: C1: this OS thread carries `worker`.
         if let Some(next) = unsafe { pick(worker) } {
             // SAFETY: records outlive their tokens.
             let next = unsafe { &*next };

@@ -21,12 +21,12 @@ pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kin
     // A yield adds no thread to those queued, so no worker has to be woken. An only worker is awake: it is
     // this one.
     if kind == PushKind::Yield || core.base.worker_count == 1 {
-        // SAFETY: C1.
+        // SAFETY: C1: carried here; no other borrow.
         core.queue.push(unsafe { worker.queue() }, task, kind);
         return;
     }
     let class = class_of(&core.base, &task);
-    // SAFETY: C1.
+    // SAFETY: C1: carried here; no other borrow.
     core.queue.push(unsafe { worker.queue() }, task, kind);
     let base = &worker.base;
     let offer = match kind {
@@ -68,7 +68,7 @@ pub(super) unsafe fn push<P: Parts>(base: &CoreBase, task: Runnable, kind: PushK
             // SAFETY: carried by this OS thread, inside the runtime.
             unsafe { push_here(Worker::<P>::of(worker), task, kind) };
         }
-        // SAFETY: C1.
+        // SAFETY: C1: `base` begins a `Core<P>`.
         _ => unsafe { inject::<P>(base, task) },
     }
     tls::leave();
@@ -81,7 +81,7 @@ pub(super) unsafe fn push<P: Parts>(base: &CoreBase, task: Runnable, kind: PushK
 pub(super) unsafe fn inject<P: Parts>(base: &CoreBase, task: Runnable) {
     let no_unwind = NoUnwind;
     let class = class_of(base, &task);
-    // SAFETY: C1.
+    // SAFETY: C1: `base` begins a `Core<P>`.
     unsafe { Core::<P>::of(base) }.queue.inject(task);
     std::mem::forget(no_unwind);
     if P::Queue::PUSH_FENCE == PushFence::ByRuntime {

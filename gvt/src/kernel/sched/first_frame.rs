@@ -131,7 +131,7 @@ unsafe fn run_one<P: Parts>(record: &Record) -> *const Record {
                 std::mem::forget(no_unwind);
                 return next;
             }
-            // SAFETY: just picked.
+            // SAFETY: carried here; `next` was just picked.
             unsafe { switch::target_of(worker, next) }
         }
         None => switch::native(&worker.base),

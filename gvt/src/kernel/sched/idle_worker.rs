@@ -47,7 +47,7 @@ pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
     let core = worker.core();
     let base = &worker.base;
     release_deferred(base);
-    // SAFETY: C1.
+    // SAFETY: C1: this OS thread carries `worker`.
     if unsafe { fire_timers(worker) } > 0 {
         return Slept::Awake;
     }
@@ -112,7 +112,7 @@ pub(crate) unsafe fn sleep<P: Parts>(worker: &Worker<P>) -> Slept {
 /// C1 of [`sleep`].
 unsafe fn has_work<P: Parts>(worker: &Worker<P>) -> bool {
     let core = worker.core();
-    // SAFETY: C1.
+    // SAFETY: C1: carried here; no other borrow.
     core.queue.has_work(unsafe { worker.queue() })
         || crate::kernel::worker::binding::is_awaited()
         // The fence in its `push` pairs with `announce`'s.

@@ -30,7 +30,7 @@ pub(super) unsafe fn yield_now<P: Parts>(base: &WorkerBase) {
     if !std::thread::panicking() {
         // SAFETY: C1: inside the runtime, on `worker`.
         if let Some(next) = unsafe { pick(worker) } {
-            // SAFETY: C1; just picked.
+            // SAFETY: C1; `next` was just picked.
             let target = unsafe { target_of(worker, next) };
             // No thread at all: those picked could not be given a stack.
             if base.current.get().is_null() && base.handoff.get().is_null() {
@@ -77,7 +77,7 @@ pub(super) unsafe fn park_for<P: Parts>(base: &WorkerBase, awaited: &Record) {
     let no_unwind = NoUnwind;
     // SAFETY: C1: the table's entry for these parts.
     let worker = unsafe { Worker::<P>::of(base) };
-    // SAFETY: C1.
+    // SAFETY: C1: carried here; no other borrow.
     worker.core().queue.expedite(unsafe { worker.queue() }, awaited.shown());
     std::mem::forget(no_unwind);
     // SAFETY: C1: the caller's, its wait armed.

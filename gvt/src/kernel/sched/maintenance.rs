@@ -23,7 +23,7 @@ pub(crate) unsafe fn maintain<P: Parts>(worker: &Worker<P>) {
         worker.core().preempt.enter_thread();
     }
     release_deferred(&worker.base);
-    // SAFETY: C1.
+    // SAFETY: C1: this OS thread carries `worker`.
     unsafe { fire_timers(worker) };
     handoff::welcome_back(&worker.core().base);
     binding::remind_here(&worker.base);

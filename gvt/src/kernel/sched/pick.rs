@@ -24,22 +24,22 @@ pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record>
     let activity = base.count_activity(1);
     base.wakes.set(0);
     if activity.is_multiple_of(MAINTENANCE) || base.need_resched.load(Relaxed) {
-        // SAFETY: C1.
+        // SAFETY: C1: this OS thread carries `worker`.
         unsafe { maintain(worker) };
         if base.need_resched.load(Relaxed) {
-            // SAFETY: C1.
+            // SAFETY: C1: this OS thread carries `worker`.
             return unsafe { pick_bound::pick(worker) };
         }
     }
     let queue = &worker.core().queue;
-    // SAFETY: C1.
+    // SAFETY: C1: carried here; no other borrow.
     let local = unsafe { worker.queue() };
     let record = own(base, queue.pop(local)?);
     if activity.is_multiple_of(GROUP) {
         look_ahead::<P>(&base.core().table, queue, local);
     }
     if base.searching.get() {
-        // SAFETY: C1.
+        // SAFETY: C1: this OS thread carries `worker`.
         unsafe { found(worker) };
     }
     Some(record)

@@ -26,10 +26,10 @@ pub(crate) unsafe fn pick<P: Parts>(worker: &Worker<P>) -> Option<*const Record>
     if let Some(resident) = os_thread.home.take() {
         return Some(resident);
     }
-    // SAFETY: C1.
+    // SAFETY: C1: carried here; no other borrow.
     let task = worker.core().queue.pop(unsafe { worker.queue() })?;
     if base.searching.get() {
-        // SAFETY: C1.
+        // SAFETY: C1: this OS thread carries `worker`.
         unsafe { found(worker) };
     }
     let next = own(base, task);

@@ -269,7 +269,7 @@ unsafe extern "C" fn diverted<P: Parts>() {
 unsafe fn target_if_any<P: Parts>(worker: &Worker<P>) -> Option<*const Registers> {
     let base = &worker.base;
     let current = base.current.get();
-    // SAFETY: C1.
+    // SAFETY: C1: this OS thread carries `worker`.
     let target = unsafe { switch::target(worker) };
     if base.current.get().is_null() && base.handoff.get().is_null() {
         base.current.set(current);

@@ -47,6 +47,6 @@ pub(crate) fn start_os_thread<P: Parts>(
 ///
 /// C1 of `Core::of`.
 pub(crate) unsafe fn start_spare<P: Parts>(base: &CoreBase) -> Option<&'static OsThread> {
-    // SAFETY: C1.
+    // SAFETY: C1: `base` begins a `Core<P>`.
     start_os_thread(unsafe { Core::<P>::of(base) }, |_| ()).ok()
 }

@@ -76,7 +76,7 @@ pub(crate) unsafe fn place<P: Parts>(worker: &Worker<P>, next: *const Record) ->
 unsafe fn bind<P: Parts>(worker: &Worker<P>, record: &Record) -> Result<(), MemoryError> {
     let core = worker.core();
     let class = record.stack_choice().class().unwrap_or(core.base.default_class);
-    // SAFETY: C1.
+    // SAFETY: C1: carried here; no other borrow.
     let slot = core.slots.acquire(unsafe { worker.slots() }, class)?;
     let stack = core.slots.bounds(&slot);
     record.meta.slot.store(slot.into_index(), Relaxed);
@@ -93,11 +93,11 @@ unsafe fn bind<P: Parts>(worker: &Worker<P>, record: &Record) -> Result<(), Memo
 /// C1 of [`pick`].
 #[inline(always)]
 pub(crate) unsafe fn target<P: Parts>(worker: &Worker<P>) -> *const Registers {
-    // SAFETY: C1.
+    // SAFETY: C1: this OS thread carries `worker`.
     let Some(next) = (unsafe { pick(worker) }) else {
         return native(&worker.base);
     };
-    // SAFETY: C1; just picked.
+    // SAFETY: C1; `next` was just picked.
     unsafe { target_of(worker, next) }
 }
 
@@ -111,7 +111,7 @@ pub(crate) unsafe fn target_of<P: Parts>(worker: &Worker<P>, next: *const Record
     // SAFETY: records outlive their tokens.
     let record = unsafe { &*next };
     if record.is_fresh() || !record.meta.suspended.load(Relaxed).is_null() {
-        // SAFETY: C1; just picked.
+        // SAFETY: C1; `next` was just picked.
         return unsafe { target_slow(worker, next) };
     }
     install(&worker.base, record);
@@ -137,7 +137,7 @@ pub(crate) unsafe fn target_slow<P: Parts>(worker: &Worker<P>, mut next: *const 
             // SAFETY: C1; just picked and not started.
             Err(error) => unsafe { refuse(worker, &*next, error) },
         }
-        // SAFETY: C1.
+        // SAFETY: C1: this OS thread carries `worker`.
         match unsafe { pick(worker) } {
             Some(other) => next = other,
             None => return native(&worker.base),
@@ -183,7 +183,7 @@ pub(crate) unsafe fn arrive<P: Parts>() {
     let no_unwind = NoUnwind;
     // SAFETY: C1: a worker of this type.
     let worker = unsafe { Worker::<P>::of(&*tls::worker()) };
-    // SAFETY: C1.
+    // SAFETY: C1: this OS thread carries `worker`.
     unsafe { run_after(worker) };
     std::mem::forget(no_unwind);
 }
@@ -197,10 +197,10 @@ pub(crate) unsafe fn run_after<P: Parts>(worker: &Worker<P>) {
     if let Some(record) = after.yielder() {
         // SAFETY: it has left its stack, runs nowhere, and has no `Runnable`.
         let task = unsafe { (*record).runnable() };
-        // SAFETY: C1.
+        // SAFETY: C1: this OS thread carries `worker`.
         return unsafe { push_here(worker, task, PushKind::Yield) };
     }
-    // SAFETY: C1.
+    // SAFETY: C1: this OS thread carries `worker`.
     unsafe { run_rarer_after(worker, after) }
 }
 
@@ -217,7 +217,7 @@ unsafe fn run_rarer_after<P: Parts>(worker: &Worker<P>, after: After) {
             if wait::commit(&record.meta.wait) == Committed::Queue {
                 // SAFETY: W2 of `wait`: only the committer queues it.
                 let task = unsafe { record.runnable() };
-                // SAFETY: C1.
+                // SAFETY: C1: this OS thread carries `worker`.
                 unsafe { push_here(worker, task, PushKind::Wake) };
             }
         }

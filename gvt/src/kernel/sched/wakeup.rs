@@ -15,7 +15,7 @@ pub(crate) unsafe fn found<P: Parts>(worker: &Worker<P>) {
     let base = &worker.base;
     base.searching.set(false);
     base.core().idle.found(base.index);
-    // SAFETY: C1.
+    // SAFETY: C1: carried here; no other borrow.
     if worker.core().queue.has_work(unsafe { worker.queue() }) {
         wake_one(base.core(), base.core().idle.class_of(base.index));
     }

@@ -43,7 +43,8 @@ pub(crate) const PINNED: u8 = 4;
 pub(crate) const REENTRANT: u8 = 8;
 /// `Metadata::flags`: a stack switch is possible now: its closure runs.
 pub(crate) const FAST: u8 = 16;
-/// `Metadata::flags`: the upper three bits are the class of the thread's stack plus one; 0 for the runtime's default.
+/// `Metadata::flags`: the upper three bits are the class of the thread's stack plus one; 0 for the runtime's
+/// default.
 const CLASS_SHIFT: u32 = 5;
 
 const _: () = assert!(StackClass::COUNT < 1 << (8 - CLASS_SHIFT));

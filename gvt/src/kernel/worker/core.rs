@@ -449,8 +449,8 @@ impl WorkerBase {
 
     #[inline]
     pub(crate) fn count_spawned(&self) {
-        // ORDERING O1: Release pairs with the loads in `CoreBase::live`; no read-modify-write, since only the carrier
-        // writes.
+        // ORDERING O1: Release pairs with the loads in `CoreBase::live`; no read-modify-write, since only the
+        // carrier writes.
         self.spawned.store(self.spawned.load(Relaxed) + 1, Release);
     }
 

@@ -130,7 +130,8 @@ pub(crate) unsafe fn wake(waiter: Waiter, core: &CoreBase) {
 #[inline]
 pub(crate) fn end_named(waiter: Waiter, core: &CoreBase) -> Option<Runnable> {
     let record = core.table.get(GvtId::new(waiter.place()));
-    // At least the number that the word names: the exchange that took the word orders W1 of `wait` before this.
+    // At least the number that the word names: the exchange that took the word orders W1 of `wait` before
+    // this.
     let number = waiter.number(wait::number(&record.meta.wait))?;
     // SAFETY: this call ended the wait of a parked thread: it has no `Runnable`.
     (wait::wake(&record.meta.wait, number) == Woken::Queue).then(|| unsafe { record.runnable() })

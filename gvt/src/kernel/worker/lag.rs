@@ -18,6 +18,14 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::R
 
 use gvt_traits::GvtId;
 
+/// Which charge of a slice this is: a slice is due once.
+#[derive(Clone, Copy)]
+pub(crate) enum Charge {
+    First,
+    /// One more in the same slice.
+    Again,
+}
+
 #[derive(Default)]
 pub(crate) struct Lag {
     /// The thread that it is about; 0 at first, which is no thread or may stand for that one.
@@ -35,7 +43,7 @@ const FOR_EVER: u64 = 1 << 58;
 
 impl Lag {
     /// `thread` is about to be taken off, `wall_ns` after the beginning of a slice that should take `due_ns`.
-    pub(crate) fn charge(&self, thread: GvtId, cpu_ns: u64, wall_ns: u64, due_ns: u64, again: bool) {
+    pub(crate) fn charge(&self, thread: GvtId, cpu_ns: u64, wall_ns: u64, due_ns: u64, charge: Charge) {
         let known = self.thread.swap(thread.index(), Relaxed) == thread.index();
         let before = self.charged_at_ns.swap(cpu_ns, Relaxed);
         let (excess, had) = if known {
@@ -46,7 +54,11 @@ impl Lag {
             (0, wall_ns.min(cpu_ns))
         };
         let due = due_ns.min(FOR_EVER) as i64;
-        let excess = excess + had as i64 - if again { 0 } else { due };
+        let excess = excess + had as i64
+            - match charge {
+                Charge::First => due,
+                Charge::Again => 0,
+            };
         // Bounded, so that no thread waits for a second, or computes for one.
         self.excess_ns.store(excess.clamp(-8 * due, 8 * due), Relaxed);
         self.is_much.store(excess > due / 4, Relaxed);
@@ -78,71 +90,71 @@ mod tests {
 
     #[test]
     fn too_much_comes_off_the_next_and_too_little_is_added() {
-        let account = Lag::default();
-        account.charge(A, 5_000, 1_300, 1_000, false);
-        assert_eq!((account.advance(A, 1_000, 0), account.is_much(A)), (300, true));
-        account.charge(A, 5_600, 1_000, 1_000, false);
-        assert_eq!(account.advance(A, 1_000, 0), -100, "by the CPU clock from the second on");
-        assert!(!account.is_much(A));
+        let lag = Lag::default();
+        lag.charge(A, 5_000, 1_300, 1_000, Charge::First);
+        assert_eq!((lag.advance(A, 1_000, 0), lag.is_much(A)), (300, true));
+        lag.charge(A, 5_600, 1_000, 1_000, Charge::First);
+        assert_eq!(lag.advance(A, 1_000, 0), -100, "by the CPU clock from the second on");
+        assert!(!lag.is_much(A));
     }
 
     #[test]
     fn a_slice_becomes_neither_twice_as_long_nor_nothing() {
-        let account = Lag::default();
-        account.charge(A, 7_000, 7_000, 1_000, false);
-        assert_eq!(account.advance(A, 1_000, 0), 875);
-        (0..40).for_each(|_| account.charge(A, 7_000, 0, 1_000, false));
-        assert_eq!(account.advance(A, 1_000, 0), -500);
+        let lag = Lag::default();
+        lag.charge(A, 7_000, 7_000, 1_000, Charge::First);
+        assert_eq!(lag.advance(A, 1_000, 0), 875);
+        (0..40).for_each(|_| lag.charge(A, 7_000, 0, 1_000, Charge::First));
+        assert_eq!(lag.advance(A, 1_000, 0), -500);
     }
 
     #[test]
     fn a_slice_is_due_once() {
-        let account = Lag::default();
-        account.charge(A, 1_000, 1_000, 1_000, false);
-        account.charge(A, 1_400, 1_400, 1_000, true);
-        assert_eq!(account.advance(A, 1_000, 0), 400);
+        let lag = Lag::default();
+        lag.charge(A, 1_000, 1_000, 1_000, Charge::First);
+        lag.charge(A, 1_400, 1_400, 1_000, Charge::Again);
+        assert_eq!(lag.advance(A, 1_000, 0), 400);
     }
 
     #[test]
     fn what_others_had_is_not_charged() {
-        let account = Lag::default();
-        account.charge(A, 5_000, 1_000, 1_000, false);
-        account.charge(A, 95_000, 1_200, 1_000, false);
-        assert_eq!(account.advance(A, 1_000, 0), 200);
+        let lag = Lag::default();
+        lag.charge(A, 5_000, 1_000, 1_000, Charge::First);
+        lag.charge(A, 95_000, 1_200, 1_000, Charge::First);
+        assert_eq!(lag.advance(A, 1_000, 0), 200);
     }
 
     #[test]
     fn who_came_late_is_not_charged_for_that() {
-        let account = Lag::default();
-        account.charge(A, 300, 5_000, 1_000, false);
-        assert_eq!(account.advance(A, 1_000, 0), -500, "700 short, of which half a slice at once");
+        let lag = Lag::default();
+        lag.charge(A, 300, 5_000, 1_000, Charge::First);
+        assert_eq!(lag.advance(A, 1_000, 0), -500, "700 short, of which half a slice at once");
     }
 
     #[test]
     fn others_begin_afresh() {
-        let account = Lag::default();
-        account.charge(A, 5_000, 3_000, 1_000, false);
-        assert_eq!((account.advance(B, 1_000, 0), account.is_much(B)), (0, false));
-        account.charge(B, 9_000, 1_100, 1_000, false);
-        assert_eq!((account.advance(B, 1_000, 0), account.advance(A, 1_000, 0)), (100, 0));
+        let lag = Lag::default();
+        lag.charge(A, 5_000, 3_000, 1_000, Charge::First);
+        assert_eq!((lag.advance(B, 1_000, 0), lag.is_much(B)), (0, false));
+        lag.charge(B, 9_000, 1_100, 1_000, Charge::First);
+        assert_eq!((lag.advance(B, 1_000, 0), lag.advance(A, 1_000, 0)), (100, 0));
     }
 
     #[test]
     fn a_grace_for_ever_puts_nothing_off_for_ever() {
         for slice_ns in [1_000, 3_600_000_000_000] {
-            let account = Lag::default();
+            let lag = Lag::default();
             for _ in 0..20 {
-                account.charge(A, 5_000, 3_000, slice_ns + u64::MAX / 8, false);
+                lag.charge(A, 5_000, 3_000, slice_ns + u64::MAX / 8, Charge::First);
             }
-            assert!((-(slice_ns as i64)..0).contains(&account.advance(A, slice_ns, u64::MAX / 8)));
+            assert!((-(slice_ns as i64)..0).contains(&lag.advance(A, slice_ns, u64::MAX / 8)));
         }
     }
 
     #[test]
     fn the_limit_is_eight_slices() {
-        let account = Lag::default();
-        account.charge(A, 1_000_000, 1_000_000, 1_000, false);
-        (0..8).for_each(|_| account.charge(A, 1_000_000, 0, 1_000, false));
-        assert_eq!(account.advance(A, 1_000, 0), 0);
+        let lag = Lag::default();
+        lag.charge(A, 1_000_000, 1_000_000, 1_000, Charge::First);
+        (0..8).for_each(|_| lag.charge(A, 1_000_000, 0, 1_000, Charge::First));
+        assert_eq!(lag.advance(A, 1_000, 0), 0);
     }
 }
