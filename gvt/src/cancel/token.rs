@@ -396,10 +396,10 @@ impl Extras {
 
     /// # Safety
     ///
-    /// **C1**: `cold` is that of a record.
-    unsafe fn of(cold: &Cold) -> &Self {
-        // SAFETY: all are made by `boxed`.
-        unsafe { &*ptr::from_ref(cold).cast() }
+    /// **C1**: `cold` is that of a record, which is kept for `'a`, and points to the whole.
+    unsafe fn of<'a>(cold: NonNull<Cold>) -> &'a Self {
+        // SAFETY: C1; all are made by `boxed`.
+        unsafe { cold.cast().as_ref() }
     }
 
     /// The tokens that the thread's waits end with.

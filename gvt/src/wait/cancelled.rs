@@ -2,7 +2,7 @@
 
 use std::panic::resume_unwind;
 
-use crate::kernel::thread::record::{Cold, Record, SCOPED};
+use crate::kernel::thread::record::{Record, SCOPED};
 use crate::protocol::pending;
 
 /// The payload that unwinds a thread whose wait was cancelled. Not a panic: no hook runs and nothing is
@@ -12,7 +12,9 @@ pub(crate) struct CancelUnwind;
 /// U4: whether the running thread's waits must end.
 #[cold]
 pub(crate) fn is_pending(record: &Record) -> bool {
-    pending::is_pending(|| !std::thread::panicking() && record.cold_if_any().is_some_and(Cold::ends_waits))
+    // SAFETY: the table's own.
+    let ends = || record.with_above(|above, cold| unsafe { (above.ends_waits)(cold) });
+    pending::is_pending(|| !std::thread::panicking() && ends() == Some(true))
 }
 
 /// The latest time at which they must.
@@ -21,7 +23,8 @@ pub(crate) fn earliest_deadline_ns(record: &Record) -> Option<u64> {
     if std::thread::panicking() {
         return None;
     }
-    record.cold_if_any().and_then(Cold::earliest_deadline_ns)
+    // SAFETY: the table's own.
+    record.with_above(|above, cold| unsafe { (above.earliest_deadline_ns)(cold) }).flatten()
 }
 
 /// U6: the running thread's wait has not come true: unwinds if one of the thread's tokens is cancelled.

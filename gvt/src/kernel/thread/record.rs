@@ -16,7 +16,7 @@
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 
@@ -125,23 +125,11 @@ pub(crate) struct Above {
     /// Frees it.
     pub(crate) free: unsafe fn(*mut Cold),
     /// Drops the running thread's locals, at its end.
-    pub(crate) end_locals: unsafe fn(&Cold),
+    pub(crate) end_locals: unsafe fn(NonNull<Cold>),
     /// Whether a token that the running thread's waits end with is cancelled.
-    pub(crate) ends_waits: fn(&Cold) -> bool,
+    pub(crate) ends_waits: unsafe fn(NonNull<Cold>) -> bool,
     /// Those tokens' earliest deadline.
-    pub(crate) earliest_deadline_ns: fn(&Cold) -> Option<u64>,
-}
-
-impl Cold {
-    /// [`Above::ends_waits`].
-    pub(crate) fn ends_waits(&self) -> bool {
-        (self.above.ends_waits)(self)
-    }
-
-    /// [`Above::earliest_deadline_ns`].
-    pub(crate) fn earliest_deadline_ns(&self) -> Option<u64> {
-        (self.above.earliest_deadline_ns)(self)
-    }
+    pub(crate) earliest_deadline_ns: unsafe fn(NonNull<Cold>) -> Option<u64>,
 }
 
 /// Owns a [`Cold`] and the structure that it begins.
@@ -156,8 +144,8 @@ impl ColdBox {
         ColdBox(unsafe { NonNull::new_unchecked(cold) })
     }
 
-    fn into_raw(self) -> *mut Cold {
-        std::mem::ManuallyDrop::new(self).0.as_ptr()
+    fn into_raw(self) -> NonNull<Cold> {
+        std::mem::ManuallyDrop::new(self).0
     }
 }
 
@@ -379,29 +367,39 @@ impl Record {
     /// The cold part, if this thread has it. The caller holds a reference or runs the thread.
     #[inline]
     pub(crate) fn cold_if_any(&self) -> Option<&Cold> {
-        // ORDERING O1: Acquire pairs with the Release in `set_cold` and `cold`.
-        let cold = self.meta.cold.load(Acquire) as *const Cold;
         // SAFETY: freed only with the last reference.
-        unsafe { cold.as_ref() }
+        self.whole_cold().map(|cold| unsafe { cold.as_ref() })
+    }
+
+    /// The whole of it, of which [`Cold`] is the beginning: a reference to a `Cold` reaches no further.
+    #[inline]
+    fn whole_cold(&self) -> Option<NonNull<Cold>> {
+        // ORDERING O1: Acquire pairs with the Release in `set_cold` and `cold`.
+        NonNull::new(self.meta.cold.load(Acquire).cast())
+    }
+
+    /// Calls one of its table's functions; `None`: the thread has no cold part. The caller holds a reference or runs the
+    /// thread.
+    pub(crate) fn with_above<R>(&self, f: impl FnOnce(&Above, NonNull<Cold>) -> R) -> Option<R> {
+        // SAFETY: as in `cold_if_any`.
+        self.whole_cold().map(|cold| f(unsafe { cold.as_ref() }.above, cold))
     }
 
     /// The cold part; made if there is none. The caller holds a reference or runs the thread.
     ///
     /// Context: may allocate.
-    pub(crate) fn cold(&self, make: impl FnOnce() -> ColdBox) -> &Cold {
-        if let Some(cold) = self.cold_if_any() {
+    pub(crate) fn cold(&self, make: impl FnOnce() -> ColdBox) -> NonNull<Cold> {
+        if let Some(cold) = self.whole_cold() {
             return cold;
         }
         let fresh = make().into_raw();
         // ORDERING O1: Release publishes it; Acquire on failure sees another's.
-        match self.meta.cold.compare_exchange(std::ptr::null_mut(), fresh.cast(), Release, Acquire) {
-            // SAFETY: freed only with the last reference.
-            Ok(_) => unsafe { &*fresh },
+        match self.meta.cold.compare_exchange(ptr::null_mut(), fresh.as_ptr().cast(), Release, Acquire) {
+            Ok(_) => fresh,
             Err(there) => {
                 // SAFETY: never published, so not shared.
-                drop(unsafe { ColdBox::from_raw(fresh) });
-                // SAFETY: freed only with the last reference.
-                unsafe { &*(there as *const Cold) }
+                drop(unsafe { ColdBox::from_raw(fresh.as_ptr()) });
+                NonNull::new(there.cast()).expect("somebody else's was there")
             }
         }
     }
@@ -419,16 +417,14 @@ impl Record {
 
     #[cold]
     fn end_locals_slow(&self) {
-        if let Some(cold) = self.cold_if_any() {
-            // SAFETY: this is the running thread, after its closure.
-            unsafe { (cold.above.end_locals)(cold) };
-        }
+        // SAFETY: the table's own; this is the running thread, after its closure.
+        self.with_above(|above, cold| unsafe { (above.end_locals)(cold) });
     }
 
     /// For a thread that is not pushed yet.
     pub(crate) fn set_cold(&self, cold: ColdBox) {
         // ORDERING O1: Release pairs with the Acquire in `cold_if_any`.
-        self.meta.cold.store(cold.into_raw().cast(), Release);
+        self.meta.cold.store(cold.into_raw().as_ptr().cast(), Release);
     }
 
     /// Takes the cold part; `None` also if a reader of the name frees it (`names`).
