@@ -1,13 +1,13 @@
-//! `preempt-cost`: what a forced preemption costs in each mode, beside bare signals, in one run; and what a computation loses
-//! to it.
+//! `preempt-cost`: what a forced preemption costs in each mode, beside bare signals, in one run; and what a
+//! computation loses to it.
 //!
-//! Two threads compute on one worker. CPU time of the whole process, the monitor's included, is divided by the turns that they
-//! made; without preemption they run one after the other, which is the base. What a turn costs more, times the turns, divided by
-//! the preemptions, is the cost of one. CPU time and not time, so that a busy machine disturbs little; rounds of all modes
-//! alternate, and medians are shown.
+//! Two threads compute on one worker. CPU time of the whole process, the monitor's included, is divided by
+//! the turns that they made; without preemption they run one after the other, which is the base. What a turn
+//! costs more, times the turns, divided by the preemptions, is the cost of one. CPU time and not time, so
+//! that a busy machine disturbs little; rounds of all modes alternate, and medians are shown.
 //!
-//! The floor of whatever takes a thread off by a signal is the row of signals alone: an OS thread sleeps for a slice, sends one, and so
-//! on, to a computation that nobody preempts, and whose handler counts.
+//! The floor of whatever takes a thread off by a signal is the row of signals alone: an OS thread sleeps for
+//! a slice, sends one, and so on, to a computation that nobody preempts, and whose handler counts.
 
 use std::hint::black_box;
 use std::sync::Arc;

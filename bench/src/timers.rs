@@ -1,9 +1,11 @@
-//! `timers`: what it costs to arm, cancel and expire timers, on the pattern of network timeouts, beside tokio's timer, in one run.
+//! `timers`: what it costs to arm, cancel and expire timers, on the pattern of network timeouts, beside
+//! tokio's timer, in one run.
 //!
-//! A million timers of 2 to 4 s are armed; nine in ten are cancelled in the order in which they were armed; the rest expire. CPU time
-//! of the one thread at work, an operation; lateness of what expires. Backends of ours are driven without a runtime: expire what is
-//! due, wait for the next deadline as an idle worker does. Tokio's timers are `Sleep`s that lie in one slice, armed by their first poll,
-//! cancelled by being dropped, and their runtime is a current-thread one.
+//! A million timers of 2 to 4 s are armed; nine in ten are cancelled in the order in which they were armed;
+//! the rest expire. CPU time of the one thread at work, an operation; lateness of what expires. Backends of
+//! ours are driven without a runtime: expire what is due, wait for the next deadline as an idle worker does.
+//! Tokio's timers are `Sleep`s that lie in one slice, armed by their first poll, cancelled by being dropped,
+//! and their runtime is a current-thread one.
 
 use gvt::HeapTimer;
 use gvt_timer_timerfd::TimerFd;

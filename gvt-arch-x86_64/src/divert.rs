@@ -1,14 +1,16 @@
 //! Making interrupted code call a function, and go on as if it had not.
 //!
-//! **Hazard.** At an arbitrary instruction everything is in use: all registers, vector and mask registers as wide as the processor
-//! has them, control words, flags, and the 128 bytes below rsp (the red zone), which the ABI gives to leaf functions.
+//! **Hazard.** At an arbitrary instruction everything is in use: all registers, vector and mask registers as
+//! wide as the processor has them, control words, flags, and the 128 bytes below rsp (the red zone), which
+//! the ABI gives to leaf functions.
 //!
-//! **Protocol.** **V1** The handler writes two words below the red zone of the interrupted stack: `callee`, and the interrupted
-//! rip. **V2** It changes rsp and rip in its context, to that place and to [`trampoline`]. **V3** When the handler returns the
-//! kernel gives back every other register, and the signal mask. **V4** The trampoline saves flags before any instruction that
-//! changes them, then the registers that a call may change, then everything that the processor can save (XSAVE, of the
-//! components that the kernel has switched on), empties the x87 stack, as at any call, calls `callee`, and undoes it in reverse. **V5** `ret 128` loads rip
-//! and moves rsp back over the red zone, and changes no flag.
+//! **Protocol.** **V1** The handler writes two words below the red zone of the interrupted stack: `callee`,
+//! and the interrupted rip. **V2** It changes rsp and rip in its context, to that place and to
+//! [`trampoline`]. **V3** When the handler returns the kernel gives back every other register, and the signal
+//! mask. **V4** The trampoline saves flags before any instruction that changes them, then the registers that
+//! a call may change, then everything that the processor can save (XSAVE, of the components that the kernel
+//! has switched on), empties the x87 stack, as at any call, calls `callee`, and undoes it in reverse. **V5**
+//! `ret 128` loads rip and moves rsp back over the red zone, and changes no flag.
 //!
 //! ```text
 //!                │ the interrupted frame          │
@@ -25,17 +27,18 @@
 //!
 //! rbx and r12 to r15 are `callee`'s to keep.
 //!
-//! **Why not inside the handler.** Switching stacks there leaves the kernel's frame behind on the alternate stack, which the next
-//! signal on that OS thread overwrites, and leaves the signal blocked. Here the handler is over before anything else happens, so
-//! that a stack switch in `callee` is one like any other.
+//! **Why not inside the handler.** Switching stacks there leaves the kernel's frame behind on the alternate
+//! stack, which the next signal on that OS thread overwrites, and leaves the signal blocked. Here the handler
+//! is over before anything else happens, so that a stack switch in `callee` is one like any other.
 //!
-//! **Compaction.** XSAVEC where there is one: it writes only what is in use, so that code without vectors pays for none.
+//! **Compaction.** XSAVEC where there is one: it writes only what is in use, so that code without vectors
+//! pays for none.
 //!
-//! **Rejected.** Keeping the kernel's frame instead of saving anew: it is as large, must be copied off the alternate stack, and only
-//! `sigreturn` can load it.
+//! **Rejected.** Keeping the kernel's frame instead of saving anew: it is as large, must be copied off the
+//! alternate stack, and only `sigreturn` can load it.
 //!
-//! **Limits.** No shadow stacks (CET), as for `switch`: the trampoline returns to where nobody called from. Without XSAVE (before 2008) it
-//! cannot be done. Debuggers do not see through the trampoline.
+//! **Limits.** No shadow stacks (CET), as for `switch`: the trampoline returns to where nobody called from.
+//! Without XSAVE (before 2008) it cannot be done. Debuggers do not see through the trampoline.
 //!
 //! **Evidence.** `tests/divert.rs`: all registers, flags, red zone, in a callee that wipes them.
 
@@ -116,7 +119,8 @@ pub(crate) unsafe fn divert(
     }
     let place = rsp as usize - RED_ZONE - 16;
     let words = stack.bottom.as_ptr().with_addr(place).cast::<u64>();
-    // SAFETY: C2 and the comparison: on the stack, below what is in use; maybe not aligned. C1 for the context.
+    // SAFETY: C2 and the comparison: on the stack, below what is in use; maybe not aligned. C1 for the
+    // context.
     unsafe {
         words.write_unaligned(callee as usize as u64);
         words.add(1).write_unaligned(rip);

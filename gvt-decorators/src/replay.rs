@@ -1,8 +1,8 @@
-//! Replaying a log (`recorded`): the same calls, in the same order, to any backend of the same kind, its answers
-//! compared with those on record.
+//! Replaying a log (`recorded`): the same calls, in the same order, to any backend of the same kind, its
+//! answers compared with those on record.
 //!
-//! A replay makes all calls from one OS thread. It tells whether another backend would have decided otherwise, or
-//! whether this one still decides the same after a change; it repeats no race.
+//! A replay makes all calls from one OS thread. It tells whether another backend would have decided
+//! otherwise, or whether this one still decides the same after a change; it repeats no race.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -133,7 +133,8 @@ impl<Q: ReadyQueue> QueueStage<Q> {
         let record = record(&mut self.records, index);
         // SAFETY: records are never freed.
         unsafe { record.as_ref().head() }.priority.store(level as u8, Relaxed); // Relaxed: one OS thread.
-        // SAFETY: C1: records are never freed. C2: it was not queued, and tokens that come out are taken apart.
+        // SAFETY: C1: records are never freed. C2: it was not queued, and tokens that come out are taken
+        // apart.
         Some(unsafe { Runnable::from_raw(record) })
     }
 
@@ -190,8 +191,8 @@ fn release(task: Runnable) -> u32 {
     id.index()
 }
 
-/// Plays the timer's part of a log to a timer that `factory` builds; returns how many lines that were. Entries
-/// that come out of one `expire` are compared as a set: their order is the backend's affair.
+/// Plays the timer's part of a log to a timer that `factory` builds; returns how many lines that were.
+/// Entries that come out of one `expire` are compared as a set: their order is the backend's affair.
 ///
 /// # Errors
 ///

@@ -1,16 +1,18 @@
-//! `VirtualTime`: a timer whose clock stands still while threads run, and jumps to the next deadline when no worker
-//! has anything to do. A program that sleeps for an hour takes no time, and sleepers wake in the order of their deadlines,
-//! in every run.
+//! `VirtualTime`: a timer whose clock stands still while threads run, and jumps to the next deadline when no
+//! worker has anything to do. A program that sleeps for an hour takes no time, and sleepers wake in the order
+//! of their deadlines, in every run.
 //!
-//! The contract leaves room for it: a backend is told the time in `expire`, may keep a clock of its own (`now_ns`), and
-//! answers an idle worker with [`IdleWait::Due`] when it has moved it.
+//! The contract leaves room for it: a backend is told the time in `expire`, may keep a clock of its own
+//! (`now_ns`), and answers an idle worker with [`IdleWait::Due`] when it has moved it.
 //!
-//! Every deadline of `gvt` is one of this clock: of `select!`, `after` and `tick`, of all that waits with a limit, of tokens, and of futures
-//! that are polled on a green thread. `gvt::now()` reads it. With one worker each run is like the others to the nanosecond, as far as
-//! the program is, and if nothing is preempted (`NoPreempt`): which of several ready arms a `select!` takes is drawn alike, too.
+//! Every deadline of `gvt` is one of this clock: of `select!`, `after` and `tick`, of all that waits with a
+//! limit, of tokens, and of futures that are polled on a green thread. `gvt::now()` reads it. With one worker
+//! each run is like the others to the nanosecond, as far as the program is, and if nothing is preempted
+//! (`NoPreempt`): which of several ready arms a `select!` takes is drawn alike, too.
 //!
-//! **Limits.** What reads a clock of its own (`std::time::Instant`) sees real time, and so do OS threads outside the runtime. Threads
-//! that wait for the outside world, in the kernel or in `gvt::blocking`, are not waited for: time goes on without them.
+//! **Limits.** What reads a clock of its own (`std::time::Instant`) sees real time, and so do OS threads
+//! outside the runtime. Threads that wait for the outside world, in the kernel or in `gvt::blocking`, are not
+//! waited for: time goes on without them.
 
 use std::sync::atomic::{AtomicU64, Ordering::*};
 

@@ -1,11 +1,11 @@
 //! What the attributes expand to.
 //!
-//! The function keeps its name, attributes and visibility. Its body becomes an inner function, so that `return` and `?` in it mean
-//! what they say; its result, if it has one, is turned into an `ExitCode` on the green thread (`gvt::__private`), which is that of the
-//! outer function.
+//! The function keeps its name, attributes and visibility. Its body becomes an inner function, so that
+//! `return` and `?` in it mean what they say; its result, if it has one, is turned into an `ExitCode` on the
+//! green thread (`gvt::__private`), which is that of the outer function.
 //!
-//! On an error the function is emitted all the same, with its body and without the attribute: then the compiler's other messages
-//! are about what the user wrote.
+//! On an error the function is emitted all the same, with its body and without the attribute: then the
+//! compiler's other messages are about what the user wrote.
 
 use std::time::Duration;
 

@@ -9,8 +9,8 @@ use expand::Role;
 
 /// Runs `main` as a green thread, on a runtime that is built for it.
 ///
-/// The function's result may be whatever `main`'s may be; it is reported on the green thread, so it need not be `Send`.
-/// When the function has returned, the program waits for the green threads that are left.
+/// The function's result may be whatever `main`'s may be; it is reported on the green thread, so it need not
+/// be `Send`. When the function has returned, the program waits for the green threads that are left.
 ///
 /// | setting | | default |
 /// |---|---|---|
@@ -24,7 +24,7 @@ use expand::Role;
 /// | `crate = path::to::gvt` | where `gvt` is, if it was renamed | `::gvt` |
 ///
 /// ```
-/// #[gvt::main(workers = 2, time_slice = "5ms", stack_size = "256KiB", max_gvthreads = 1000, deadlock_report = "1s")]
+/// #[gvt::main(workers = 2, time_slice = "5ms", stack_size = "256KiB", deadlock_report = "1s")]
 /// fn main() {
 ///     assert!(gvt::is_in_gvthread());
 /// }
@@ -48,8 +48,9 @@ pub fn main(settings: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a test of a function that runs as a green thread, on a runtime of its own.
 ///
-/// The settings are those of [`main`](macro@main), and `timeout = "5s"`: if the function has not returned by then, or green
-/// threads are left that long after it began, the test fails, with a list of the runtime's threads and what each waits for.
+/// The settings are those of [`main`](macro@main), and `timeout = "5s"`: if the function has not returned by
+/// then, or green threads are left that long after it began, the test fails, with a list of the runtime's
+/// threads and what each waits for.
 ///
 /// `#[should_panic]`, `#[ignore]` and results work as in other tests.
 ///

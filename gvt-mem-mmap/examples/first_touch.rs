@@ -3,8 +3,8 @@
 //!     cargo run --release -p gvt-mem-mmap --example first_touch
 //!
 //! Ways are interleaved, each on slots of its own; medians of the thread's CPU time. All memory is used once
-//! before it is measured: on a virtual machine the very first use of a physical page can cost several times as
-//! much, spent by the host.
+//! before it is measured: on a virtual machine the very first use of a physical page can cost several times
+//! as much, spent by the host.
 
 const PAGE: usize = 4096;
 const SPAN: usize = 2 << 20;

@@ -2,22 +2,22 @@
 //! one lock, which workers take once in some thirty operations.
 //!
 //! **Where a slot is.** Numbers below `fresh` have been taken at least once. Each is in exactly one
-//! place (P1): in use (its token exists), in `warm`, `cooling` or `bare`, in one worker's cache, or in the hands of the one
-//! call that moves it. The lists are stacks:
+//! place (P1): in use (its token exists), in `warm`, `cooling` or `bare`, in one worker's cache, or in the
+//! hands of the one call that moves it. The lists are stacks:
 //!
 //! - `warm`: came back, and may hold physical pages.
 //! - `cooling`: the same, about to lose its pages (`decay`). Used when `warm` is empty.
-//! - `bare`: holds nothing, and no mark for a guard: given back to the system, or its guard could not be installed.
-//!   Used when those are empty, before new numbers.
+//! - `bare`: holds nothing, and no mark for a guard: given back to the system, or its guard could not be
+//!   installed. Used when those are empty, before new numbers.
 //!
-//! P2: every slot in use, in a cache, in `warm` or `cooling` has its guard. Guards made by `mprotect` are made before
-//! a slot counts as reserved, and kept for good: there may be no more of them at any time, and then it is the
-//! spawn that must be refused, not the thread when it is to run.
+//! P2: every slot in use, in a cache, in `warm` or `cooling` has its guard. Guards made by `mprotect` are
+//! made before a slot counts as reserved, and kept for good: there may be no more of them at any time, and
+//! then it is the spawn that must be refused, not the thread when it is to run.
 //!
 //! **The promise** (S5) must hold although slots lie in other workers' caches, where `acquire` cannot
 //! reach them. So with `total` slots reserved, `total - (workers - 1) * cache - HANDS` are promised
-//! (P3), where `cache` bounds each worker's cache, and `HANDS` what `trim` and `decay` have in their hands. `cache`
-//! grows with `total`, so that a small runtime reserves little.
+//! (P3), where `cache` bounds each worker's cache, and `HANDS` what `trim` and `decay` have in their hands.
+//! `cache` grows with `total`, so that a small runtime reserves little.
 //!
 //! **Rejected.** Stealing from others' caches instead of reserving more: it costs every `acquire` an
 //! atomic operation, and address space costs nothing. Lists linked through the free slots themselves:
@@ -108,7 +108,8 @@ impl Decay {
 pub(crate) struct Regions {
     /// How often `trim` was called. Relaxed: a worker that sees a new value late gives its memory back late.
     pub(crate) epoch: AtomicU32,
-    /// By class. As many as numbers can name, so that none has to be checked; those beyond the pool's classes have no slots.
+    /// By class. As many as numbers can name, so that none has to be checked; those beyond the pool's classes
+    /// have no slots.
     pub(crate) of: [Shared; StackClass::COUNT],
 }
 
@@ -240,8 +241,8 @@ impl Shared {
         }
     }
 
-    /// Guards slots from number `from` on by `mprotect`, enough of them for `threads`, `mapped` at the most (P2). Returns
-    /// how many have a guard now, and the error that stopped it.
+    /// Guards slots from number `from` on by `mprotect`, enough of them for `threads`, `mapped` at the most
+    /// (P2). Returns how many have a guard now, and the error that stopped it.
     fn protect(&self, from: usize, mapped: usize, threads: usize) -> (usize, Option<i32>) {
         let mut total = from;
         let mut most = mapped;

@@ -1,24 +1,25 @@
 //! Giving memory back in the background.
 //!
-//! **Hazard.** After a burst, the slots that came back hold their pages for ever, unless somebody calls `trim`. Given back at
-//! once, the next burst pays page faults again; and whoever gives back must neither hold up threads nor wake up for
-//! nothing.
+//! **Hazard.** After a burst, the slots that came back hold their pages for ever, unless somebody calls
+//! `trim`. Given back at once, the next burst pays page faults again; and whoever gives back must neither
+//! hold up threads nor wake up for nothing.
 //!
-//! **Protocol.** The runtime's monitor calls [`decay`](Shared::decay). Once a period (`keep_warm`, a second by
-//! default) half of the slots that nobody has needed since the last time move from `warm` to `cooling`: the lowest level
-//! that `warm` has had says how many. From there [`HANDS`] at a time lose their pages, and become `bare`. Slots in
-//! `cooling` can still be taken. Once both lists are empty there is nothing to do until some slot comes back.
+//! **Protocol.** The runtime's monitor calls [`decay`](Shared::decay). Once a period (`keep_warm`, a second
+//! by default) half of the slots that nobody has needed since the last time move from `warm` to `cooling`:
+//! the lowest level that `warm` has had says how many. From there [`HANDS`] at a time lose their pages, and
+//! become `bare`. Slots in `cooling` can still be taken. Once both lists are empty there is nothing to do
+//! until some slot comes back.
 //!
-//! While a burst ends, more comes back in a period than would be given back after it: then it is left for the next period,
-//! so that the workers do not share the memory map, and the processors, with the one who tidies up. What is unneeded grows
-//! by half each time, so a million slots put it off by half a minute at the most.
+//! While a burst ends, more comes back in a period than would be given back after it: then it is left for the
+//! next period, so that the workers do not share the memory map, and the processors, with the one who tidies
+//! up. What is unneeded grows by half each time, so a million slots put it off by half a minute at the most.
 //!
 //! **Locks.** The monitor must go on whatever a preempted thread holds, and the central lock is held over an
-//! allocation when address space grows. So it is only tried for; what could not be put away is kept at hand, and put
-//! away next time.
+//! allocation when address space grows. So it is only tried for; what could not be put away is kept at hand,
+//! and put away next time.
 //!
-//! **Limits.** What lies in workers' caches, 64 slots a worker and class, stays. Mending a burst of a million takes
-//! half a minute.
+//! **Limits.** What lies in workers' caches, 64 slots a worker and class, stays. Mending a burst of a million
+//! takes half a minute.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -69,8 +70,8 @@ impl Shared {
         }
         let level = central.cooling.len();
         if decay.sorted == 0 || decay.sorted > level {
-            // Highest first: a slot's top shares its page-table page with the guard of the slot above, and that page goes
-            // with whichever comes last, if that is the one below.
+            // Highest first: a slot's top shares its page-table page with the guard of the slot above, and
+            // that page goes with whichever comes last, if that is the one below.
             decay.sorted = level.min(CHUNK);
             central.cooling[level - decay.sorted..].sort_unstable();
         }

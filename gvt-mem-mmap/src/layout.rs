@@ -2,8 +2,9 @@
 //!
 //! **Segments.** Slots are numbered from 0. Eight segments of `first` slots come first; then each group of
 //! four doubles the length, so that a segment adds a quarter at the most to the fourth and later ones, and 64
-//! segments hold `first` x 2^17 slots. The last one ends with the slots that the pool was built for. A number's segment follows from its leading bit and the two bits
-//! below it, like the exponent and mantissa of a small float:
+//! segments hold `first` x 2^17 slots. The last one ends with the slots that the pool was built for. A
+//! number's segment follows from its leading bit and the two bits below it, like the exponent and mantissa of
+//! a small float:
 //!
 //! ```text
 //! segment    0      1      2      3      4      …  7      8       …  11      12      …
@@ -29,9 +30,9 @@
 //!
 //! **Stagger.** Tops at a constant stride share sets of the data cache, of the TLB and, as page-table
 //! entries, of the cache again. Slot `i` therefore begins 64 B x (i mod 32) lower; and in slots of 4 MiB and
-//! above also some pages lower, all of 256 (128 at 4 MiB) in turn, those of neighbours 8 apart, since 8 entries are one
-//! cache line. Hopping through a ring of 1,000 stacks, touching five lines of each, takes (ns a hop,
-//! `--example stagger`):
+//! above also some pages lower, all of 256 (128 at 4 MiB) in turn, those of neighbours 8 apart, since 8
+//! entries are one cache line. Hopping through a ring of 1,000 stacks, touching five lines of each, takes (ns
+//! a hop, `--example stagger`):
 //!
 //! | slots of | no stagger | lines | lines, 32 KiB x (i mod 32) | lines and pages |
 //! |---|---|---|---|---|
@@ -40,8 +41,8 @@
 //! | 1 MiB | 6.9 | 7.5 | | (as lines) |
 //! | 64 KiB | 7.5 | 6.4 | | (as lines) |
 //!
-//! Multiples of 32 KiB alone spread the entries over the cache, but leave all tops in a thirty-second of the TLB's
-//! sets. Slots of 2 MiB and less get no page stagger: their own numbers differ in the bits that choose
+//! Multiples of 32 KiB alone spread the entries over the cache, but leave all tops in a thirty-second of the
+//! TLB's sets. Slots of 2 MiB and less get no page stagger: their own numbers differ in the bits that choose
 //! TLB sets, and added pages cancel against them (measured: up to three times slower).
 
 use gvt_traits::{GUARD_SIZE, MIN_SLOT_SIZE};

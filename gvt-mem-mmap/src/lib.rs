@@ -47,8 +47,8 @@ pub struct MmapSlots {
 }
 
 impl Default for MmapSlots {
-    /// Slots of [`SLOT_SIZE`], 16 MiB, unless a thread asks for one of the other [`CLASSES`]; guarded in the best way
-    /// that the kernel offers; kept warm for a second.
+    /// Slots of [`SLOT_SIZE`], 16 MiB, unless a thread asks for one of the other [`CLASSES`]; guarded in the
+    /// best way that the kernel offers; kept warm for a second.
     fn default() -> Self {
         let slots = MmapSlots {
             slot_size: SLOT_SIZE,
@@ -62,15 +62,15 @@ impl Default for MmapSlots {
 }
 
 impl MmapSlots {
-    /// The address space of one slot of the default class: a power of two, 64 KiB or more. Its guard (4 KiB) and its
-    /// stagger (2 KiB; above 2 MiB also up to an eighth of the slot) go off the stack.
+    /// The address space of one slot of the default class: a power of two, 64 KiB or more. Its guard (4 KiB)
+    /// and its stagger (2 KiB; above 2 MiB also up to an eighth of the slot) go off the stack.
     pub const fn slot_size(mut self, bytes: usize) -> Self {
         self.slot_size = bytes;
         self
     }
 
-    /// The sizes of slot that threads may ask for, beside the default class; at most seven with that. Each is as
-    /// [`slot_size`](Self::slot_size) says. `&[]` leaves the default class alone.
+    /// The sizes of slot that threads may ask for, beside the default class; at most seven with that. Each is
+    /// as [`slot_size`](Self::slot_size) says. `&[]` leaves the default class alone.
     ///
     /// A size that nobody asks for costs next to nothing.
     pub const fn classes(mut self, sizes: &[usize]) -> Self {
@@ -83,8 +83,8 @@ impl MmapSlots {
         self
     }
 
-    /// How long slots that nobody needs keep their physical memory: each such period half of them lose it, a few at a
-    /// time. `None`: until `trim` is called.
+    /// How long slots that nobody needs keep their physical memory: each such period half of them lose it, a
+    /// few at a time. `None`: until `trim` is called.
     pub const fn keep_warm(mut self, period: Option<Duration>) -> Self {
         self.keep_warm = period;
         self

@@ -5,18 +5,20 @@
 //! put a lock or a system call on the path of a short thread.
 //!
 //! **Protocol.** `acquire` pops from the worker's own cache; if that is empty it refills half of it from
-//! the slots that came back to all, and only if there are none takes slots without a guard: 1, 2, 4, up to 32 at a
-//! time, whose guards it installs in one system call. `release` pushes to the cache, and from a full one spills the
-//! older half. So the order is last in, first out, but for what lies in other caches.
+//! the slots that came back to all, and only if there are none takes slots without a guard: 1, 2, 4, up to 32
+//! at a time, whose guards it installs in one system call. `release` pushes to the cache, and from a full one
+//! spills the older half. So the order is last in, first out, but for what lies in other caches.
 //!
-//! `trim` takes memory and guards from the slots that came back to all, and counts an epoch; a worker that sees a
-//! new epoch does so with its own cache. A slot without a guard holds nothing, so nothing is given back twice.
-//! Guards go too because they alone would keep the page-table pages, which are half of what a 16 MiB slot costs.
+//! `trim` takes memory and guards from the slots that came back to all, and counts an epoch; a worker that
+//! sees a new epoch does so with its own cache. A slot without a guard holds nothing, so nothing is given
+//! back twice. Guards go too because they alone would keep the page-table pages, which are half of what a 16
+//! MiB slot costs.
 //!
 //! There is no lock-free protocol here: a cache has one owner, the rest is behind a lock.
 //!
-//! **Classes.** Each size of slot has a region of its own (`central`, `region`): its own segments, lists, and place in each
-//! worker's cache. The upper bits of a slot's number say which. A class that nobody uses costs a few hundred bytes.
+//! **Classes.** Each size of slot has a region of its own (`central`, `region`): its own segments, lists, and
+//! place in each worker's cache. The upper bits of a slot's number say which. A class that nobody uses costs
+//! a few hundred bytes.
 //!
 //! **Departure from the specified one region.** A region for 2,097,152 slots takes a quarter of the
 //! address space, so that a process could not have a fifth runtime, and none under `ulimit -v`. Address
@@ -31,12 +33,13 @@
 //! | 1 MiB | 1,880 | 3,170 | 2,480 | 2,340 | 2,390 |
 //! | 64 KiB | 1,500 | 2,730 | 2,060 | 1,960 | 2,040 |
 //!
-//! So one page costs 1.5 µs, the page-table page of a large slot 0.7 µs more, and a guard 1.2 µs alone but 0.45 µs in
-//! a batch. Rejected: populating tops (`MADV_POPULATE_WRITE`), which saves nothing here and spends pages on slots
-//! that may not be used; populating before guarding, which is the same; marking whole ranges and unmarking the
-//! stacks, which takes longer. What remains is the kernel's clearing and charging of pages. The very first use of a
-//! physical page by a virtual machine costs 8–10 µs on top, spent by the host: that is the 10 to 20 µs that a fresh
-//! 16 MiB slot is sometimes seen to cost, and only using fewer pages, or used ones, avoids it.
+//! So one page costs 1.5 µs, the page-table page of a large slot 0.7 µs more, and a guard 1.2 µs alone but
+//! 0.45 µs in a batch. Rejected: populating tops (`MADV_POPULATE_WRITE`), which saves nothing here and spends
+//! pages on slots that may not be used; populating before guarding, which is the same; marking whole ranges
+//! and unmarking the stacks, which takes longer. What remains is the kernel's clearing and charging of pages.
+//! The very first use of a physical page by a virtual machine costs 8–10 µs on top, spent by the host: that
+//! is the 10 to 20 µs that a fresh 16 MiB slot is sometimes seen to cost, and only using fewer pages, or used
+//! ones, avoids it.
 //!
 //! **Limits.** With `vm.overcommit_memory=2` the kernel counts address space as memory: use small slots.
 //! After `mlockall(MCL_FUTURE)` reserving fails. `trim` sorts the free slots under the lock, some 20 ms for
@@ -128,8 +131,8 @@ const fn apart(index: u32) -> (usize, u32) {
 
 // SAFETY: S1: slots are disjoint ranges of one mapping, guard included (`layout`), and P1 keeps one token a
 // slot. S2: mappings stay until `Shared` is dropped, and beyond if a slot is in use; only free slots are
-// discarded. S3: P2, and the rest of a slot is mapped readable and writable. S4: `Layout::largest` is what every slot
-// of a class has, seven eighths less 6 KiB of at least 64; the stagger is a multiple of 64.
+// discarded. S3: P2, and the rest of a slot is mapped readable and writable. S4: `Layout::largest` is what
+// every slot of a class has, seven eighths less 6 KiB of at least 64; the stagger is a multiple of 64.
 unsafe impl SlotAllocator for MmapPool {
     type Local = SlotCache;
 

@@ -1,8 +1,8 @@
 //! Guards by `mprotect`, for kernels that have nothing better.
 //!
-//! Each costs the process two of its mappings, of which `vm.max_map_count` (65,530) are allowed. Past that, not only
-//! guards fail but whatever else maps memory: OS threads, large allocations. So some are left for the rest of the
-//! process.
+//! Each costs the process two of its mappings, of which `vm.max_map_count` (65,530) are allowed. Past that,
+//! not only guards fail but whatever else maps memory: OS threads, large allocations. So some are left for
+//! the rest of the process.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -18,8 +18,8 @@ impl Shared {
         }
     }
 
-    /// Takes memory from `slots`, and their guards if they are marks, sorts them, and returns the bytes found. They
-    /// are bare then.
+    /// Takes memory from `slots`, and their guards if they are marks, sorts them, and returns the bytes
+    /// found. They are bare then.
     ///
     /// The slots are in this call's hands (P1).
     pub(crate) fn strip(&self, slots: &mut [u32]) -> usize {
@@ -43,8 +43,8 @@ impl Shared {
             }
         }
         if self.layout.phase() > 0 {
-            // Up to the 2 MiB boundary: a page-table page goes only if all it maps is named at once. The one page more
-            // is the guard of the slot above: it holds nothing, and as a guard outlasts this.
+            // Up to the 2 MiB boundary: a page-table page goes only if all it maps is named at once. The one
+            // page more is the guard of the slot above: it holds nothing, and as a guard outlasts this.
             runs[..count].iter_mut().for_each(|run| run.bytes += GUARD_SIZE);
         }
         // SAFETY: the slots are free, by C1 of `release` and P1, so nobody needs their contents or guards.

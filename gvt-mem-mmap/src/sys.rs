@@ -46,7 +46,8 @@ pub(crate) struct Mapping {
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    /// Reserves `bytes`, readable and writable but for the last page, without huge pages and without commitment.
+    /// Reserves `bytes`, readable and writable but for the last page, without huge pages and without
+    /// commitment.
     pub(crate) fn new(bytes: usize) -> Result<Self, i32> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a fresh mapping at an address of the kernel's choice touches nobody's memory.
@@ -59,8 +60,8 @@ impl Mapping {
         // A kernel without huge pages refuses; then there is nothing to advise against.
         // SAFETY: the range is the mapping made above.
         unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_NOHUGEPAGE) };
-        // The last page is nobody's. Closed, it keeps the kernel from joining the mapping with the next, so that
-        // `resident_in` can tell them apart.
+        // The last page is nobody's. Closed, it keeps the kernel from joining the mapping with the next, so
+        // that `resident_in` can tell them apart.
         if bytes > PAGE {
             // SAFETY: the page belongs to the mapping made above.
             unsafe { libc::mprotect(start.as_ptr().add(bytes - PAGE).cast(), PAGE, libc::PROT_NONE) };
@@ -202,8 +203,9 @@ impl Guarding {
         unsafe { advise(self, guards, MADV_GUARD_INSTALL) }
     }
 
-    /// Removes the marks at `guards`, and gives back the physical memory of `runs`, which the guards lie in, and their page
-    /// tables where the kernel can. A mark that cannot be removed stays, and so do guards by `mprotect`.
+    /// Removes the marks at `guards`, and gives back the physical memory of `runs`, which the guards lie in,
+    /// and their page tables where the kernel can. A mark that cannot be removed stays, and so do guards by
+    /// `mprotect`.
     ///
     /// # Safety
     ///
@@ -233,8 +235,9 @@ pub(crate) fn resident(range: Range) -> usize {
     pages.iter().filter(|&&page| page & 1 == 1).count() * PAGE
 }
 
-/// How many bytes of `ranges`, mappings of ours, are resident, by the kernel's report on the process's mappings; `None` if
-/// that cannot be read. The kernel may have joined neighbouring mappings: then each gets its share.
+/// How many bytes of `ranges`, mappings of ours, are resident, by the kernel's report on the process's
+/// mappings; `None` if that cannot be read. The kernel may have joined neighbouring mappings: then each gets
+/// its share.
 pub(crate) fn resident_in(ranges: &[Range]) -> Option<usize> {
     if ranges.is_empty() {
         return Some(0);

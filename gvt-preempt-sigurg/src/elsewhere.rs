@@ -1,15 +1,15 @@
 //! Calling a handler on the stack that a signal has interrupted.
 //!
-//! **Hazard.** Our handler runs on the OS thread's alternate stack. On OS threads that are not a runtime's that is std's, of 8 KiB,
-//! of which the kernel has taken up to half. A handler that was installed without `SA_ONSTACK` expects the whole of the interrupted
-//! stack.
+//! **Hazard.** Our handler runs on the OS thread's alternate stack. On OS threads that are not a runtime's
+//! that is std's, of 8 KiB, of which the kernel has taken up to half. A handler that was installed without
+//! `SA_ONSTACK` expects the whole of the interrupted stack.
 //!
-//! **Protocol.** With all signals blocked: go over to the interrupted stack, below its red zone, and disarm the alternate stack, or the next
-//! signal that asks for it would be put on top of our frames there. Then the handler, under its own mask. Back in the opposite
-//! order.
+//! **Protocol.** With all signals blocked: go over to the interrupted stack, below its red zone, and disarm
+//! the alternate stack, or the next signal that asks for it would be put on top of our frames there. Then the
+//! handler, under its own mask. Back in the opposite order.
 //!
-//! **Limits.** Not where the signal has interrupted code on the alternate stack itself, nor where that has room enough, as in a runtime's
-//! OS threads: green threads' stacks may be small.
+//! **Limits.** Not where the signal has interrupted code on the alternate stack itself, nor where that has
+//! room enough, as in a runtime's OS threads: green threads' stacks may be small.
 
 use std::arch::asm;
 use std::ptr;
@@ -51,8 +51,8 @@ impl Call<'_> {
     }
 }
 
-/// Blocks these signals, as the kernel numbers them from bit 0 on; those that were blocked before. The C library's sets are sixteen
-/// times as large, and its call leaves out signals of its own.
+/// Blocks these signals, as the kernel numbers them from bit 0 on; those that were blocked before. The C
+/// library's sets are sixteen times as large, and its call leaves out signals of its own.
 pub(crate) fn set_mask(mask: u64) -> u64 {
     let mut before = 0_u64;
     // SAFETY: two sets of the size that is said.
@@ -89,8 +89,8 @@ pub(crate) unsafe fn call(call: &Call<'_>) -> bool {
         return false;
     }
     let top = (interrupted - RED_ZONE) & !15;
-    // SAFETY: `top` is the free end of the interrupted stack, aligned as the calling convention asks. Nothing is read from this frame
-    // before the stack pointer is back; `visit` does not unwind.
+    // SAFETY: `top` is the free end of the interrupted stack, aligned as the calling convention asks. Nothing
+    // is read from this frame before the stack pointer is back; `visit` does not unwind.
     unsafe {
         asm!(
             "mov r12, rsp",

@@ -27,27 +27,29 @@
 //! meanwhile, ours goes in again, above theirs, whether they pass signals on or not. If they do, there
 //! is a ring: ours, theirs, ours again. So there is one previous handler for each time that ours went in, a
 //! [`Level`], and the handler writes into the padding of the signal's record how often it has passed it on:
-//! it calls hooks the first time only, and passes on to one level lower each time. "Theirs" may be another copy of this
-//! package, of another version: each copy has a mark of its own in the padding, which the others leave alone. A signal whose
-//! padding is full is passed on no more.
+//! it calls hooks the first time only, and passes on to one level lower each time. "Theirs" may be another
+//! copy of this package, of another version: each copy has a mark of its own in the padding, which the others
+//! leave alone. A signal whose padding is full is passed on no more.
 //!
 //! ```text
 //!   kernel ─► ours ─► level 2: theirs ─► ours (the same code) ─► level 1: what was there at first
 //! ```
 //!
-//! **Rejected.** One mark for all copies: each takes the other's for nothing, and the signal goes round until the stack ends.
-//! Counting in a thread-local how deep the handler is: a handler that leaves by a jump leaves the count behind. Sending a signal to oneself to see whether it arrives through theirs: it does arrive, at
+//! **Rejected.** One mark for all copies: each takes the other's for nothing, and the signal goes round until
+//! the stack ends. Counting in a thread-local how deep the handler is: a handler that leaves by a jump leaves
+//! the count behind. Sending a signal to oneself to see whether it arrives through theirs: it does arrive, at
 //! theirs, which nobody had sent a signal.
 //!
 //! **Limits.** The previous handler runs with our SA_RESTART, whatever its own, and without SA_ONSTACK on the
 //! interrupted stack only where the alternate one is small (`elsewhere`). Of two
 //! directed signals to one OS thread the kernel keeps one: a foreign one that comes while ours is
 //! pending is lost, as two foreign ones would be. Looking at and changing the disposition are two
-//! system calls: two libraries that install at the same moment can still miss each other. Of three copies of this package whose
-//! runtimes attach in turns, again and again, one may be taken for gone, and is passed no signals any more.
+//! system calls: two libraries that install at the same moment can still miss each other. Of three copies of
+//! this package whose runtimes attach in turns, again and again, one may be taken for gone, and is passed no
+//! signals any more.
 //!
-//! **Evidence.** Suite `preemptor`: P2, P3, P5, P6; `tests/sleeping_hook.rs` for what goes on beside a hook that
-//! sleeps.
+//! **Evidence.** Suite `preemptor`: P2, P3, P5, P6; `tests/sleeping_hook.rs` for what goes on beside a hook
+//! that sleeps.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
@@ -126,7 +128,8 @@ pub(crate) fn detach(node: &Node) {
     }
 }
 
-/// Lets the calling OS thread receive our signal: it inherits its creator's mask, in which that may be blocked.
+/// Lets the calling OS thread receive our signal: it inherits its creator's mask, in which that may be
+/// blocked.
 pub(crate) fn unblock() {
     // SAFETY: a set made here; no other thread's mask is touched.
     unsafe {
@@ -268,7 +271,8 @@ unsafe fn passed_before(info: *mut siginfo_t) -> usize {
     unsafe { note(info) }.map_or(0, |note| note.times)
 }
 
-/// Calls the handler that was there before, as the kernel would have: the first one that is not called for this signal already.
+/// Calls the handler that was there before, as the kernel would have: the first one that is not called for
+/// this signal already.
 ///
 /// # Safety
 ///
@@ -387,8 +391,8 @@ impl Installed {
         Ok(())
     }
 
-    /// The level for `action`, above those from `below` on. If one of these is for the same action, whatever was
-    /// installed over it is gone, and it is the one.
+    /// The level for `action`, above those from `below` on. If one of these is for the same action, whatever
+    /// was installed over it is gone, and it is the one.
     fn level(&mut self, action: sigaction, below: *const Level) -> &'static Level {
         // SAFETY: null or a level, which lives for ever.
         let as_level = |level: *const Level| unsafe { level.as_ref::<'static>() };

@@ -12,10 +12,10 @@
 //!
 //! - Interrupt: **M1** mark the thread, **M2** send the signal.
 //! - Handler, for each node: **H1** look for a mark of this OS thread; **H2** count oneself in; **H3** full
-//!   fence; **H4** read the hook, which is null if the node is retired; **H5** take the mark; **H6** call; **H7** count
-//!   oneself out.
-//! - Retire: **R1** null the hook; **R2** full fence; **R3** wait until nobody is counted in; **R4** clear the marks and
-//!   free the node for the next runtime.
+//!   fence; **H4** read the hook, which is null if the node is retired; **H5** take the mark; **H6** call;
+//!   **H7** count oneself out.
+//! - Retire: **R1** null the hook; **R2** full fence; **R3** wait until nobody is counted in; **R4** clear
+//!   the marks and free the node for the next runtime.
 //!
 //! M1 comes before M2, so the signal finds the mark, or a handler that ran in between has taken it: the hook
 //! runs after the mark, at most once for each. H2–H4 against R1–R3: either the handler

@@ -39,8 +39,8 @@ unsafe impl Sync for Runtime {}
 // SAFETY: as above.
 unsafe impl Send for Runtime {}
 
-/// O1, O2, O3, O5, O6 of `registry`: a hook runs before its runtime has detached or not at all, and never for a mark that
-/// another runtime made, though the node is used again.
+/// O1, O2, O3, O5, O6 of `registry`: a hook runs before its runtime has detached or not at all, and never for
+/// a mark that another runtime made, though the node is used again.
 fn retire_waits_for_hooks() {
     let registry: &'static Registry = Box::leak(Box::new(Registry::new()));
     let runtime = Arc::new(Runtime(UnsafeCell::new(1)));

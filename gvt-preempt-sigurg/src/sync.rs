@@ -1,5 +1,5 @@
-//! Atomics: std's, or loom's in this crate's own models (other crates' models find the ordinary backends here);
-//! and the models' mutants. The steps that [`Mutant`] names are those of `registry`.
+//! Atomics: std's, or loom's in this crate's own models (other crates' models find the ordinary backends
+//! here); and the models' mutants. The steps that [`Mutant`] names are those of `registry`.
 
 #[cfg(not(all(loom, test)))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, fence};

@@ -1,5 +1,5 @@
-//! Hooks that keep their OS thread for long, as those of kernel-thread preemption do: what else happens to that
-//! OS thread, and to the process's SIGURGs, meanwhile.
+//! Hooks that keep their OS thread for long, as those of kernel-thread preemption do: what else happens to
+//! that OS thread, and to the process's SIGURGs, meanwhile.
 //!
 //! One test, since hooks have no data and signals belong to the process.
 

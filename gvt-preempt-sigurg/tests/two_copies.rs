@@ -1,8 +1,8 @@
-//! Several copies of this package in one process, as two versions of gvt bring them along: the handler's module is
-//! compiled three times.
+//! Several copies of this package in one process, as two versions of gvt bring them along: the handler's
+//! module is compiled three times.
 //!
-//! Each copy goes in above the others when a runtime of its own attaches, and passes on what is not its own: the copies form
-//! a ring.
+//! Each copy goes in above the others when a runtime of its own attaches, and passes on what is not its own:
+//! the copies form a ring.
 #![allow(clippy::duplicate_mod, reason = "that is the point")]
 #![allow(dead_code, missing_docs, reason = "modules of the package, of which a part is used here")]
 

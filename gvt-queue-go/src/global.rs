@@ -6,16 +6,18 @@
 //! T3).
 //!
 //! **Two lists.** Threads that have begun and those that have not wait apart, so that a flood of new threads
-//! does not keep those waiting who hold a stack: with a million threads spawned at once, each of which then sleeps for a second, a sleeper
-//! that woke up went behind all that had not begun yet (99th percentile of lateness 1.2 s). Of four batches three begin with
-//! those who have begun, one with the others. Only what overflows from a ring is sorted; from outside all go behind.
+//! does not keep those waiting who hold a stack: with a million threads spawned at once, each of which then
+//! sleeps for a second, a sleeper that woke up went behind all that had not begun yet (99th percentile of
+//! lateness 1.2 s). Of four batches three begin with those who have begun, one with the others. Only what
+//! overflows from a ring is sorted; from outside all go behind.
 //!
 //! The lock is held for a push, or for the copying of at most one batch of pointers, with preemption
 //! off (B1, B2); if a `VecDeque` grows, that is one allocation besides.
 //!
 //! **Rejected.** `crossbeam_deque::Injector`. It is lock-free, but hands out a batch only to a deque of its
 //! own kind, so that a ring takes threads one by one. Measured (`cargo test
-//! --release -p gvt-queue-go --lib cost -- --ignored --nocapture`, ns a thread, pushed and popped; 1 OS thread / 2 OS threads on two cores):
+//! --release -p gvt-queue-go --lib cost -- --ignored --nocapture`, ns a thread, pushed and popped; 1 OS
+//! thread / 2 OS threads on two cores):
 //!
 //! | | one by one | in batches of 64 |
 //! |---|---|---|

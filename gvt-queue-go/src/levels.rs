@@ -18,13 +18,13 @@
 //! - when the global list has its turn: at the latest [`TURN`] pops after another worker has pushed one.
 //!
 //! **Cost.** Normal threads pay one comparison a push and one, with the bell, a pop. The worker looks at the
-//! lists where it looks at threads that have rested (`turns`). Threads of other levels pay a lock a push and a
-//! lock a pop, and from outside an exchange a worker.
+//! lists where it looks at threads that have rested (`turns`). Threads of other levels pay a lock a push and
+//! a lock a pop, and from outside an exchange a worker.
 //!
 //! **Hazard: a bell is cleared that has just been rung**, and its thread waits for the turn. **Protocol.** A
-//! bell is rung when the thread is in its list. The owner clears the bell by an exchange before it looks: what
-//! rang before is seen, what rings later rings on. **Evidence.** loom `a_bell_that_rings_is_answered`; the
-//! mutant `BellClearedLate` fails it.
+//! bell is rung when the thread is in its list. The owner clears the bell by an exchange before it looks:
+//! what rang before is seen, what rings later rings on. **Evidence.** loom `a_bell_that_rings_is_answered`;
+//! the mutant `BellClearedLate` fails it.
 //!
 //! **Hazard: starvation (Q4).** Each less urgent level gets a share, counted by each worker:
 //!
@@ -37,9 +37,9 @@
 //! without robbing others' next-up places, if these are fewer than `TURN`.
 //!
 //! **Rejected.** *A ring of each level a worker*, with thieves: no lock, but two more rings that each idle
-//! worker scans, and urgent threads that lie with a busy worker are found by robbing alone. Here each look finds
-//! the most urgent of all. *Looking at the lists at each pop*: three more cache lines. Programs that run most of
-//! their threads at other levels choose `gvt-queue-priority`.
+//! worker scans, and urgent threads that lie with a busy worker are found by robbing alone. Here each look
+//! finds the most urgent of all. *Looking at the lists at each pop*: three more cache lines. Programs that
+//! run most of their threads at other levels choose `gvt-queue-priority`.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -282,7 +282,8 @@ mod tests {
         }
     }
 
-    /// Beside threads of all levels, some of which sleep, that are ready again at once, each level gets its share.
+    /// Beside threads of all levels, some of which sleep, that are ready again at once, each level gets its
+    /// share.
     #[test]
     fn no_level_starves_beside_the_others() {
         for (workers, low) in [(1, 0), (2, 0), (2, 1), (5, 2)] {

@@ -42,8 +42,8 @@ pub use queues::{GoLocal, GoQueues};
 /// Pops in a row that the next-up place may serve before woken threads go behind the others.
 pub const STREAK: u32 = if cfg!(loom) { 2 } else { 16 };
 /// The same for spawned threads and those who have waited for one: a family's walk over its tree is worth
-/// interrupting less often, since each interruption starts another branch beside those under way (fork-join Fibonacci,
-/// a call: 274 ns at 16, 187 at 64, 116 at 256).
+/// interrupting less often, since each interruption starts another branch beside those under way (fork-join
+/// Fibonacci, a call: 274 ns at 16, 187 at 64, 116 at 256).
 pub const FAMILY_STREAK: u32 = if cfg!(loom) { 3 } else { 256 };
 /// Pops from a worker's own end until the global list has its turn.
 pub const TURN: u32 = if cfg!(loom) { 4 } else { 61 };

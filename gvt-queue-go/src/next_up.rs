@@ -7,10 +7,11 @@
 //! a thief exchanges the pointer that it saw for null. Whoever gets a pointer out has the token.
 //! The pointer may be another turn of the same thread by then; the token is as good.
 //!
-//! A thief looks here last and then watches for about a microsecond, lets others have the processor, since the owner may be
-//! among these, and watches again; an owner that is about to block, as wakers mostly are, takes its thread within that time. Else a
-//! thief that the kernel put on the owner's processor would take the owner's thread each time, and the two would wake each other
-//! without end. This is a delay of fixed length, not a wait for anybody (Q2).
+//! A thief looks here last and then watches for about a microsecond, lets others have the processor, since
+//! the owner may be among these, and watches again; an owner that is about to block, as wakers mostly are,
+//! takes its thread within that time. Else a thief that the kernel put on the owner's processor would take
+//! the owner's thread each time, and the two would wake each other without end. This is a delay of fixed
+//! length, not a wait for anybody (Q2).
 //!
 //! **Evidence.** loom `next_up_*`; mutants `TakeWithoutSwap`, `NextUpStealWithoutCas` fail them.
 

@@ -17,7 +17,7 @@ use crate::team::{Member, Peer, member};
 
 /// The ready queue that [`GoQueue`] builds.
 ///
-/// **Q6.** [`PushFence::ByQueue`] holds for each push that adds to the number of queued threads:
+/// **The fence (Q6).** [`PushFence::ByQueue`] holds for each push that adds to the number of queued threads:
 ///
 /// | push | published by |
 /// |---|---|

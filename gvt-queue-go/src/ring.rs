@@ -18,10 +18,10 @@
 //!   makes every exchange fail that a thief prepared before; then it stores a `tail` that is 2N - 1
 //!   further. In between `head` is ahead of `tail` by N at least, which a thief takes for a lost race.
 //!
-//! **Rejected.** `crossbeam_deque`'s FIFO: as fast alone (2.8 ns a pop and push, both; `cost_of_a_yield`), but it
-//! shows nobody what comes next, so that nothing can be prefetched; it publishes with `Release` only, so that each push
-//! needs a fence besides (Q6); and it grows and shrinks, which allocates. *32-bit indices*: a thief that the kernel
-//! holds up for 2^32 pops would succeed by accident.
+//! **Rejected.** `crossbeam_deque`'s FIFO: as fast alone (2.8 ns a pop and push, both; `cost_of_a_yield`),
+//! but it shows nobody what comes next, so that nothing can be prefetched; it publishes with `Release` only,
+//! so that each push needs a fence besides (Q6); and it grows and shrinks, which allocates. *32-bit indices*:
+//! a thief that the kernel holds up for 2^32 pops would succeed by accident.
 //!
 //! **Limits.** N entries, a power of two. Overflow is the caller's business.
 //!

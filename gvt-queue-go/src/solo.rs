@@ -3,10 +3,10 @@
 //! First in, first out, without a bound on its length; the next-up place as in `team`. The ring has room
 //! for 256 threads from the start; it doubles when more are queued, and gives memory back when it runs
 //! empty. A thread is passed over by at most [`FAMILY_STREAK`] pops for each one before it, and in the global
-//! list by `TURN` pops for each batch before it. Threads that have rested go before all others (`turns`), which
-//! makes it up to seven times as many, and urgent ones (`levels`) up to sixteen times.
+//! list by `TURN` pops for each batch before it. Threads that have rested go before all others (`turns`),
+//! which makes it up to seven times as many, and urgent ones (`levels`) up to sixteen times.
 //!
-//! **Q6 here.** What lies here only this worker can run, and it is awake, so no push need be ordered
+//! **The fence (Q6).** What lies here only this worker can run, and it is awake, so no push need be ordered
 //! before a look at sleepers. What comes from elsewhere comes through the global list, which
 //! publishes with the total order, and the lists of other levels, which do the same.
 

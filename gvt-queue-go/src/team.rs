@@ -15,17 +15,18 @@
 //!       ─────────────────────────────── pop ───────────────────────────────────────  6. other workers
 //! ```
 //!
-//! Other workers take half of those who have rested, else half of the inbox, else half of the ring, else the next-up
-//! thread, and put the loot into their own inbox. Those who have rested and do not fit into their lane go to the ring.
+//! Other workers take half of those who have rested, else half of the inbox, else half of the ring, else the
+//! next-up thread, and put the loot into their own inbox. Those who have rested and do not fit into their
+//! lane go to the ring.
 //!
-//! That is the way of Normal threads. Urgent ones come before all of it and Low ones last, from lists that all
-//! workers share (`levels`).
+//! That is the way of Normal threads. Urgent ones come before all of it and Low ones last, from lists that
+//! all workers share (`levels`).
 //!
 //! **Hazard: starvation (Q4).** Six ways in which a thread could wait for ever, and what bounds each:
 //!
-//! 1. *Two threads wake each other.* After [`STREAK`](crate::STREAK) pops in a row from the next-up place woken threads go
-//!    to the ring until it has been served, and after [`FAMILY_STREAK`] (F) so do all others. So of F + 1 pops
-//!    at least one is not from next-up, roughly; call those turns.
+//! 1. *Two threads wake each other.* After [`STREAK`](crate::STREAK) pops in a row from the next-up place
+//!    woken threads go to the ring until it has been served, and after [`FAMILY_STREAK`] (F) so do all
+//!    others. So of F + 1 pops at least one is not from next-up, roughly; call those turns.
 //! 2. *The local ends are never empty, the global list waits.* When [`TURN`] pops have gone by without
 //!    the inbox, a batch of up to [`BATCH`] comes from the global list into the inbox, which is served
 //!    before the ring. Only when the inbox is empty does the count start again, so that the ring gets
@@ -35,13 +36,16 @@
 //!    from other workers threads come into an inbox, and an inbox never overflows. A thread in an inbox
 //!    only moves forward, since a thief takes the oldest and keeps their order.
 //! 4. *Its worker is stuck with a thread that does not yield, and all others are busy.* When about
-//!    [`PATROL`] pops have gone by, a worker looks at another before it looks at the global list, in rotation; if
-//!    that one has had no turn since it was last visited, half of what it has is stolen.
+//!    [`PATROL`] pops have gone by, a worker looks at another before it looks at the global list, in
+//!    rotation; if that one has had no turn since it was last visited, half of what it has is stolen.
 //!
-//! 5. *Sleepers come back again and again.* Of seven pops in a row, while others wait, one is not theirs (`turns`).
-//! 6. *Urgent threads do.* Of sixteen pops in a row, while others wait, one is not theirs (`turns`, `levels`).
+//! 5. *Sleepers come back again and again.* Of seven pops in a row, while others wait, one is not theirs
+//!    (`turns`).
+//! 6. *Urgent threads do.* Of sixteen pops in a row, while others wait, one is not theirs (`turns`,
+//!    `levels`).
 //!
-//! Threads that overflow and have not begun yet let those that have go first, three batches of four (`global`).
+//! Threads that overflow and have not begun yet let those that have go first, three batches of four
+//! (`global`).
 //!
 //! A thread with p before it in a ring or inbox is thus passed over by O(p + 1) pops of its worker, one
 //! with g before it in the global list by O(g + 1) pops of all workers, one with a stuck worker by
@@ -383,8 +387,8 @@ impl Member {
         let first = self.draw(peers.len());
         let (front, back) = peers.split_at(first);
         let others = || back.iter().chain(front);
-        // What thieves have left of those who have rested, who were to wait for others. Our own ring and inbox are empty, so
-        // robbing ourselves finds nothing else.
+        // What thieves have left of those who have rested, who were to wait for others. Our own ring and
+        // inbox are empty, so robbing ourselves finds nothing else.
         self.rested
             .pop()
             .or_else(|| others().find_map(|peer| self.rob(peer)))
@@ -409,7 +413,8 @@ impl Member {
         self.inbox.pop()
     }
 
-    /// Takes half of those who have rested at `peer`, or else of its inbox, or of its ring, into the empty inbox.
+    /// Takes half of those who have rested at `peer`, or else of its inbox, or of its ring, into the empty
+    /// inbox.
     fn rob(&mut self, peer: &Peer) -> Option<Runnable> {
         if !peer.has_rings() {
             return None;

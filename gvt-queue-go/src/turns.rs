@@ -2,17 +2,17 @@
 //! global list.
 //!
 //! A thread whose timer has expired and that has computed little before
-//! ([`PushKind::Timer`](gvt_traits::PushKind::Timer)) goes ahead of all others but urgent ones, so that it does
-//! not wait for a slice of each thread that computes. Such threads lie in a lane of their own. Urgent threads lie
-//! in the lists of their levels (`levels`), which are a lane to each worker that looks.
+//! ([`PushKind::Timer`](gvt_traits::PushKind::Timer)) goes ahead of all others but urgent ones, so that it
+//! does not wait for a slice of each thread that computes. Such threads lie in a lane of their own. Urgent
+//! threads lie in the lists of their levels (`levels`), which are a lane to each worker that looks.
 //!
-//! **Hazard: starvation (Q4).** Sleepers that come back again and again would keep all others from running. So
-//! of [`PAST`] + 1 pops in a row, while others wait, one is not from their lane; of [`URGENT_PAST`] + 1 one is not
-//! urgent. The pops that urgent threads get do not count for sleepers: of (`PAST` + 1) * (`URGENT_PAST` + 1) = 112
-//! pops one is neither's, whatever comes back.
+//! **Hazard: starvation (Q4).** Sleepers that come back again and again would keep all others from running.
+//! So of [`PAST`] + 1 pops in a row, while others wait, one is not from their lane; of [`URGENT_PAST`] + 1
+//! one is not urgent. The pops that urgent threads get do not count for sleepers: of (`PAST` + 1) *
+//! (`URGENT_PAST` + 1) = 112 pops one is neither's, whatever comes back.
 //!
-//! **Cost.** A pop counts down and compares with 0, nothing more: while a lane holds a thread the count is 1, so
-//! that each pop comes to the cold path. What the count stood at is kept in `due`.
+//! **Cost.** A pop counts down and compares with 0, nothing more: while a lane holds a thread the count is 1,
+//! so that each pop comes to the cold path. What the count stood at is kept in `due`.
 
 /// Pops in a row that threads which have rested may have while others wait.
 pub(crate) const PAST: u32 = if cfg!(loom) { 1 } else { 6 };
@@ -106,7 +106,8 @@ impl Turns {
         self.urgent_pops = self.urgent_pops.wrapping_add(1);
     }
 
-    /// Whether one that has rested is served by this pop, which looks and is not urgent, if `others` wait or not.
+    /// Whether one that has rested is served by this pop, which looks and is not urgent, if `others` wait or
+    /// not.
     pub(crate) fn serves_rested(&mut self, others: bool) -> bool {
         self.settle();
         // Of the pops that urgent threads leave, so that both together leave some too.
@@ -151,7 +152,8 @@ impl Turns {
 mod tests {
     use super::*;
 
-    /// The pops, counted from 1, at which the global list has its turn, of `count`; the lane holds a thread at those that `lane` says.
+    /// The pops, counted from 1, at which the global list has its turn, of `count`; the lane holds a thread
+    /// at those that `lane` says.
     fn turns(count: u32, lane: impl Fn(u32) -> bool) -> Vec<u32> {
         let mut turns = Turns::new();
         let mut due = Vec::new();

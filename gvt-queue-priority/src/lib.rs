@@ -43,8 +43,8 @@ pub const PATROL: u32 = 16;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PriorityQueue<P = Ageing>(PhantomData<P>);
 
-/// A [`PriorityQueue`] under which less urgent threads may wait for ever: `PriorityQueue::<Strict>::new()` by a
-/// name of its own.
+/// A [`PriorityQueue`] under which less urgent threads may wait for ever: `PriorityQueue::<Strict>::new()` by
+/// a name of its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct StrictPriorityQueue;
 
@@ -55,7 +55,8 @@ impl<P> PriorityQueue<P> {
     }
 }
 
-/// For [`Ageing`] alone: with a default for every policy, `PriorityQueue::default()` would not say which it is.
+/// For [`Ageing`] alone: with a default for every policy, `PriorityQueue::default()` would not say which it
+/// is.
 impl Default for PriorityQueue {
     fn default() -> Self {
         Self::new()
@@ -70,8 +71,8 @@ impl Factory for StrictPriorityQueue {
     }
 }
 
-/// Panics over tokens that a queue still holds when it is dropped (R2), unless a panic is under way. The tokens
-/// themselves are forgotten, since each would panic.
+/// Panics over tokens that a queue still holds when it is dropped (R2), unless a panic is under way. The
+/// tokens themselves are forgotten, since each would panic.
 fn left_behind(tasks: impl Iterator<Item = Runnable>, place: &str) {
     let count = tasks.map(std::mem::forget).count();
     if count > 0 && !std::thread::panicking() {

@@ -2,11 +2,12 @@
 //!
 //! **Protocol.** All four lists lie under one mutex. The bitmap is written under it, so that it is exact: a
 //! bit is set before `push` returns and cleared only when its list is empty. Whoever finds a bit clear takes
-//! no lock. So does whoever asks how many there are: the monitor, which must not wait for a lock under which a list grows (B6).
+//! no lock. So does whoever asks how many there are: the monitor, which must not wait for a lock under which
+//! a list grows (B6).
 //!
-//! **Rejected.** *A lock-free injector a level* (`crossbeam_deque::Injector`): its bit cannot be cleared without a
-//! moment in which it is clear beside a queued thread, which `has_work` must not see (Q3). One by one it is no
-//! faster either: see `global` in `gvt-queue-go`.
+//! **Rejected.** *A lock-free injector a level* (`crossbeam_deque::Injector`): its bit cannot be cleared
+//! without a moment in which it is clear beside a queued thread, which `has_work` must not see (Q3). One by
+//! one it is no faster either: see `global` in `gvt-queue-go`.
 
 use std::collections::VecDeque;
 use std::sync::PoisonError;

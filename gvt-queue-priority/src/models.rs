@@ -2,8 +2,8 @@
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p gvt-queue-priority --release --lib --target-dir target-loom`
 //!
-//! **What they cannot see.** The deques, for which lists behind a lock stand in; more than three OS threads or three
-//! preemptions. The runtime's half of the idle protocol is a stand-in.
+//! **What they cannot see.** The deques, for which lists behind a lock stand in; more than three OS threads
+//! or three preemptions. The runtime's half of the idle protocol is a stand-in.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
@@ -73,8 +73,8 @@ fn drain(queue: &Queue, local: &mut Local) -> Vec<usize> {
     std::iter::from_fn(|| queue.pop(local)).map(whose).collect()
 }
 
-/// A worker that goes to sleep announces it, fences, looks, and sleeps; a pusher pushes, fences as Q6 demands,
-/// and looks for sleepers. Not both may look in vain.
+/// A worker that goes to sleep announces it, fences, looks, and sleeps; a pusher pushes, fences as Q6
+/// demands, and looks for sleepers. Not both may look in vain.
 fn nobody_sleeps_beside(
     mutants: &[Mutant],
     push: impl Fn(&Queue, &mut Local) + Copy + Send + Sync + 'static,

@@ -3,12 +3,13 @@
 //! **Hazard.** Strict order lets a level starve below one that is never empty. Ageing must bound that
 //! without making an isolated Critical thread wait, whose point it is to run next.
 //!
-//! **Protocol.** A worker counts its pops. Every [`LIFT`]th, a *lift*, starts the search at a less urgent level,
-//! High, Normal and Low in turn; if there is nothing at that level or below, the search is the usual one. A
-//! lift that would pass over a Critical thread is put off until [`LIFT`] - 1 pops in a row were Critical, so
-//! only a flood of Critical threads is ever interrupted.
+//! **Protocol.** A worker counts its pops. Every [`LIFT`]th, a *lift*, starts the search at a less urgent
+//! level, High, Normal and Low in turn; if there is nothing at that level or below, the search is the usual
+//! one. A lift that would pass over a Critical thread is put off until [`LIFT`] - 1 pops in a row were
+//! Critical, so only a flood of Critical threads is ever interrupted.
 //!
-//! The first in line at a level is thus passed over by at most 3 x (2 x [`LIFT`] - 1) = 93 pops of its worker.
+//! The first in line at a level is thus passed over by at most 3 x (2 x [`LIFT`] - 1) = 93 pops of its
+//! worker.
 //!
 //! **Rejected.** *Stamps* (each thread's waiting time lifts its level): a clock read a push, and a search
 //! for the oldest that bitmaps cannot answer. *Random lifts*: no bound.

@@ -6,27 +6,27 @@
 //! ```
 //!
 //! **Hazard 1: a bit is clear beside a queued thread**, and a worker sleeps or runs something less urgent.
-//! **Protocol.** Only the owner pushes to its deques, and only the owner writes its bits. It sets a level's bit
-//! behind the first push, and takes it back when it has found the deque empty itself. Thieves leave it alone: a bit
-//! may be set beside an empty deque, until the owner's next pop that comes as far as that level, which
-//! costs others a vain look. Critical and High bits are taken back at once, since everybody looks at these at
-//! each pop; the others when the worker turns to Low or finds nothing.
+//! **Protocol.** Only the owner pushes to its deques, and only the owner writes its bits. It sets a level's
+//! bit behind the first push, and takes it back when it has found the deque empty itself. Thieves leave it
+//! alone: a bit may be set beside an empty deque, until the owner's next pop that comes as far as that level,
+//! which costs others a vain look. Critical and High bits are taken back at once, since everybody looks at
+//! these at each pop; the others when the worker turns to Low or finds nothing.
 //!
-//! **Hazard 2: a thread is on its way and nobody sees it.** No thread is ever on its way: threads leave a deque or
-//! list singly, to be run.
+//! **Hazard 2: a thread is on its way and nobody sees it.** No thread is ever on its way: threads leave a
+//! deque or list singly, to be run.
 //!
-//! **Hazard 3: within a level somebody starves (Q4).** At each level every [`TURN`]th pop looks at the global list
-//! first, and every [`PATROL`]th of these at another worker, in rotation. The worker's own deque comes first
-//! in all others.
+//! **Hazard 3: within a level somebody starves (Q4).** At each level every [`TURN`]th pop looks at the global
+//! list first, and every [`PATROL`]th of these at another worker, in rotation. The worker's own deque comes
+//! first in all others.
 //!
-//! **Q6** is [`PushFence::ByRuntime`](gvt_traits::PushFence): deques publish with `Release`.
+//! **The fence (Q6)** is [`PushFence::ByRuntime`](gvt_traits::PushFence): deques publish with `Release`.
 //!
-//! **Rejected.** *Critical and High in the global lists only*: simpler and as visible, but a program whose threads
-//! are all High then meets on one lock. *Batch stealing*: what is on its way needs announcing (as in
+//! **Rejected.** *Critical and High in the global lists only*: simpler and as visible, but a program whose
+//! threads are all High then meets on one lock. *Batch stealing*: what is on its way needs announcing (as in
 //! `gvt-queue-go`), and a batch of one level delays what is more urgent elsewhere.
 //!
-//! **Evidence.** loom `nobody_sleeps_beside_*`, `bits_survive_theft`; mutants `NotAnnounced`, `StillAnnounced`,
-//! `ThiefRetracts`, `NoFence` fail them.
+//! **Evidence.** loom `nobody_sleeps_beside_*`, `bits_survive_theft`; mutants `NotAnnounced`,
+//! `StillAnnounced`, `ThiefRetracts`, `NoFence` fail them.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
@@ -57,8 +57,8 @@ impl Board {
 
     #[inline]
     fn holders(&self, level: usize) -> u64 {
-        // ORDERING O2: Acquire pairs with the Release of `announce`: who sees the bit finds the thread, or that
-        // somebody else has taken it.
+        // ORDERING O2: Acquire pairs with the Release of `announce`: who sees the bit finds the thread, or
+        // that somebody else has taken it.
         self.holders[level].load(Acquire)
     }
 
@@ -127,8 +127,8 @@ pub(crate) struct Member<P> {
 }
 
 impl<P: Policy> Member<P> {
-    /// The end of the next worker of `board`. `only_low`: it runs only Low threads; `lifted`: the least urgent
-    /// level that it lifts.
+    /// The end of the next worker of `board`. `only_low`: it runs only Low threads; `lifted`: the least
+    /// urgent level that it lifts.
     pub(crate) fn join(board: &mut Board, only_low: bool, lifted: Priority) -> Self {
         let deques: [Worker<Runnable>; 4] = std::array::from_fn(|_| Worker::new_fifo());
         let me = board.workers.len();
@@ -166,8 +166,8 @@ impl<P: Policy> Member<P> {
         if mutant(Mutant::NotAnnounced) {
             return;
         }
-        // ORDERING O2: Release, behind the push; partner `Board::holders`. An exchange, since others' bits are in
-        // the same word.
+        // ORDERING O2: Release, behind the push; partner `Board::holders`. An exchange, since others' bits
+        // are in the same word.
         board.holders[level].fetch_or(1 << self.me, AcqRel);
     }
 
@@ -189,7 +189,8 @@ impl<P: Policy> Member<P> {
         let level = self.mine.trailing_zeros() as usize;
         if level < LOW && self.turns[level] > 0 && !self.lift.is_due() {
             let above = (1 << level) - 1;
-            let elsewhere = board.holders[..level].iter().fold(0, |all, holders| all | holders.load(Acquire)); // O2
+            // O2.
+            let elsewhere = board.holders[..level].iter().fold(0, |all, holders| all | holders.load(Acquire));
             if global.levels() & above == 0
                 && elsewhere & !(1 << self.me) == 0
                 && let Some(task) = self.deques[level].pop()

@@ -1,22 +1,24 @@
 //! Deadlines that are far off, in buckets by the time, unsorted.
 //!
-//! **Why.** In a heap of a million each item that is taken out moves ten others, and each of those has its position written to
-//! another cache line of the slab: half a microsecond. Most of that order is not needed yet. So behind the first few thousand,
-//! an item waits in the bucket of its 4.2 ms and comes to the heap when that time does: then the heap stays
-//! as small as the cache. A calendar queue (R. Brown, CACM 1988) whose present day is a heap.
+//! **Why.** In a heap of a million each item that is taken out moves ten others, and each of those has its
+//! position written to another cache line of the slab: half a microsecond. Most of that order is not needed
+//! yet. So behind the first few thousand, an item waits in the bucket of its 4.2 ms and comes to the heap
+//! when that time does: then the heap stays as small as the cache. A calendar queue (R. Brown, CACM 1988)
+//! whose present day is a heap.
 //!
 //! **Invariants.**
 //! - **F1**: the heap has an item that is due before the first bucket begins. So the heap's first is the
 //!   earliest of all, and nobody wakes to pour a bucket. What is put here keeps that ([`Far::accepts`]);
 //!   who takes from the heap pours buckets until it holds again ([`Far::begins_ns`]).
-//! - **F2**: buckets in use are numbered from `base` to less than `base + BUCKETS`: no two share a place in the ring.
+//! - **F2**: buckets in use are numbered from `base` to less than `base + BUCKETS`: no two share a place in
+//!   the ring.
 //!
-//! What does not fit goes to the heap, which takes anything: deadlines beyond the ring's 17 s, and those of a bucket that is
-//! full, since it is poured in one turn of the lock.
+//! What does not fit goes to the heap, which takes anything: deadlines beyond the ring's 17 s, and those of a
+//! bucket that is full, since it is poured in one turn of the lock.
 //!
-//! **Rejected.** Lists through the slab, as in a wheel: a dependent cache miss an item. Sorting a bucket when its
-//! time comes, instead of the heap: new items may belong in between. A million timers of 1 to 5 s on one shard, ns each, medians:
-//! inserted for 30 and taken out for 430 with the heap alone, for 42 and 174 so.
+//! **Rejected.** Lists through the slab, as in a wheel: a dependent cache miss an item. Sorting a bucket when
+//! its time comes, instead of the heap: new items may belong in between. A million timers of 1 to 5 s on one
+//! shard, ns each, medians: inserted for 30 and taken out for 430 with the heap alone, for 42 and 174 so.
 
 use crate::heap::Item;
 use crate::slab::{FAR, Slab};
@@ -116,7 +118,8 @@ impl Far {
         item
     }
 
-    /// Takes out the items of the first bucket in use, which there must be. Their positions are the caller's to set.
+    /// Takes out the items of the first bucket in use, which there must be. Their positions are the caller's
+    /// to set.
     pub(crate) fn pour(&mut self) -> Vec<Item> {
         let place = place_of(self.first);
         let items = std::mem::take(&mut self.buckets[place]);

@@ -5,8 +5,8 @@
 //! out. A list needs neither: such an entry goes behind the last one, and the first one is the
 //! earliest.
 //!
-//! **What goes here.** An entry whose deadline is not before the last one's, provided that it is a sleep: those
-//! are cancelled only when a runtime ends. All others are the heap's.
+//! **What goes here.** An entry whose deadline is not before the last one's, provided that it is a sleep:
+//! those are cancelled only when a runtime ends. All others are the heap's.
 //!
 //! **Layout.** Whole entries, in chunks that never move; a handle names the entry's index. What is cancelled
 //! leaves a hole; a chunk is freed when the front has passed it. While there are more holes than

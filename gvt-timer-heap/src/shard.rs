@@ -3,7 +3,8 @@
 //! **Handles.** The shard numbers its entries in 64 bits and never repeats a number. A handle is the
 //! place and the number; it is stale unless the entry in that place has that very number (T4).
 //! The number is kept in halves, one in the heap's item, one in the slab's record, where there
-//! was room: an entry costs 44 bytes in all, a few more while far off, or 48 in the run, whose places have the top bit set.
+//! was room: an entry costs 44 bytes in all, a few more while far off, or 48 in the run, whose places have
+//! the top bit set.
 //!
 //! **Batches.** Expired entries are taken out [`BATCH`] at a time under the lock and given to the
 //! sink without it: waking a thread takes longer than popping it, and inserts should not
@@ -23,7 +24,8 @@ use crate::slab::{FAR, Record, Slab};
 /// Entries that are taken out in one turn of the lock: 1 KiB of stack.
 pub(crate) const BATCH: usize = 32;
 
-/// With so many in the heap, which fit a core's cache with their positions, others wait in buckets if they can.
+/// With so many in the heap, which fit a core's cache with their positions, others wait in buckets if they
+/// can.
 const NEAR: usize = 1 << 11;
 
 /// Set in a place: the rest is an index of the run, modulo this.

@@ -3,8 +3,8 @@
 //! # How it is built
 //!
 //! `backend` forwards to the backend that it wraps and tells `watch` about inserts, expiries and
-//! waits. `watch` decides when the `alarm`, a timerfd, is set. `sync` is what loom replaces. `sorted` is what is wrapped if no other
-//! backend is named.
+//! waits. `watch` decides when the `alarm`, a timerfd, is set. `sync` is what loom replaces. `sorted` is what
+//! is wrapped if no other backend is named.
 #![warn(missing_docs)]
 
 mod alarm;

@@ -1,12 +1,15 @@
 //! Deadlines in a sorted map a worker: the order of who names no other.
 //!
-//! **Protocol.** An entry goes to the shard of its affinity, so that workers meet only to expire. Under its lock a shard publishes
-//! its earliest deadline and how many it holds, in words that anybody may read (T5, B6; P1 of `watch`).
+//! **Protocol.** An entry goes to the shard of its affinity, so that workers meet only to expire. Under its
+//! lock a shard publishes its earliest deadline and how many it holds, in words that anybody may read (T5,
+//! B6; P1 of `watch`).
 //!
-//! A handle is the entry's key: its deadline, its number and its shard. Numbers are not used twice, so a stale one finds nothing.
+//! A handle is the entry's key: its deadline, its number and its shard. Numbers are not used twice, so a
+//! stale one finds nothing.
 //!
-//! **Rejected.** A heap with places, as in the backends that are made for speed: `cancel` needs a second structure that says
-//! where an entry is. A map is one, of the standard library, and costs some tenths of a microsecond more with many timers.
+//! **Rejected.** A heap with places, as in the backends that are made for speed: `cancel` needs a second
+//! structure that says where an entry is. A map is one, of the standard library, and costs some tenths of a
+//! microsecond more with many timers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -39,7 +42,8 @@ struct Shard {
     timers: Mutex<Timers>,
     /// The earliest deadline; `u64::MAX` also for none. Written under the lock.
     ///
-    /// Relaxed: it says when to look under the lock, which orders the rest; P1 of `watch` orders it against a waiter.
+    /// Relaxed: it says when to look under the lock, which orders the rest; P1 of `watch` orders it against a
+    /// waiter.
     earliest: AtomicU64,
     /// Relaxed: as `earliest`.
     len: AtomicUsize,

@@ -1,7 +1,7 @@
 //! One wheel behind a lock.
 //!
-//! **Batches.** Expired entries are taken out a [`Batch`](crate::wheel::Batch) at a time under the lock and given to the
-//! sink without it: waking a thread takes longer than taking it out, and inserts should not wait
+//! **Batches.** Expired entries are taken out a [`Batch`](crate::wheel::Batch) at a time under the lock and
+//! given to the sink without it: waking a thread takes longer than taking it out, and inserts should not wait
 //! for a flood of wake-ups. The wheel also ends a turn when it has moved many entries.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};

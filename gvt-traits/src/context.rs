@@ -34,10 +34,11 @@ pub struct StackBounds {
 /// - **X5 no thread identity**: nothing depends on the OS thread; `switch` may return on another.
 /// - **X6 opaque**: to the compiler `switch` is a call that may read and write all memory.
 ///
-/// - **X7 diverted**: after `divert` returned `true` in a signal handler and that has returned, the interrupted OS
-///   thread calls `callee` on the interrupted stack as the ABI wants it. When `callee` has returned, after any number of switches,
-///   the interrupted code goes on as if nothing had happened: general, x87, vector and mask registers, control
-///   words, flags, and the red zone below rsp are the same. If it returned `false` nothing was changed.
+/// - **X7 diverted**: after `divert` returned `true` in a signal handler and that has returned, the
+///   interrupted OS thread calls `callee` on the interrupted stack as the ABI wants it. When `callee` has
+///   returned, after any number of switches, the interrupted code goes on as if nothing had happened:
+///   general, x87, vector and mask registers, control words, flags, and the red zone below rsp are the same.
+///   If it returned `false` nothing was changed.
 ///
 /// Tested: X1, X3, X4, X5, X7 (`context_switch` suite; X7 in `gvt-arch-x86_64`). Argued by hand: X2, X6.
 ///
@@ -82,14 +83,15 @@ pub unsafe trait ContextSwitch: Send + Sync + 'static {
     /// C2 and C3 of [`switch`](Self::switch).
     unsafe fn leave(load: *const Registers) -> !;
 
-    /// Makes interrupted code call `callee`, as if it had done so itself, and go on afterwards (X7). `false` if it does not
-    /// run on `stack`, if too little of that is left, or if this cannot be done at all.
+    /// Makes interrupted code call `callee`, as if it had done so itself, and go on afterwards (X7). `false`
+    /// if it does not run on `stack`, if too little of that is left, or if this cannot be done at all.
     ///
     /// Context: a signal handler that interrupted the code, on an alternate stack.
     ///
     /// # Safety
     ///
-    /// - **C1**: `context` is the `ucontext_t` of the handler; whatever the handler returns to is given it back.
+    /// - **C1**: `context` is the `ucontext_t` of the handler; whatever the handler returns to is given it
+    ///   back.
     /// - **C2**: `stack` is a live stack of the interrupted OS thread's.
     /// - **C3**: whatever `callee` does may be done at the interrupted instruction.
     unsafe fn divert(context: *mut c_void, stack: StackBounds, callee: unsafe extern "C" fn()) -> bool {

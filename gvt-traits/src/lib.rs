@@ -26,11 +26,11 @@
 //! - **B4 no thread-locals across calls**: consecutive calls for one worker may come from
 //!   different OS threads. They are ordered (each happens before the next).
 //! - **B5 parts know only this crate**: a backend that wraps another takes it as a type parameter.
-//! - **B6 never in the monitor's way**: the runtime's monitor, which asks threads to yield, takes them off by force and
-//!   wakes sleepers, is one OS thread. The methods that it calls (their `Context:` line says **monitor**) wait for no
-//!   lock. An allocator's lock may be held by a green thread that was taken off by force: a worker that holds a part's
-//!   lock then waits for the allocator, the monitor for the worker, and the green thread for the monitor, for ever. Let
-//!   these methods read atomics, or `try_lock`.
+//! - **B6 never in the monitor's way**: the runtime's monitor, which asks threads to yield, takes them off by
+//!   force and wakes sleepers, is one OS thread. The methods that it calls (their `Context:` line says
+//!   **monitor**) wait for no lock. An allocator's lock may be held by a green thread that was taken off by
+//!   force: a worker that holds a part's lock then waits for the allocator, the monitor for the worker, and
+//!   the green thread for the monitor, for ever. Let these methods read atomics, or `try_lock`.
 #![warn(missing_docs)]
 
 extern crate alloc;

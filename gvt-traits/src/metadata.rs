@@ -1,11 +1,12 @@
 //! The part of a thread's record that contracts speak of.
 //!
-//! **Who sees what.** [`RecordHead`] is the layout, for the runtime that owns the record. A queue is lent the same memory
-//! as [`Metadata`], which shows what an order may be decided by and nothing else: through it safe code changes nothing.
+//! **Who sees what.** [`RecordHead`] is the layout, for the runtime that owns the record. A queue is lent the
+//! same memory as [`Metadata`], which shows what an order may be decided by and nothing else: through it safe
+//! code changes nothing.
 //!
 //! ```text
 //! offset size  field
-//! 0x00   1     preempt_flag      bit 0: the monitor asks for a yield, cleared at the safepoint; the rest private
+//! 0x00   1     preempt_flag      bit 0: the monitor asks for a yield, cleared at a safepoint; others private
 //! 0x01   1     cancelled         this thread's own token was cancelled
 //! 0x02   1     state             GvtState
 //! 0x03   1     priority          Priority
@@ -31,7 +32,7 @@
 //! 0xAB   1     affinity          preferred worker, or 255
 //! 0xAC   4     children_credit   private to the runtime
 //! 0xB0   8     runtime           owner of the record
-//! 0xB8   8     cold              what few threads have (a name, …), or null; it begins with the thread's tag, a u64
+//! 0xB8   8     cold              what few threads have (a name, …), or null; begins with the tag, a u64
 //! ```
 //!
 //! **Departure from the specified layout.** The 256 bytes of forced registers are not at 0x80 but
@@ -218,7 +219,8 @@ impl Metadata {
     ///
     /// # Safety
     ///
-    /// **C1**: `head.cold` is null, or points to what begins with a `u64` and is kept as long as `head` is lent.
+    /// **C1**: `head.cold` is null, or points to what begins with a `u64` and is kept as long as `head` is
+    /// lent.
     #[inline]
     pub const unsafe fn of(head: &RecordHead) -> &Self {
         // SAFETY: `repr(transparent)`.

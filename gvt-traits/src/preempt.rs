@@ -55,10 +55,10 @@ pub type InterruptHook = unsafe extern "C" fn(context: *mut c_void) -> Interrupt
 ///   that was installed before, as if this one did not exist.
 /// - **P6 shared**: any number of runtimes may attach and detach in any order. After the last
 ///   `detach` no hook of ours runs.
-/// - **P7 context**: the hook is given the interrupted context itself: what it writes to its general registers,
-///   `rip` and `rsp` among them, is what the OS thread goes on with.
-/// - **P8 ready**: after `enter_thread` on an OS thread, nothing that this inherited from its creator (a signal mask)
-///   keeps interrupts from it.
+/// - **P7 context**: the hook is given the interrupted context itself: what it writes to its general
+///   registers, `rip` and `rsp` among them, is what the OS thread goes on with.
+/// - **P8 ready**: after `enter_thread` on an OS thread, nothing that this inherited from its creator (a
+///   signal mask) keeps interrupts from it.
 ///
 /// Also B1–B6 of the crate. Tested: P1–P3, P5–P8 (`preemptor` suite). Argued by hand: P4.
 ///
@@ -91,8 +91,8 @@ pub unsafe trait Preemptor: Send + Sync + 'static {
     /// Context: each OS thread of the runtime, once, before it runs green threads.
     fn enter_thread(&self);
 
-    /// Undoes `attach`. Waits until no OS thread is inside the hook; the caller has let every thread that the hook
-    /// holds go on.
+    /// Undoes `attach`. Waits until no OS thread is inside the hook; the caller has let every thread that the
+    /// hook holds go on.
     ///
     /// Context: the thread that ends the runtime.
     fn detach(&self);

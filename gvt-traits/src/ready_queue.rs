@@ -17,8 +17,9 @@ pub enum PushKind {
     Joined,
     /// It ran here and stepped back: it goes behind what is queued already.
     Yield,
-    /// Its timer expired, and it had computed little since it last waited so. A fair queue may let it go ahead of
-    /// those that compute, within Q4: else a thread that needs microseconds waits for a slice of each of them.
+    /// Its timer expired, and it had computed little since it last waited so. A fair queue may let it go
+    /// ahead of those that compute, within Q4: else a thread that needs microseconds waits for a slice of
+    /// each of them.
     Timer,
     /// Its timer expired, and it had computed for long before that: it goes behind what is queued already.
     TimerBusy,
@@ -32,13 +33,13 @@ pub enum Order {
     Fair,
     /// The most urgent level first; within a level arrival. Lower levels may starve.
     StrictPriority,
-    /// The most urgent level first, but waiting lifts a thread: the first in line at a level is passed over by a bounded
-    /// number of pops of its worker, whatever is pushed at more urgent levels. The queue states the bound (that of
-    /// `gvt-queue-priority` is 93). The suite allows more than any sensible one: 20,000 pops a worker, and 500 a
-    /// thread that waits.
+    /// The most urgent level first, but waiting lifts a thread: the first in line at a level is passed over
+    /// by a bounded number of pops of its worker, whatever is pushed at more urgent levels. The queue states
+    /// the bound (that of `gvt-queue-priority` is 93). The suite allows more than any sensible one: 20,000
+    /// pops a worker, and 500 a thread that waits.
     AgeingPriority,
-    /// Between levels as [`AgeingPriority`](Self::AgeingPriority), with a bound of the same kind; within a level as
-    /// [`Fair`](Self::Fair), with the deviations from arrival that locality brings.
+    /// Between levels as [`AgeingPriority`](Self::AgeingPriority), with a bound of the same kind; within a
+    /// level as [`Fair`](Self::Fair), with the deviations from arrival that locality brings.
     FairByLevel,
 }
 
@@ -51,7 +52,8 @@ pub enum PushFence {
     /// The runtime, with a fence of its own after each push: always correct.
     ByRuntime,
     /// The queue: each push but a [`PushKind::Yield`], behind which the runtime does not look for sleepers,
-    /// publishes with a `SeqCst` read-modify-write, and `pop` and `has_work` look with `SeqCst` loads. Saves a fence where a push needs such an operation anyway.
+    /// publishes with a `SeqCst` read-modify-write, and `pop` and `has_work` look with `SeqCst` loads. Saves
+    /// a fence where a push needs such an operation anyway.
     ByQueue,
 }
 
@@ -69,27 +71,29 @@ pub enum PushFence {
 /// - **Q3 complete**: with no other call under way, `pop` returns `None` only if nothing is queued
 ///   that this worker may run, wherever it was pushed; then and only then `has_work` is `false`.
 ///   A push whose effect happens before a `has_work` or `pop` is seen by it.
-/// - **Q4 order**: as [`ORDER`](Self::ORDER) says. Under [`Order::Fair`] and [`Order::FairByLevel`] a queued thread, and under
-///   [`Order::AgeingPriority`] the first in line at each level, is passed over by a bounded number of pops, whatever else is
-///   pushed, woken threads included. Under each order but `Fair` the level decides first, whatever the [`PushKind`]; of threads
-///   that a worker pushed or that came from outside, it pops no more than two in a row before a Critical one.
+/// - **Q4 order**: as [`ORDER`](Self::ORDER) says. Under [`Order::Fair`] and [`Order::FairByLevel`] a queued
+///   thread, and under [`Order::AgeingPriority`] the first in line at each level, is passed over by a bounded
+///   number of pops, whatever else is pushed, woken threads included. Under each order but `Fair` the level
+///   decides first, whatever the [`PushKind`]; of threads that a worker pushed or that came from outside, it
+///   pops no more than two in a row before a Critical one.
 /// - **Q5 low-priority workers**: a worker that the plan reserves for Low threads never gets
 ///   another, and `has_work` tells it of Low threads only. A queue that cannot do that refuses such a
 ///   plan in [`Factory::build`](crate::Factory::build).
 /// - **Q6 fence**: [`PUSH_FENCE`](Self::PUSH_FENCE) is true.
 /// - **Q7 hints are hints**: `upcoming` and `len_hint` have no effect, and `expedite` none but on the order.
 ///   `upcoming` returns the address of a queued token ([`Runnable::as_ptr`]); any other is ignored.
-/// - **Q8 waiting**: with no other call under way, `len_hint` is 0 if and only if nothing is queued, on any level, for
-///   any worker. While calls are under way it may be behind by what they move, and is right again
+/// - **Q8 waiting**: with no other call under way, `len_hint` is 0 if and only if nothing is queued, on any
+///   level, for any worker. While calls are under way it may be behind by what they move, and is right again
 ///   when they have returned.
-/// - **Q9 one runtime**: what a runtime's worker pops was pushed by that runtime. Two queues that share a list break this; the
-///   process ends before the thread runs.
+/// - **Q9 one runtime**: what a runtime's worker pops was pushed by that runtime. Two queues that share a
+///   list break this; the process ends before the thread runs.
 ///
-/// Also B1–B6 of the crate. Tested: Q1–Q5, Q7, Q8, B6 (`ready_queue` suite); Q9 end to end. Argued by hand: Q6, and
-/// modelled in loom where it is [`PushFence::ByQueue`].
+/// Also B1–B6 of the crate. Tested: Q1–Q5, Q7, Q8, B6 (`ready_queue` suite); Q9 end to end. Argued by hand:
+/// Q6, and modelled in loom where it is [`PushFence::ByQueue`].
 ///
-/// The trait is safe: breaking a clause can delay or strand a thread, or abort the process with the clause's number. No safe code
-/// that implements it corrupts memory: a [`Runnable`] cannot be forged or doubled, and what types leave open the runtime checks.
+/// The trait is safe: breaking a clause can delay or strand a thread, or abort the process with the clause's
+/// number. No safe code that implements it corrupts memory: a [`Runnable`] cannot be forged or doubled, and
+/// what types leave open the runtime checks.
 ///
 /// # The plausible wrong implementation
 ///
@@ -198,17 +202,19 @@ pub trait ReadyQueue: Send + Sync + 'static {
     }
 
     /// The thread that runs on `local`'s worker is about to wait for `thread` to end. If that one lies
-    /// near at hand, let the worker's next `pop` return it: a tree of threads is then walked depth first, with as
-    /// many stacks as it is deep rather than as it is wide. `thread` may be anywhere, also on no queue (Q7), and
-    /// is overtaken by no more than Q4 allows.
+    /// near at hand, let the worker's next `pop` return it: a tree of threads is then walked depth first,
+    /// with as many stacks as it is deep rather than as it is wide. `thread` may be anywhere, also on no
+    /// queue (Q7), and is overtaken by no more than Q4 allows.
     ///
     /// Context: as `push`.
     fn expedite(&self, _local: &mut Self::Local, _thread: &Metadata) {}
 
-    /// How many threads are queued, roughly; whether any is, exactly (Q8). The runtime's monitor takes a thread that
-    /// has used up its slice off by force, and offers work to sleepers, only if somebody waits: a queue that
-    /// says 0 while threads wait has no forced preemption, one that never says 0 disturbs lone threads.
+    /// How many threads are queued, roughly; whether any is, exactly (Q8). The runtime's monitor takes a
+    /// thread that has used up its slice off by force, and offers work to sleepers, only if somebody waits: a
+    /// queue that says 0 while threads wait has no forced preemption, one that never says 0 disturbs lone
+    /// threads.
     ///
-    /// Context: **monitor** (B6); any OS thread, at any time, also while the worker that it speaks of is at work.
+    /// Context: **monitor** (B6); any OS thread, at any time, also while the worker that it speaks of is at
+    /// work.
     fn len_hint(&self) -> usize;
 }

@@ -10,10 +10,12 @@ use crate::{GvtId, Metadata, Priority, WorkerId};
 ///
 /// - **R1 unique**: it cannot be copied, so a queue can hand it out once at most.
 /// - **R2 not to be dropped**: dropping one would lose its thread for ever, so `Drop` panics.
-/// - **R3 of one runtime**: it is good only with the runtime that made it, which checks each that a queue hands out (Q9).
+/// - **R3 of one runtime**: it is good only with the runtime that made it, which checks each that a queue
+///   hands out (Q9).
 ///
 /// That is what lets [`ReadyQueue`](crate::ReadyQueue) be a safe trait: in safe code a queue can
-/// delay a thread, strand it (`mem::forget`, a static), or, by dropping it, panic; it can never run one twice, nor elsewhere.
+/// delay a thread, strand it (`mem::forget`, a static), or, by dropping it, panic; it can never run one
+/// twice, nor elsewhere.
 #[repr(transparent)]
 pub struct Runnable(NonNull<Metadata>);
 
@@ -61,8 +63,8 @@ impl Runnable {
         self.metadata().priority()
     }
 
-    /// What its spawner tagged it with (`gvt::Builder::tag`): a deadline, a weight, a tenant, whatever the queue makes of it.
-    /// 0 for a thread without a tag. Does not change.
+    /// What its spawner tagged it with (`gvt::Builder::tag`): a deadline, a weight, a tenant, whatever the
+    /// queue makes of it. 0 for a thread without a tag. Does not change.
     ///
     /// Earliest deadline first, with the deadline in the tag and those without one last:
     ///

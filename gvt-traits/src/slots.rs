@@ -95,10 +95,10 @@ pub struct MemoryUse {
 /// Threads get a slot when they are first run and give it back when they end, so the next thread
 /// finds a warm stack: allocators should hand out the slot that came back last (LIFO).
 ///
-/// **Classes.** An allocator has one size of slot, or several at once; a class names one of them, and has slots of
-/// its own. One with a single size says so in [`slot_size`](Self::slot_size), which then knows
-/// [`StackClass::DEFAULT`] only, and ignores the class that the other methods are given: they are given none that
-/// `slot_size` does not know.
+/// **Classes.** An allocator has one size of slot, or several at once; a class names one of them, and has
+/// slots of its own. One with a single size says so in [`slot_size`](Self::slot_size), which then knows
+/// [`StackClass::DEFAULT`] only, and ignores the class that the other methods are given: they are given none
+/// that `slot_size` does not know.
 ///
 /// # Implementer's contract
 ///
@@ -106,15 +106,18 @@ pub struct MemoryUse {
 /// - **S2 pinned**: a slot in use never moves, shrinks, is unmapped or loses its contents.
 /// - **S3 guarded**: touching the page below `bounds(slot).bottom` faults; all of `bottom..top` can be
 ///   read and written.
-/// - **S4 sized**: of a slot of class `c`, at least three quarters of `slot_size(c)` are stack: `top - bottom`; `top` is a
-///   multiple of 16. What `slot_size` answers is constant, and for the default class not `None`.
-/// - **S5 promised**: after `reserve(c, n)` returned `Ok` (`n` at most the plan's `max_gvthreads`), `acquire` of class `c`
-///   fails with [`MemoryError::SlotsExhausted`] only while `n` or more slots of that class are in use.
+/// - **S4 sized**: of a slot of class `c`, at least three quarters of `slot_size(c)` are stack: `top -
+///   bottom`; `top` is a multiple of 16. What `slot_size` answers is constant, and for the default class not
+///   `None`.
+/// - **S5 promised**: after `reserve(c, n)` returned `Ok` (`n` at most the plan's `max_gvthreads`), `acquire`
+///   of class `c` fails with [`MemoryError::SlotsExhausted`] only while `n` or more slots of that class are
+///   in use.
 /// - **S6 refusals lose nothing**: after an `Err` the allocator works as before.
 /// - **S7 accounts**: with no other call under way, `memory_use(c).slots_in_use` is exact.
 /// - **S8 outlived**: slots still in use when the allocator is dropped keep their memory (S2).
-/// - **S9 classed**: `class_for(bytes)` is a class whose slots have at least `bytes`, and no other such class has smaller
-///   ones; it is the default class for 0. If there is none, the error names the largest size, for which there is one.
+/// - **S9 classed**: `class_for(bytes)` is a class whose slots have at least `bytes`, and no other such class
+///   has smaller ones; it is the default class for 0. If there is none, the error names the largest size, for
+///   which there is one.
 ///
 /// Also B1–B6 of the crate. Tested: S1, S3–S7, S9 (`slot_allocator` suite). Argued by hand: S2, S8.
 ///
@@ -135,8 +138,8 @@ pub unsafe trait SlotAllocator: Send + Sync + 'static {
     /// Context: the thread that builds the runtime.
     fn local(&self, worker: WorkerId) -> Self::Local;
 
-    /// The address space of one slot of a class, guard and all, in bytes: what users choose it by. `None` if there
-    /// is no such class.
+    /// The address space of one slot of a class, guard and all, in bytes: what users choose it by. `None` if
+    /// there is no such class.
     ///
     /// Context: any OS thread; neither blocks nor allocates.
     fn slot_size(&self, class: StackClass) -> Option<usize>;
@@ -195,8 +198,8 @@ pub unsafe trait SlotAllocator: Send + Sync + 'static {
         0
     }
 
-    /// Gives back a little of what has not been needed for a while. Says when there will be something to do again
-    /// (`now_ns`'s clock), or `None` if there is nothing until more slots come back.
+    /// Gives back a little of what has not been needed for a while. Says when there will be something to do
+    /// again (`now_ns`'s clock), or `None` if there is nothing until more slots come back.
     ///
     /// Context: **monitor** (B6), one call at a time; may make a few system calls, but allocates nothing.
     fn decay(&self, now_ns: u64) -> Option<u64> {
@@ -207,8 +210,8 @@ pub unsafe trait SlotAllocator: Send + Sync + 'static {
     /// What the allocator holds of a class; for people and tests.
     fn memory_use(&self, class: StackClass) -> MemoryUse;
 
-    /// Physical memory of a class's slots, free ones included, in bytes; `None` if that is not known. May take long: for
-    /// reports.
+    /// Physical memory of a class's slots, free ones included, in bytes; `None` if that is not known. May
+    /// take long: for reports.
     ///
     /// Context: any OS thread; may block and allocate.
     fn resident(&self, class: StackClass) -> Option<usize> {

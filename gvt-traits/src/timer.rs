@@ -60,8 +60,8 @@ pub enum IdleWait {
 ///
 /// # Implementer's contract
 ///
-/// - **T1 exactly once**: each entry is given out once, by `expire` or by `cancel`, never by both; and none that was not inserted.
-///   A ticket that names no thread, or a wait that has no deadline, ends the process.
+/// - **T1 exactly once**: each entry is given out once, by `expire` or by `cancel`, never by both; and none
+///   that was not inserted. A ticket that names no thread, or a wait that has no deadline, ends the process.
 /// - **T2 never early**: `expire(now)` gives out no entry with `deadline_ns > now`.
 /// - **T3 complete**: with no other call under way, `expire(near, now)` gives out every entry with
 ///   `deadline_ns + resolution_ns() <= now`, from all shards. Under contention it may leave a shard to the
@@ -81,10 +81,11 @@ pub enum IdleWait {
 ///   wake-up from the one that waits.
 /// - **T8 any deadline**: 0, the past, and `u64::MAX` are deadlines like others.
 ///
-/// The trait is safe: breaking a clause can wake a thread early, late or never, or abort the process with the clause's number.
+/// The trait is safe: breaking a clause can wake a thread early, late or never, or abort the process with the
+/// clause's number.
 ///
-/// Also B1–B6 of the crate. Tested: T1–T8, B6 (`timer_backend` suite; of T6, that nothing wakes early while nothing was
-/// cancelled), the rest of T6 end to end.
+/// Also B1–B6 of the crate. Tested: T1–T8, B6 (`timer_backend` suite; of T6, that nothing wakes early while
+/// nothing was cancelled), the rest of T6 end to end.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a timer backend",
     label = "this backend does not implement `TimerBackend`",
@@ -106,8 +107,8 @@ pub trait TimerBackend: Send + Sync + 'static {
     /// Context: as `insert`.
     fn cancel(&self, handle: TimerHandle) -> Option<TimerEntry>;
 
-    /// Gives each entry that is due to `sink`, the shard of `near` first; returns how many. `now_ns` is not ahead
-    /// of the runtime's clock; it may go back from call to call, since workers read the clock apart.
+    /// Gives each entry that is due to `sink`, the shard of `near` first; returns how many. `now_ns` is not
+    /// ahead of the runtime's clock; it may go back from call to call, since workers read the clock apart.
     ///
     /// Context: as `insert`. `sink` does not call back into the backend and does not panic; it
     /// may be called with a lock of the backend held.
@@ -137,8 +138,9 @@ pub trait TimerBackend: Send + Sync + 'static {
         None
     }
 
-    /// Whether [`now_ns`](Self::now_ns) moves only in [`idle_wait`](Self::idle_wait) (virtual time). The runtime then
-    /// calls that only when no worker has anything to do, and nobody waits for the others to settle.
+    /// Whether [`now_ns`](Self::now_ns) moves only in [`idle_wait`](Self::idle_wait) (virtual time). The
+    /// runtime then calls that only when no worker has anything to do, and nobody waits for the others to
+    /// settle.
     ///
     /// Context: any OS thread; always the same.
     fn is_virtual(&self) -> bool {

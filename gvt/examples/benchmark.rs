@@ -3,8 +3,8 @@
 //!     cargo run --release -p gvt --example benchmark
 //!
 //! Each line is the median of nine rounds in one process; the spread beside it says how far to trust it.
-//! These are for orientation. Comparisons with other runtimes need interleaved processes: see the `bench` package
-//! of the repository.
+//! These are for orientation. Comparisons with other runtimes need interleaved processes: see the `bench`
+//! package of the repository.
 
 mod support;
 

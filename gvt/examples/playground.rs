@@ -1,7 +1,8 @@
 //! The main job: many green threads that each yield, or sleep, many times; every step is counted.
 //!
 //!     cargo run --release -p gvt --example playground
-//!     GVT_WORKERS=2 GVT_GVTHREADS=20000 GVT_YIELDS=300 GVT_SLEEP_MS=100 cargo run --release -p gvt --example playground
+//!     GVT_WORKERS=2 GVT_GVTHREADS=20000 GVT_YIELDS=300 GVT_SLEEP_MS=100 \
+//!         cargo run --release -p gvt --example playground
 //!
 //! | variable | meaning | default |
 //! |---|---|---|

@@ -7,13 +7,13 @@
 //! - nobody;
 //! - a *good citizen*: it computes without end and says [`gvt::safepoint!`] in its loop;
 //! - a *bad citizen*: it computes for 40 ms at a stretch, says nothing, and only then yields;
-//! - a *reentrant* one: as bad, but spawned with `Builder::reentrant`, the promise that lets it be taken off by a stack
-//!   switch and spares the OS thread.
+//! - a *reentrant* one: as bad, but spawned with `Builder::reentrant`, the promise that lets it be taken off
+//!   by a stack switch and spares the OS thread.
 //!
 //! The same under each preemptor that comes with gvt. `NoPreempt` does nothing: both citizens hold the
 //! worker as long as they like. `Cooperative` sets a flag: the good citizen steps back at its next safepoint,
-//! the bad one cannot be reached. `Sigurg`, the default, then interrupts the bad one at whatever instruction it is,
-//! and its worker goes on elsewhere.
+//! the bad one cannot be reached. `Sigurg`, the default, then interrupts the bad one at whatever instruction
+//! it is, and its worker goes on elsewhere.
 
 mod support;
 
@@ -127,8 +127,8 @@ where
             let over = over.clone();
             let mut builder = gvt::Builder::new();
             if citizen == Citizen::Reentrant {
-                // SAFETY: `bad_citizen` computes, reads the clock and yields; the flag's count is given up by whoever joins,
-                // since the closure returns it.
+                // SAFETY: `bad_citizen` computes, reads the clock and yields; the flag's count is given up by
+                // whoever joins, since the closure returns it.
                 builder = unsafe { builder.reentrant() };
             }
             builder.spawn(move |_| {

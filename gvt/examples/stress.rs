@@ -3,16 +3,16 @@
 //!     cargo run --release -p gvt --example stress              # 100,000
 //!     cargo run --release -p gvt --example stress -- 1000000   # a million
 //!     cargo run --release -p gvt --example stress -- 100000 --stack-kib 16384 --workers 2
-//!     cargo run --release -p gvt --example stress -- 100000 --stack-kib 64,256,16384    # in turn, side by side
+//!     cargo run --release -p gvt --example stress -- 100000 --stack-kib 64,256,16384  # in turn
 //!
 //! Without an argument `GVT_STRESS_THREADS`, `GVT_STACK_KIB` and `GVT_WORKERS` say the same.
 //!
 //! Each thread counts itself in and waits for a message on one channel. When all wait, memory is weighed:
-//! resident pages and page tables, over the threads. Then the channel is closed, which wakes all. The last line is for
-//! machines: JSON, times in ns a thread, memory in bytes a thread.
+//! resident pages and page tables, over the threads. Then the channel is closed, which wakes all. The last
+//! line is for machines: JSON, times in ns a thread, memory in bytes a thread.
 //!
-//! Stacks are of 64 KiB unless told otherwise. With the runtime's default of 16 MiB each thread costs 4 KiB of page
-//! tables more.
+//! Stacks are of 64 KiB unless told otherwise. With the runtime's default of 16 MiB each thread costs 4 KiB
+//! of page tables more.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! Takes crossbeam-channel's integration tests out of its published package and makes two versions of each, for OS threads
-//! and for green threads, in which paths lead to `gvt::channel` and to `crate::threads`.
+//! Takes crossbeam-channel's integration tests out of its published package and makes two versions of each,
+//! for OS threads and for green threads, in which paths lead to `gvt::channel` and to `crate::threads`.
 //!
 //! The tests are read where cargo keeps the package's source, and written to the build directory only.
 
@@ -121,8 +121,8 @@ fn adapt(source: &str, file: &str, run: &str) -> String {
             adapted += &format!("\n#[ignore = {why:?}]");
         }
         let (before, after) = header.split_once(&format!("fn {name}")).expect("found above");
-        // What the scheduling of a few thousand rounds brings about, and whether a sleep is over in time, is a matter of chance on a
-        // busy machine; three failures in a row are not.
+        // What the scheduling of a few thousand rounds brings about, and whether a sleep is over in time, is
+        // a matter of chance on a busy machine; three failures in a row are not.
         let about_time = file == "after" || file == "tick" || name.contains("timeout");
         let run = match () {
             _ if file == COUNTS => "run_alone",

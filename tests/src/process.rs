@@ -103,8 +103,8 @@ impl Child {
     }
 }
 
-/// The modules, without the crate and with a closing `::`, in which the function or closure stands whose type has
-/// this name: `a::b::` of `crate::a::b::test::{{closure}}`.
+/// The modules, without the crate and with a closing `::`, in which the function or closure stands whose type
+/// has this name: `a::b::` of `crate::a::b::test::{{closure}}`.
 fn modules_of(body: &str) -> String {
     // A generic function's parameters have paths of their own.
     let body = body.split('<').next().unwrap_or_default().trim_end_matches("::{{closure}}");
@@ -217,12 +217,12 @@ pub fn sleeps_of(prefix: &str) -> Sleeps {
     Sleeps(sleeps.collect())
 }
 
-/// Waits until the OS threads whose name begins with `prefix`, of which there are `least` or more, have slept for `span`
-/// without waking; whether they ever did, and how often they slept before.
+/// Waits until the OS threads whose name begins with `prefix`, of which there are `least` or more, have slept
+/// for `span` without waking; whether they ever did, and how often they slept before.
 ///
-/// An OS thread gives itself its name, so on a busy machine it may not yet be counted. What wakes again and again within
-/// `span` is found out. What ends once (a spare OS thread, the return of a stack), or comes from outside (a debugger, a
-/// machine that is put to sleep), is not held against anybody.
+/// An OS thread gives itself its name, so on a busy machine it may not yet be counted. What wakes again and
+/// again within `span` is found out. What ends once (a spare OS thread, the return of a stack), or comes from
+/// outside (a debugger, a machine that is put to sleep), is not held against anybody.
 pub fn sleeps_through(prefix: &str, least: usize, span: Duration) -> (bool, Sleeps) {
     let mut before = sleeps_of(prefix);
     let slept = becomes(|| {
@@ -374,7 +374,8 @@ impl Watchdog {
         let place = std::panic::Location::caller();
         let done = Arc::new(AtomicBool::new(false));
         let seen = done.clone();
-        // It has started before anything else happens: under a limit on address space it might not start at all.
+        // It has started before anything else happens: under a limit on address space it might not start at
+        // all.
         let started = Arc::new(Barrier::new(2));
         let starts = started.clone();
         let watch = move || {

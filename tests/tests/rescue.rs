@@ -1,6 +1,8 @@
-//! Forced preemption goes on whatever a preempted thread holds, and comes back by itself whatever was refused for a while.
+//! Forced preemption goes on whatever a preempted thread holds, and comes back by itself whatever was refused
+//! for a while.
 //!
-//! The allocator has one lock if a test wants that, as musl's has, and is slow for one size, so that the preemption comes inside.
+//! The allocator has one lock if a test wants that, as musl's has, and is slow for one size, so that the
+//! preemption comes inside.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -123,8 +125,8 @@ fn a_lock_of_the_allocator(#[case] name: &'static str, #[case] kind: Lock) {
     ended.succeeded();
 }
 
-/// Threads that block beside threads that load a library: a worker is handed to an OS thread whose start waits for the loader's
-/// lock, which a preempted thread holds.
+/// Threads that block beside threads that load a library: a worker is handed to an OS thread whose start
+/// waits for the loader's lock, which a preempted thread holds.
 #[rstest]
 #[case::one("beside_the_loader::case_1_one", 1)]
 #[case::two("beside_the_loader::case_2_two", 2)]
@@ -229,8 +231,8 @@ fn no_os_threads_for_a_while(#[case] name: &'static str, #[case] workers: usize)
     ended.succeeded();
 }
 
-/// Threads that ask for figures take locks that the monitor and each OS thread want. What is inside the runtime for long computes besides,
-/// so that it is taken off now and then.
+/// Threads that ask for figures take locks that the monitor and each OS thread want. What is inside the
+/// runtime for long computes besides, so that it is taken off now and then.
 #[rstest]
 #[case::counters("figures::case_1_counters", |runtime: &Runtime| _ = runtime.counters())]
 #[case::memory_use("figures::case_2_memory_use", |runtime: &Runtime| _ = runtime.memory_use())]
@@ -360,7 +362,8 @@ fn a_blocked_signal_is_mended() {
         let runtime = Runtime::new(SchedulerConfig::default().num_workers(1));
         runtime.block_on(|| {
             spawn(|_| mask(libc::SIG_BLOCK)).join().unwrap();
-            // Computes on the OS thread that is deaf, and makes no decision until somebody else has had a turn.
+            // Computes on the OS thread that is deaf, and makes no decision until somebody else has had a
+            // turn.
             let spinner = spawn(|_| {
                 SEEN.store(is_masked(), Relaxed);
                 while !GO.load(Relaxed) {

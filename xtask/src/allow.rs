@@ -1,7 +1,7 @@
 //! What is allowed in spite of a check, and why.
 //!
-//! One line each: the check, the file, optionally a colon and a piece of the finding's text, then ` # ` and the
-//! reason. Blank lines and lines that start with `#` say nothing.
+//! One line each: the check, the file, optionally a colon and a piece of the finding's text, then ` # ` and
+//! the reason. Blank lines and lines that start with `#` say nothing.
 
 use std::path::Path;
 

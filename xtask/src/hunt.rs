@@ -1,8 +1,9 @@
-//! `cargo xtask hunt`: runs test programs again and again on a machine that is kept busy, and says which tests failed.
+//! `cargo xtask hunt`: runs test programs again and again on a machine that is kept busy, and says which
+//! tests failed.
 //!
-//! A test that holds on an idle machine may take time for a promise. Busy loops beside it take the processors away for whole
-//! slices of the kernel's, between any two instructions, which is how such a test is found. All logs of failures are kept
-//! in `target/hunt`.
+//! A test that holds on an idle machine may take time for a promise. Busy loops beside it take the processors
+//! away for whole slices of the kernel's, between any two instructions, which is how such a test is found.
+//! All logs of failures are kept in `target/hunt`.
 //!
 //! **What it cannot see.** What needs more processors than there are; what shows in one run of a thousand.
 

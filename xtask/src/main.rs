@@ -1,11 +1,11 @@
 //! `cargo xtask tidy` and `cargo xtask layers`: checks of this repository that no compiler makes.
 //!
-//! `layers` refuses imports that go round or upward, and prints the floors; see its module. `hunt` runs the tests beside
-//! busy loops; see [`hunt`]. `tidy`:
+//! `layers` refuses imports that go round or upward, and prints the floors; see its module. `hunt` runs the
+//! tests beside busy loops; see [`hunt`]. `tidy`:
 //!
 //! | check | what it refuses |
 //! |---|---|
-//! | `clauses` | a clause number in a comment or document that is defined nowhere it could mean |
+//! | `clauses` | a clause number in a comment or document that is defined nowhere it could mean, or in several places |
 //! | `graph` | a backend that depends on more than `gvt-traits`; other edges that the layout forbids |
 //! | `heads` | a source file without a module head |
 //! | `links` | a relative link in a document that leads nowhere |
@@ -14,6 +14,7 @@
 //! | `ordering` | an atomic access above `Relaxed` without an `ORDERING` comment nearby |
 //! | `size` | a source file that has grown past one mechanism |
 //! | `user_code` | a call of users' code (wakers, payloads, what may unwind) in `gvt` that does not go through `user` |
+//! | `width` | a comment wider than code may be |
 //!
 //! The checks read text, not syntax. What they get wrong, or what has a reason to be as it is, stands in
 //! `xtask/allow.txt` with that reason; an entry that allows nothing any more is refused too.

@@ -1,14 +1,17 @@
-//! What the builder's generics cost: the same operations through the generic runtime and through a fused build.
+//! What the builder's generics cost: the same operations through the generic runtime and through a fused
+//! build.
 //!
-//! **The fused build** is a copy of `gvt`'s sources in which the parts are written out. A free function such as `yield_now` does not
-//! know the parts of the runtime that it finds itself in, so it goes through a table of functions (`Vtable`); in the copy each
-//! such call names the function for the default parts, `Assembly<GoQueue, HeapTimer, Sigurg, X86_64, MmapSlots>`, so that the compiler sees
-//! through it and may inline it. That is what is left of the genericity at run time: everything behind the
-//! table is compiled for these very types in both builds. The copy is made by replacing text, anew each time, so it cannot lag
+//! **The fused build** is a copy of `gvt`'s sources in which the parts are written out. A free function such
+//! as `yield_now` does not know the parts of the runtime that it finds itself in, so it goes through a table
+//! of functions (`Vtable`); in the copy each such call names the function for the default parts,
+//! `Assembly<GoQueue, HeapTimer, Sigurg, X86_64, MmapSlots>`, so that the compiler sees through it and may
+//! inline it. That is what is left of the genericity at run time: everything behind the table is compiled for
+//! these very types in both builds. The copy is made by replacing text, anew each time, so it cannot lag
 //! behind; it is no runtime for use, since it takes every runtime for one of these parts.
 //!
-//! Both builds are made twice, with the ordinary release profile and with link-time optimisation over all crates: like is
-//! compared with like, and neither may show more than 2 %. (What LTO itself gains, either build has.)
+//! Both builds are made twice, with the ordinary release profile and with link-time optimisation over all
+//! crates: like is compared with like, and neither may show more than 2 %. (What LTO itself gains, either
+//! build has.)
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -150,7 +153,8 @@ fn fuse(path: &Path, mut text: String, table: &str, calls: &mut usize) -> Result
     Ok(text)
 }
 
-/// Where the table's entry `name` leads, as `schedule.rs` says where it fills the table: its module and function.
+/// Where the table's entry `name` leads, as `schedule.rs` says where it fills the table: its module and
+/// function.
 fn target_of(table: &str, name: &str) -> Result<String, String> {
     let entry = format!("        {name}: ");
     let target = table.lines().find_map(|line| line.strip_prefix(&entry)?.strip_suffix("::<P>,"));
@@ -181,7 +185,8 @@ fn build(workspace: &Path, fused: &Path, name: &str, configs: &[&str]) -> Result
 mod tests {
     use super::*;
 
-    /// Each call that was made direct names a function that is there, and can be seen from elsewhere in the crate.
+    /// Each call that was made direct names a function that is there, and can be seen from elsewhere in the
+    /// crate.
     #[test]
     fn every_direct_call_finds_its_function() {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();

@@ -1,8 +1,8 @@
 //! How far apart the machine's processors are at the moment.
 //!
-//! A virtual machine's processors are moved by its host: now they are two threads of one core, now two cores of different groups. What
-//! threads on two of them share then takes five times as long to get across, and every figure with two workers depends on that. So it is
-//! measured before each of them.
+//! A virtual machine's processors are moved by its host: now they are two threads of one core, now two cores
+//! of different groups. What threads on two of them share then takes five times as long to get across, and
+//! every figure with two workers depends on that. So it is measured before each of them.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

@@ -1,12 +1,13 @@
 //! Whether the host held the machine up.
 //!
-//! A virtual machine that computes for long may be stopped by its host: once for up to 1.2 seconds, or, when it has used up what it is
-//! allowed, for 20 to 50 ms of every 100 (two threads of plain C that read the clock see the same). Whoever is measured then is late
-//! by as much, and pays for cold caches besides. The kernel counts some of that time as stolen, not all; so a thread of
-//! real-time priority, for which nobody on this machine can stand in the way, wakes up every [`STEP`] meanwhile and notes by how much it
-//! overslept. A measurement of which more than [`MUCH`] was lost either way is made again, once, and the one that lost
-//! less counts; one that computes for long after a [`REST`], in which such a machine earns its time back. The same for every
-//! peer.
+//! A virtual machine that computes for long may be stopped by its host: once for up to 1.2 seconds, or, when
+//! it has used up what it is allowed, for 20 to 50 ms of every 100 (two threads of plain C that read the
+//! clock see the same). Whoever is measured then is late by as much, and pays for cold caches besides. The
+//! kernel counts some of that time as stolen, not all; so a thread of real-time priority, for which nobody on
+//! this machine can stand in the way, wakes up every [`STEP`] meanwhile and notes by how much it overslept. A
+//! measurement of which more than [`MUCH`] was lost either way is made again, once, and the one that lost
+//! less counts; one that computes for long after a [`REST`], in which such a machine earns its time back. The
+//! same for every peer.
 
 use std::fs;
 use std::sync::Arc;
@@ -62,7 +63,8 @@ impl Watch {
         }
     }
 
-    /// For how long the machine stood still; zero where the watch may not be urgent, since others keep it waiting then.
+    /// For how long the machine stood still; zero where the watch may not be urgent, since others keep it
+    /// waiting then.
     fn end(self) -> Duration {
         self.stop.store(true, Relaxed);
         self.thread.join().unwrap_or_default()
@@ -79,7 +81,8 @@ fn watch(stop: &AtomicBool) -> Duration {
     lost
 }
 
-/// The part of a sleep of one step that was too much; what is less than another step is the kernel's own doing.
+/// The part of a sleep of one step that was too much; what is less than another step is the kernel's own
+/// doing.
 fn overslept(took: Duration) -> Duration {
     let over = took.saturating_sub(STEP);
     if over < STEP { Duration::ZERO } else { over }
@@ -94,8 +97,8 @@ fn becomes_urgent() -> bool {
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) == 0 }
 }
 
-/// The results of `prepare` and `measure`, or of a second try, before which `is_long` work rests. An error is never
-/// tried away.
+/// The results of `prepare` and `measure`, or of a second try, before which `is_long` work rests. An error is
+/// never tried away.
 pub fn seldom<P, T, E>(
     is_long: bool,
     mut prepare: impl FnMut() -> P,

@@ -1,8 +1,9 @@
 //! Warm memory, so that every peer meets the same.
 //!
-//! On a virtual machine the first touch of a page may cost the host as well: it has taken back what was free for some seconds, and gives
-//! it again at 4 to 10 µs a page. Whoever were measured first after that would pay for those who follow. So before each measurement
-//! of a case that takes much memory, as much is touched and freed.
+//! On a virtual machine the first touch of a page may cost the host as well: it has taken back what was free
+//! for some seconds, and gives it again at 4 to 10 µs a page. Whoever were measured first after that would
+//! pay for those who follow. So before each measurement of a case that takes much memory, as much is touched
+//! and freed.
 
 use std::ptr;
 

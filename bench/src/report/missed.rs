@@ -1,4 +1,5 @@
-//! Why a goal is missed: what the time goes into, and what was tried. Shown under the goals for cases that miss one.
+//! Why a goal is missed: what the time goes into, and what was tried. Shown under the goals for cases that
+//! miss one.
 
 /// By case.
 const WHY: &[(&[&str], &str)] = &[

@@ -17,7 +17,8 @@ pub fn rendezvous<G: Green>(p: &Params) -> Outcome {
     there_and_back::<G>(p.get("n"), 0, Ends::ManyToMany, |from| G::recv(from).expect("the echo lives"))
 }
 
-/// The same as `ping-pong` where the one who waits for the echo sets a limit of 10 s each time: a timer filed and taken back.
+/// The same as `ping-pong` where the one who waits for the echo sets a limit of 10 s each time: a timer filed
+/// and taken back.
 pub fn timeout<G: Green>(p: &Params) -> Outcome {
     let limit = Duration::from_secs(10);
     there_and_back::<G>(p.get("n"), 1, Ends::ManyToOne, |from| G::recv_timeout(from, limit).expect("in time"))

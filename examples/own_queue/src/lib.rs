@@ -69,8 +69,8 @@ impl ReadyQueue for Fifo {
         self.with(|list| !list.is_empty())
     }
 
-    /// Q8: 0 only while nobody waits; the monitor asks before it interrupts anybody. B6: so it must not wait for the lock, under
-    /// which the list may grow.
+    /// Q8: 0 only while nobody waits; the monitor asks before it interrupts anybody. B6: so it must not wait
+    /// for the lock, under which the list may grow.
     fn len_hint(&self) -> usize {
         self.len.load(Relaxed)
     }

@@ -2,9 +2,10 @@
 //!
 //!     cargo run --release
 //!
-//! *Turns*: pairs of threads send each other messages while one bystander yields. `GoQueue` lets a woken thread run
-//! next, for its data is in the cache: the pairs take several turns in a row, and the bystander waits. With
-//! `FifoQueue` everybody has one turn a round. What is counted is turns, not time, so every machine says the same.
+//! *Turns*: pairs of threads send each other messages while one bystander yields. `GoQueue` lets a woken
+//! thread run next, for its data is in the cache: the pairs take several turns in a row, and the bystander
+//! waits. With `FifoQueue` everybody has one turn a round. What is counted is turns, not time, so every
+//! machine says the same.
 //!
 //! *Cost*: what a yield takes. `FifoQueue` takes a lock for each push and each pop, and workers share it.
 

@@ -1,13 +1,14 @@
 //! `Checked`: a part, and beside it a ledger of what it holds.
 //!
-//! Every call is noted in the ledger: before it where something goes in, after it where something comes out, so that
-//! the ledger never lacks what the part may give out. A clause that is promised "with no other call under way" is
-//! checked only for calls that were alone from begin to end ([`Calls`]).
+//! Every call is noted in the ledger: before it where something goes in, after it where something comes out,
+//! so that the ledger never lacks what the part may give out. A clause that is promised "with no other call
+//! under way" is checked only for calls that were alone from begin to end ([`Calls`]).
 //!
-//! A broken clause is a panic whose text begins with the clause's number. The runtime turns it into an abort (B3).
+//! A broken clause is a panic whose text begins with the clause's number. The runtime turns it into an abort
+//! (B3).
 //!
-//! **Rejected.** Holding the ledger's lock over the call: every call would be alone and every clause exact, but
-//! calls that race, which is where backends break, could not.
+//! **Rejected.** Holding the ledger's lock over the call: every call would be alone and every clause exact,
+//! but calls that race, which is where backends break, could not.
 
 mod preempt;
 mod queue;
@@ -73,8 +74,8 @@ pub struct CheckedLocal<L> {
 
 /// Tells calls that were alone from those that were not.
 ///
-/// How many are under way and how many have ever begun, in one word: with two words, a call that begins between
-/// another's two additions would be missed by that other one.
+/// How many are under way and how many have ever begun, in one word: with two words, a call that begins
+/// between another's two additions would be missed by that other one.
 #[derive(Debug, Default)]
 struct Calls(AtomicU64);
 
@@ -92,9 +93,9 @@ struct Call<'a> {
 
 impl Calls {
     fn begin(&self) -> Call<'_> {
-        // ORDERING O1: SeqCst, in one order with the accesses below: of two calls that overlap, the later sees the
-        // earlier under way, and the earlier sees that another has begun. A call that sees no other under way is
-        // ordered after the end of each, and so after what it did.
+        // ORDERING O1: SeqCst, in one order with the accesses below: of two calls that overlap, the later
+        // sees the earlier under way, and the earlier sees that another has begun. A call that sees no other
+        // under way is ordered after the end of each, and so after what it did.
         let before = self.0.fetch_add(BEGUN + UNDER_WAY, SeqCst);
         Call { calls: self, began_at: before.wrapping_add(BEGUN + UNDER_WAY) }
     }

@@ -1,10 +1,10 @@
 //! The ledger of a ready queue: who is queued, since when, how urgent.
 //!
-//! Checked: Q1, Q5 at every call; Q3, Q8 and strict order (Q4) at calls that are alone; that nobody is passed over for
-//! ever (Q4) by a bound far above what any fair queue needs.
+//! Checked: Q1, Q5 at every call; Q3, Q8 and strict order (Q4) at calls that are alone; that nobody is passed
+//! over for ever (Q4) by a bound far above what any fair queue needs.
 //!
-//! **Hazard.** A thread that was popped may be pushed again by the time its pop is noted. No: whoever pushes it needs the token,
-//! which is handed out after the pop was noted.
+//! **Hazard.** A thread that was popped may be pushed again by the time its pop is noted. No: whoever pushes
+//! it needs the token, which is handed out after the pop was noted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem::ManuallyDrop;
@@ -14,8 +14,8 @@ use gvt_traits::{GvtId, Metadata, Order, Priority, PushFence, PushKind, ReadyQue
 
 use super::{Call, CheckedLocal, CheckedPart, broken, demand, lock, look};
 
-/// Pops that may pass over a thread under a fair or ageing queue: this many, and [`PASSES_EACH`] for each thread
-/// that was queued beside it.
+/// Pops that may pass over a thread under a fair or ageing queue: this many, and [`PASSES_EACH`] for each
+/// thread that was queued beside it.
 const PASSES: u64 = 50_000;
 /// See [`PASSES`].
 const PASSES_EACH: u64 = 5_000;

@@ -1,6 +1,7 @@
 //! The ledger of a slot allocator: which stacks are in use.
 //!
-//! Checked: S1 (with one page below each stack, its guard), S4 and S9 at every call, S7 at calls that are alone.
+//! Checked: S1 (with one page below each stack, its guard), S4 and S9 at every call, S7 at calls that are
+//! alone.
 
 use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;

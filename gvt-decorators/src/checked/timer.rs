@@ -1,11 +1,12 @@
 //! The ledger of a timer backend: which entries it holds, under which handles.
 //!
-//! Checked: T1, T2 and handles (T4) at every call; T3, T5, T6 as far as nothing was ever cancelled, stale and lost handles (T4),
-//! and `len` at calls that are alone. A deadline that is taken for another (T8) shows as T3 or T5.
+//! Checked: T1, T2 and handles (T4) at every call; T3, T5, T6 as far as nothing was ever cancelled, stale and
+//! lost handles (T4), and `len` at calls that are alone. A deadline that is taken for another (T8) shows as
+//! T3 or T5.
 //!
-//! Entries may be equal, so they are counted, not numbered. An insert is noted before the call, since the entry may be
-//! given out before `insert` returns; its handle is noted after, unless all entries equal to it are out
-//! by then.
+//! Entries may be equal, so they are counted, not numbered. An insert is noted before the call, since the
+//! entry may be given out before `insert` returns; its handle is noted after, unless all entries equal to it
+//! are out by then.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,7 +1,7 @@
 //! `Recorded`: a part, and a log of each call with its answer.
 //!
-//! A recorded part makes one call at a time, so that the log's order is the order in which the part saw the calls, and a
-//! deterministic part answers a replay (`replay`) as it answered the program. A line a call:
+//! A recorded part makes one call at a time, so that the log's order is the order in which the part saw the
+//! calls, and a deterministic part answers a replay (`replay`) as it answered the program. A line a call:
 //!
 //! ```text
 //! queue plan 2 0 1000             workers, of them for Low threads, threads
@@ -16,11 +16,12 @@
 //! timer expire w0 at 2000 -> t5#12 t6#1
 //! ```
 //!
-//! A thread is the number of its place, `#` the number of its wait. Not on record are questions that change nothing and
-//! that the runtime asks at times of its own: `upcoming`, `len_hint`, `next_deadline_ns`, `idle_wait`, `len`.
+//! A thread is the number of its place, `#` the number of its wait. Not on record are questions that change
+//! nothing and that the runtime asks at times of its own: `upcoming`, `len_hint`, `next_deadline_ns`,
+//! `idle_wait`, `len`.
 //!
-//! **Hazard.** Expired entries are pushed to the queue from inside `expire`, and the queue may write to the same log. So
-//! the log is locked for one line at a time, and each part has a lock of its own for its turn.
+//! **Hazard.** Expired entries are pushed to the queue from inside `expire`, and the queue may write to the
+//! same log. So the log is locked for one line at a time, and each part has a lock of its own for its turn.
 
 mod queue;
 mod timer;

@@ -1,8 +1,8 @@
 //! What examples write, and what they are called with.
 //!
-//! `println!` panics where its reader has gone (`| head -1`). [`say!`] ends the process instead, quietly and with status
-//! 0: nobody wants more. Where it cannot be written for another reason (a full disk), it says so and ends with status 1.
-//! Neither holds a lock of std's over a wait.
+//! `println!` panics where its reader has gone (`| head -1`). [`say!`] ends the process instead, quietly and
+//! with status 0: nobody wants more. Where it cannot be written for another reason (a full disk), it says so
+//! and ends with status 1. Neither holds a lock of std's over a wait.
 #![allow(dead_code, unused_macros, unused_imports, reason = "each example uses its part")]
 
 use std::ffi::OsString;

@@ -1,14 +1,15 @@
 //! Digests of a tree's entries, one after another or a green thread a file, and of the tree.
 //!
-//! **The tree's digest** is SHA-256 over all entries in order; for each: a letter for its kind, the length of its
-//! path (8 bytes, little-endian), the path, and for files and links the SHA-256 of the contents. So a moved, renamed,
-//! added or removed entry changes it, and so does an empty directory.
+//! **The tree's digest** is SHA-256 over all entries in order; for each: a letter for its kind, the length of
+//! its path (8 bytes, little-endian), the path, and for files and links the SHA-256 of the contents. So a
+//! moved, renamed, added or removed entry changes it, and so does an empty directory.
 //!
 //! **Order.** Threads finish in any order. Each sends its report with its entry's number over a channel, and
 //! the one who collects keeps what comes early until it is its turn.
 //!
-//! **Bounds.** A permit, which is room in a second channel, is taken before a thread is spawned and given back when it
-//! ends. Without it a tree of a million files would be a million open files as soon as threads yield half-way.
+//! **Bounds.** A permit, which is room in a second channel, is taken before a thread is spawned and given
+//! back when it ends. Without it a tree of a million files would be a million open files as soon as threads
+//! yield half-way.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

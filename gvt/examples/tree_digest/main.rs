@@ -4,16 +4,17 @@
 //!     cargo run --release -p gvt --example tree_digest -- --sequential DIR
 //!
 //! Each file's SHA-256 goes to standard output as `sha256sum` writes it (`sha256sum -c` checks it), sorted by
-//! path whatever order the threads finish in. Totals, the digest of the whole tree, and what could not be read go
-//! to standard error, with a progress bar if that is a terminal. Exit status: 0, or 1 if something could not be
-//! read, or 2 for a bad call.
+//! path whatever order the threads finish in. Totals, the digest of the whole tree, and what could not be
+//! read go to standard error, with a progress bar if that is a terminal. Exit status: 0, or 1 if something
+//! could not be read, or 2 for a bad call.
 //!
-//! Symbolic links are not followed: what they say is part of the tree's digest. Empty directories are part of it
-//! too. Pipes, sockets and devices are counted and not read. Files without an end (some in `/proc`) are read until you
-//! lose patience.
+//! Symbolic links are not followed: what they say is part of the tree's digest. Empty directories are part of
+//! it too. Pipes, sockets and devices are counted and not read. Files without an end (some in `/proc`) are
+//! read until you lose patience.
 //!
-//! Reading a file is a system call, and one that waits for a disk holds up its worker. For files in the page cache
-//! that does not matter; for a slow disk say `--cold`, and each read gives its worker on ([`gvt::blocking`]).
+//! Reading a file is a system call, and one that waits for a disk holds up its worker. For files in the page
+//! cache that does not matter; for a slow disk say `--cold`, and each read gives its worker on
+//! ([`gvt::blocking`]).
 
 #[path = "../support/mod.rs"]
 mod support;

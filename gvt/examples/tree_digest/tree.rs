@@ -1,7 +1,7 @@
 //! What is in a directory tree, in an order that does not depend on the system.
 //!
-//! Symbolic links are noted and not followed, so a loop of them is no loop here. Names are bytes, as the kernel has
-//! them. What cannot be read is an entry like others, with the reason.
+//! Symbolic links are noted and not followed, so a loop of them is no loop here. Names are bytes, as the
+//! kernel has them. What cannot be read is an entry like others, with the reason.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -16,8 +16,8 @@
 //! # });
 //! ```
 
-// **Protocol.** Under one lock: messages with consecutive numbers, each receiver with the number of its next. **B1** A receiver that
-// has seen all waits; a send wakes all that wait, and each looks again. **B2** A message counts those that have yet to receive it:
+// **Protocol.** Under one lock: messages with consecutive numbers, each receiver with the number of its next. **M1** A receiver that
+// has seen all waits; a send wakes all that wait, and each looks again. **M2** A message counts those that have yet to receive it:
 // receivers whose next number is not above its own. So the counts never fall along the queue, and messages that nobody needs
 // any more are at its front; they go at once. The last of its receivers gets the message itself, the others a clone.
 //
@@ -48,7 +48,7 @@ use crate::wait::wake::WakeList;
 
 struct Kept<T> {
     message: Arc<T>,
-    /// B2.
+    /// M2.
     awaited_by: usize,
 }
 
@@ -95,7 +95,7 @@ impl<T> State<T> {
                 Ok(kept.message.clone())
             }
             Some(_) => {
-                // B2: who is the last to receive it has nobody behind, so it is the first.
+                // M2: who is the last to receive it has nobody behind, so it is the first.
                 debug_assert_eq!(place, 0);
                 *next += 1;
                 self.first += 1;
@@ -466,7 +466,7 @@ impl<T> Drop for Receiver<T> {
         let mut state = self.shared.lock();
         state.receivers -= 1;
         state.awaited(*self.next.get_mut()).for_each(|kept| kept.awaited_by -= 1);
-        // B2: they are at the front.
+        // M2: they are at the front.
         let unneeded = state.messages.iter().take_while(|kept| kept.awaited_by == 0).count();
         state.first += unneeded as u64;
         let unneeded: Vec<_> = state.messages.drain(..unneeded).collect();

@@ -8,13 +8,13 @@
 //! # });
 //! ```
 
-// **Protocol.** Under one lock: **T1** the sender hands its message to the receiver that waits, or leaves it; **T2** an end
-// that goes says so, and wakes the other. **T3** A message that was handed over and not seen (its receiver was unwound, or its
+// **Protocol.** Under one lock: **H1** the sender hands its message to the receiver that waits, or leaves it; **H2** an end
+// that goes says so, and wakes the other. **H3** A message that was handed over and not seen (its receiver was unwound, or its
 // future dropped) goes with the receiver.
 //
 // A list each: the two ends may wait at once, the sender for the receiver to go.
 //
-// **Evidence.** loom `models::oneshot_*`; mutant `CloseSilently` (T2 wakes nobody) fails.
+// **Evidence.** loom `models::oneshot_*`; mutant `CloseSilently` (H2 wakes nobody) fails.
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -61,7 +61,7 @@ impl<T> State<T> {
     const POLICY: WaitPolicy<(), State<T>, T> = WaitPolicy {
         list: |state, _| &mut state.receiver,
         reason: WaitReason::ChannelRecv,
-        // T3: what is in the slot goes with its owner.
+        // H3: what is in the slot goes with its owner.
         abandon: |_, _, _, _, _, _| {},
     };
 
@@ -72,7 +72,7 @@ impl<T> State<T> {
     };
 }
 
-/// T2 for the receiver's end.
+/// H2 for the receiver's end.
 fn close<T>(mut state: LockGuard<'_, State<T>>) {
     state.closed = true;
     let here = state.here();
@@ -109,7 +109,7 @@ impl<T> Sender<T> {
             self.sent = true;
             return Err(message);
         }
-        // T1.
+        // H1.
         state.closed = true;
         let here = state.here();
         match state.receiver.take() {
@@ -163,7 +163,7 @@ impl<T> Drop for Sender<T> {
         if self.sent || is_failing() {
             return;
         }
-        // T2.
+        // H2.
         let mut state = self.shared.lock();
         state.closed = true;
         let here = state.here();

@@ -210,7 +210,7 @@ mod models {
             others.into_iter().for_each(|other| other.join().unwrap());
             let passed = world.passed.load(Relaxed);
             assert!(passed <= 1, "passed {passed} workers");
-            // With a worker it looks into the mailbox again (B4 of `pinned`).
+            // With a worker it looks into the mailbox again (L4 of `pinned`).
             if passed == 1 {
                 let mut first = ptr::null_mut();
                 // SAFETY: C1: as above.

@@ -1,5 +1,6 @@
-//! crossbeam-channel's own integration tests, taken from its published package when this one is built, and run against
-//! `gvt::channel`: in one run with OS threads, in another with green threads. `build.rs` lists what is left out, and why.
+//! crossbeam-channel's own integration tests, taken from its published package when this one is built, and
+//! run against `gvt::channel`: in one run with OS threads, in another with green threads. `build.rs` lists
+//! what is left out, and why.
 
 use std::sync::{Mutex, PoisonError};
 

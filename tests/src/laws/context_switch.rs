@@ -225,8 +225,8 @@ unsafe extern "C" fn arrived<X: ContextSwitch>() -> ! {
     }
 }
 
-/// Enters a fresh context under unusual control words; how it was called, and whether its stack pointer was in
-/// the stack.
+/// Enters a fresh context under unusual control words; how it was called, and whether its stack pointer was
+/// in the stack.
 fn arrive<X: ContextSwitch>(argument: *mut ()) -> (probe::Arrival, bool) {
     static LOCK: Mutex<()> = Mutex::new(());
     let _one_at_a_time = LOCK.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,9 +1,9 @@
-//! An OS thread stopped in the middle of a backend's methods, wherever it may be, while another calls one that must not wait for
-//! it (B6).
+//! An OS thread stopped in the middle of a backend's methods, wherever it may be, while another calls one
+//! that must not wait for it (B6).
 //!
-//! **Method.** One OS thread works: it calls what may lock and allocate. A signal stops it, at whatever instruction it has come to,
-//! inside the handler. Then another OS thread looks; it must come back while the first stands still. Many times over, so that a lock
-//! that is held for any notable part of the work is met.
+//! **Method.** One OS thread works: it calls what may lock and allocate. A signal stops it, at whatever
+//! instruction it has come to, inside the handler. Then another OS thread looks; it must come back while the
+//! first stands still. Many times over, so that a lock that is held for any notable part of the work is met.
 //!
 //! **Limits.** A lock that is held for less than some thousandth of the work may be missed.
 
@@ -94,8 +94,8 @@ pub(super) fn looks_wait_for_nobody(
             pause();
         }
         let mut verdict = Ok(());
-        // From a stop to its end nothing is allocated here or by the one that looks: the one that stands still may hold the
-        // allocator's lock.
+        // From a stop to its end nothing is allocated here or by the one that looks: the one that stands
+        // still may hold the allocator's lock.
         for stop in 1..=STOPS {
             // It goes on first: else it would be stopped where it stands.
             let turn = turns.load(SeqCst);

@@ -1,7 +1,7 @@
 //! Laws of [`Preemptor`], for Linux on x86_64.
 //!
-//! Each law takes the factory. A backend that is weaker than [`Strength::Anywhere`] has the same laws: it must
-//! refuse to interrupt and leave everything alone. P4 is argued by hand.
+//! Each law takes the factory. A backend that is weaker than [`Strength::Anywhere`] has the same laws: it
+//! must refuse to interrupt and leave everything alone. P4 is argued by hand.
 //!
 //! Waiting is measured in the CPU time of the OS thread that should be interrupted, not in time, so
 //! that a busy machine does not fail a good backend. Laws run one at a time, whatever the test runner
@@ -217,8 +217,8 @@ pub fn p2_burst<F: Factory<Output: Preemptor>>(factory: &F) -> Verdict {
     Ok(())
 }
 
-/// P3: general, x87, SSE, AVX, AVX-512 and mask registers, control words, flags and the red zone of a computation
-/// survive 10,000 interrupts (or what fits in 0.4 s), whose hooks wipe every register they may.
+/// P3: general, x87, SSE, AVX, AVX-512 and mask registers, control words, flags and the red zone of a
+/// computation survive 10,000 interrupts (or what fits in 0.4 s), whose hooks wipe every register they may.
 pub fn p3_registers<F: Factory<Output: Preemptor>>(factory: &F) -> Verdict {
     const INTERRUPTS: usize = 10_000;
     let stage = Stage::enter();

@@ -1,5 +1,5 @@
-//! The laws of [`ReadyQueue`](gvt_traits::ReadyQueue): Q1–Q5, Q7, Q8, and F1, F2, B4, B6 as far as queues can break
-//! them.
+//! The laws of [`ReadyQueue`](gvt_traits::ReadyQueue): Q1–Q5, Q7, Q8, and F1, F2, B4, B6 as far as queues can
+//! break them.
 //!
 //! Each law takes a factory and builds as many queues as it likes, for plans of its own. Most laws notice a
 //! breach of any clause and name that one: a thread that is lost while order is being watched is Q1.

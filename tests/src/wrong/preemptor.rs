@@ -93,8 +93,8 @@ static PREVIOUS: Mutex<(usize, Option<sigaction>)> = Mutex::new((0, None));
 unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     RUNNING.fetch_add(1, SeqCst);
     let flaw = |flaw| FLAW.load(SeqCst) == flaw as u8;
-    // SAFETY: the arguments are the kernel's; the hook is alive while `RUNNING` is not 0; the handler is one that was
-    // installed. What is flawed is so on purpose.
+    // SAFETY: the arguments are the kernel's; the hook is alive while `RUNNING` is not 0; the handler is one
+    // that was installed. What is flawed is so on purpose.
     unsafe {
         let errno = *libc::__errno_location();
         let thread = libc::gettid();
@@ -139,8 +139,8 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c
             (*context).uc_mcontext.gregs[libc::REG_R10 as usize] += 1;
         }
         if flaw(Flaw::ClobbersVector) {
-            // As the kernel lays it out, since not every C library names the fields: behind the 23 general registers the
-            // address of the others, in which the vector registers begin at byte 160.
+            // As the kernel lays it out, since not every C library names the fields: behind the 23 general
+            // registers the address of the others, in which the vector registers begin at byte 160.
             let state = (&raw mut (*context).uc_mcontext).cast::<*mut u32>().add(23).read();
             *state.byte_add(160 + 9 * 16).add(2) += 1;
         }
@@ -177,8 +177,9 @@ impl Factory for Flawed {
 }
 
 // SAFETY: without a flaw: P1: constant. P2: the signal is directed, `WANTED` names the OS thread and is taken
-// once. P3: the kernel's frame, `errno` kept, SA_RESTART. P4: atomics, `gettid` and the hook. P5, P6: by the laws
-// that accept it, for tests. P7: the kernel's own pointer. P8: `enter_thread` unblocks. With a flaw: broken on purpose, for the law that must notice.
+// once. P3: the kernel's frame, `errno` kept, SA_RESTART. P4: atomics, `gettid` and the hook. P5, P6: by the
+// laws that accept it, for tests. P7: the kernel's own pointer. P8: `enter_thread` unblocks. With a flaw:
+// broken on purpose, for the law that must notice.
 unsafe impl Preemptor for FlawedPreemptor {
     fn strength(&self) -> Strength {
         if self.flaw == Flaw::ClaimsTooLittle { Strength::AtSafepoints } else { Strength::Anywhere }
@@ -301,7 +302,8 @@ impl<F: Factory<Output: Preemptor>> Factory for Forgetful<F> {
     }
 }
 
-// SAFETY: P1–P8 are the wrapped preemptor's if all is passed on. What is not is forgotten on purpose, for the law that must notice.
+// SAFETY: P1–P8 are the wrapped preemptor's if all is passed on. What is not is forgotten on purpose, for the
+// law that must notice.
 unsafe impl<P: Preemptor> Preemptor for ForgetfulPreemptor<P> {
     fn strength(&self) -> Strength {
         self.wrapped.strength()

@@ -1,11 +1,13 @@
-//! The interfaces that gvt takes over: one file a type, compiled twice, against std (or crossbeam-channel) and against gvt.
+//! The interfaces that gvt takes over: one file a type, compiled twice, against std (or crossbeam-channel)
+//! and against gvt.
 //!
-//! Compiling shows that every stable method is there, with its bounds and its variance. What is printed, what a panic says, which auto
-//! traits hold and what comes back is *observed* on both sides, on gvt's on OS threads and on green threads, and compared.
+//! Compiling shows that every stable method is there, with its bounds and its variance. What is printed, what
+//! a panic says, which auto traits hold and what comes back is *observed* on both sides, on gvt's on OS
+//! threads and on green threads, and compared.
 //!
-//! What cannot be the same: closures of gvt's threads take a token; `gvt::current` is `None` outside a runtime; spawning
-//! may return gvt's own errors. gvt may have more auto traits than std where no soundness hangs on them (`UnwindSafe`, `RefUnwindSafe`,
-//! `Unpin`).
+//! What cannot be the same: closures of gvt's threads take a token; `gvt::current` is `None` outside a
+//! runtime; spawning may return gvt's own errors. gvt may have more auto traits than std where no soundness
+//! hangs on them (`UnwindSafe`, `RefUnwindSafe`, `Unpin`).
 
 #[macro_use]
 mod observing;

@@ -1,11 +1,11 @@
 //! Every queue with every timer and every preemptor: the same scenes on each stack of parts.
 //!
-//! The roster below is a list a part; rstest multiplies them. A backend joins with one line, and is then tried in
-//! every combination. Scenes ask a stack what it promises (order of the queue, strength of the preemptor) and hold it
-//! to that; they are compiled once, since a stack hides its types.
+//! The roster below is a list a part; rstest multiplies them. A backend joins with one line, and is then
+//! tried in every combination. Scenes ask a stack what it promises (order of the queue, strength of the
+//! preemptor) and hold it to that; they are compiled once, since a stack hides its types.
 //!
-//! **What it cannot see.** What takes more than a tenth of a second to go wrong: the stress tests of the default parts, and the
-//! conformance suites of each part, are for that.
+//! **What it cannot see.** What takes more than a tenth of a second to go wrong: the stress tests of the
+//! default parts, and the conformance suites of each part, are for that.
 
 mod scenes;
 mod stack;

@@ -91,8 +91,8 @@ pub fn sleeps_are_never_short(stack: &dyn Stack) {
     }));
 }
 
-/// Sleepers wake in the order of their deadlines, not of their going to sleep. A machine that stands still for
-/// longer than lies between two deadlines may have both wake at once, in any order: hence some attempts.
+/// Sleepers wake in the order of their deadlines, not of their going to sleep. A machine that stands still
+/// for longer than lies between two deadlines may have both wake at once, in any order: hence some attempts.
 pub fn sleeps_end_in_order(stack: &dyn Stack) {
     let runtime = stack.runtime(1);
     runtime.block_on(Box::new(|| {

@@ -1,13 +1,14 @@
 //! Parts in safe code that misbehave at random: no memory is corrupted, and who ends the process says why.
 //!
-//! **Method.** A script is a number: it decides what is wrong with a queue and a timer (`parts`), when, and what runs on them (`scene`).
-//! Children, forked off a parent that has one OS thread and no runtime, run scripts one after the other until one strands threads or aborts.
-//! Right is: the script ends; or it leaves threads behind, which nobody waits for longer than a moment; or SIGABRT, with the number of
-//! a clause on stderr. Any other signal, and a value that changed, fail.
+//! **Method.** A script is a number: it decides what is wrong with a queue and a timer (`parts`), when, and
+//! what runs on them (`scene`). Children, forked off a parent that has one OS thread and no runtime, run
+//! scripts one after the other until one strands threads or aborts. Right is: the script ends; or it leaves
+//! threads behind, which nobody waits for longer than a moment; or SIGABRT, with the number of a clause on
+//! stderr. Any other signal, and a value that changed, fail.
 //!
 //! `GVT_FUZZ_SCRIPTS` is how many, `GVT_FUZZ_SEED` the first; each failure is printed with its number, and
-//! `GVT_FUZZ_SEED=number GVT_FUZZ_SCRIPTS=1` runs it again (its OS threads are not replayed, so it may take a few times). Under
-//! AddressSanitizer:
+//! `GVT_FUZZ_SEED=number GVT_FUZZ_SCRIPTS=1` runs it again (its OS threads are not replayed, so it may take a
+//! few times). Under AddressSanitizer:
 //!
 //! ```sh
 //! RUSTFLAGS=-Zsanitizer=address RUSTC_BOOTSTRAP=1 cargo test -p gvt-conformance --test misbehaving \

@@ -1,4 +1,5 @@
-//! What runs on runtimes whose parts misbehave: a little of everything, with values that tell if memory was corrupted.
+//! What runs on runtimes whose parts misbehave: a little of everything, with values that tell if memory was
+//! corrupted.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Priorities under the default queue: the more urgent run first, and nobody starves. What is looked at is the order of turns.
+//! Priorities under the default queue: the more urgent run first, and nobody starves. What is looked at is
+//! the order of turns.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex};
@@ -87,7 +88,8 @@ fn woken_threads_go_on_by_level() {
     yielded.is_by_level(4 * EACH);
 }
 
-/// Threads that an OS thread has spawned begin by level too, the urgent ones before others that the worker had at hand.
+/// Threads that an OS thread has spawned begin by level too, the urgent ones before others that the worker
+/// had at hand.
 #[test]
 fn threads_from_outside_begin_by_level() {
     let _watchdog = Watchdog::new();

@@ -155,7 +155,8 @@ fn unneeded_stacks_decay(#[case] name: &'static str, #[case] keep_warm_ms: Optio
     ended.succeeded();
 }
 
-/// A worker that takes naps because threads are spawned and waited for at once sleeps when that is over, beside one that computes too.
+/// A worker that takes naps because threads are spawned and waited for at once sleeps when that is over,
+/// beside one that computes too.
 #[test]
 fn naps_end() {
     let ended = Child::of("naps_end").run(|| {

@@ -257,7 +257,8 @@ fn low_priority_workers(#[case] workers: usize, #[case] low: usize) {
     assert_eq!(normal_on_low.load(Relaxed), 0);
 }
 
-/// A thread that computes without an end gives way to whoever waits for its worker, however that came to be queued.
+/// A thread that computes without an end gives way to whoever waits for its worker, however that came to be
+/// queued.
 #[rstest]
 fn somebody_waits_for_the_worker(
     #[values(1, 2)] workers: usize,

@@ -1,4 +1,5 @@
-//! Forced preemption, blocking calls and locks, end to end: nobody hangs, nobody starves, nobody is disturbed for nothing.
+//! Forced preemption, blocking calls and locks, end to end: nobody hangs, nobody starves, nobody is disturbed
+//! for nothing.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
 use std::hint::black_box;
@@ -66,8 +67,9 @@ fn a_std_mutex_between_spinner_and_sleeper() {
     }
 }
 
-/// A thread is taken off while it holds a lock that each of hundreds of others wants, all of them queued before it: it is let go on
-/// when the first of them waits for it, and not only when each has taken a worker for a slice and an OS thread for good.
+/// A thread is taken off while it holds a lock that each of hundreds of others wants, all of them queued
+/// before it: it is let go on when the first of them waits for it, and not only when each has taken a worker
+/// for a slice and an OS thread for good.
 #[test]
 fn a_preempted_lock_holder_is_not_waited_for_in_the_queue() {
     const OTHERS: usize = 600;
@@ -179,8 +181,9 @@ fn computing_threads_share_fairly() {
     assert!(counters.os_threads <= 2 + 4096, "{counters}");
     assert!(least > 0.0, "a thread starved; {counters}");
     if threads == 1000 {
-        // When every processor computes, the kernel lets one slice in a hundred last until its tick, four times as long. That is
-        // made up for in the slices after it, which those that have it at the very end do not get.
+        // When every processor computes, the kernel lets one slice in a hundred last until its tick, four
+        // times as long. That is made up for in the slices after it, which those that have it at the very end
+        // do not get.
         let near = turns.iter().filter(|&&turns| (turns as f64 / mean - 1.0).abs() <= tolerance).count();
         println!("{near} of {threads} within {:.0} % of the mean", tolerance * 100.0);
         assert!(near * 100 >= threads * 90, "{near} of {threads} within {tolerance} of the mean; {counters}");
@@ -313,7 +316,8 @@ fn a_blocked_signal_is_not_inherited() {
     assert!(runtime.counters().forced_preemptions > 0);
 }
 
-/// Handlers that were there before get signals that are not ours, while threads are preempted; and errno is kept.
+/// Handlers that were there before get signals that are not ours, while threads are preempted; and errno is
+/// kept.
 #[test]
 fn errno_and_foreign_signals() {
     static FOREIGN: AtomicUsize = AtomicUsize::new(0);
@@ -353,8 +357,8 @@ fn errno_and_foreign_signals() {
         .succeeded();
 }
 
-/// The monitor tells by a counter, modulo 64, whether a worker has gone on. Here each round is 64 decisions, so it looks as if the
-/// spinner had never left: it must be asked all the same, each time.
+/// The monitor tells by a counter, modulo 64, whether a worker has gone on. Here each round is 64 decisions,
+/// so it looks as if the spinner had never left: it must be asked all the same, each time.
 #[test]
 fn a_spinner_is_asked_whatever_the_counter_says() {
     const ROUND: u64 = 64;
@@ -436,8 +440,8 @@ fn idle_spares_are_reaped() {
     assert_eq!(runtime.block_on(|| spawn(|_| 7).join().unwrap()), 7);
 }
 
-/// On a processor that others keep busy, threads that compute for a moment between two yields are not taken off by force: slices are
-/// CPU time.
+/// On a processor that others keep busy, threads that compute for a moment between two yields are not taken
+/// off by force: slices are CPU time.
 #[test]
 fn a_busy_processor_is_not_held_against_threads() {
     let ended = Child::of("a_busy_processor_is_not_held_against_threads").run(|| {
@@ -501,7 +505,8 @@ fn a_long_interval_for_timers_does_not_lengthen_slices() {
     ended.succeeded();
 }
 
-/// Whichever call a thread loops over without ever having to wait: under `Cooperative` it gives way to one whose sleep is over.
+/// Whichever call a thread loops over without ever having to wait: under `Cooperative` it gives way to one
+/// whose sleep is over.
 #[test]
 fn every_call_gives_way() {
     use gvt::channel::{Receiver, bounded, broadcast, never, oneshot, unbounded, watch};

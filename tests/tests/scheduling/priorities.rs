@@ -1,7 +1,7 @@
 //! Priorities under saturation: all workers are busy with Normal threads that pass safepoints.
 //!
-//! What is counted is decisions and turns, never time: who was popped after a Critical thread became ready, how many
-//! Normal threads had a turn before it, how many pops Low threads wait for.
+//! What is counted is decisions and turns, never time: who was popped after a Critical thread became ready,
+//! how many Normal threads had a turn before it, how many pops Low threads wait for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
@@ -21,8 +21,8 @@ use rstest::rstest;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// One attempt: whether the Critical thread ran at the first safepoint after the monitor had asked for one, and after how many
-/// turns of the Normal threads that had waited.
+/// One attempt: whether the Critical thread ran at the first safepoint after the monitor had asked for one,
+/// and after how many turns of the Normal threads that had waited.
 fn first_safepoint(counters: &dyn Fn() -> u64) -> Option<usize> {
     let asked = counters();
     let (turns, deadline) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
@@ -54,9 +54,10 @@ fn first_safepoint(counters: &dyn Fn() -> u64) -> Option<usize> {
     ran.then_some(turns)
 }
 
-/// One worker, held by a Normal thread until the monitor has asked for it, which it does for an overdue timer alone: slices
-/// last an hour. At the first safepoint after that the Critical thread runs, before the Normal threads that have waited. (A
-/// monitor that the machine holds up may have asked another thread, long ago: then once more.)
+/// One worker, held by a Normal thread until the monitor has asked for it, which it does for an overdue timer
+/// alone: slices last an hour. At the first safepoint after that the Critical thread runs, before the Normal
+/// threads that have waited. (A monitor that the machine holds up may have asked another thread, long ago:
+/// then once more.)
 #[rstest]
 fn a_critical_thread_runs_at_the_first_safepoint(
     #[values(PriorityQueue::default(), StrictPriorityQueue)] queue: impl Factory<Output: ReadyQueue>,
@@ -96,8 +97,9 @@ fn passed_over(log: &str) -> (usize, Vec<String>) {
     (queued, wrong)
 }
 
-/// All workers are busy with Normal threads that pass safepoints, more of them than workers. Whenever a timer wakes a Critical
-/// thread, the next thread popped by whichever worker is that one: every pop of the run is looked at.
+/// All workers are busy with Normal threads that pass safepoints, more of them than workers. Whenever a timer
+/// wakes a Critical thread, the next thread popped by whichever worker is that one: every pop of the run is
+/// looked at.
 #[rstest]
 fn a_critical_thread_is_popped_next(
     #[values(PriorityQueue::default(), StrictPriorityQueue)] queue: impl Factory<Output: ReadyQueue>,
@@ -132,8 +134,8 @@ fn a_critical_thread_is_popped_next(
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// How many turns Low threads had, how many Normal ones, and the log, after `turns` Normal turns or as soon as the Low
-/// threads had `enough`, while there were always more Normal threads ready than workers.
+/// How many turns Low threads had, how many Normal ones, and the log, after `turns` Normal turns or as soon
+/// as the Low threads had `enough`, while there were always more Normal threads ready than workers.
 fn saturated(
     queue: impl Factory<Output: ReadyQueue>,
     workers: usize,
@@ -148,8 +150,8 @@ fn saturated(
     let (mut low_turns, mut normal_turns) = (0, 0);
     runtime.block_on(|| {
         gvt::scope(|scope| {
-            // A worker's turn takes one from the queue before the last one is back in it: with twice as many threads
-            // as workers and one besides, one is always queued.
+            // A worker's turn takes one from the queue before the last one is back in it: with twice as many
+            // threads as workers and one besides, one is always queued.
             for number in 0..workers * 2 + 4 {
                 let (stop, normal) = (&stop, &normal);
                 scope.spawn(move |_| {

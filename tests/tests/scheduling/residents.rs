@@ -1,5 +1,5 @@
-//! Threads that go on only on one OS thread: pinned ones, and reentrant ones that were taken off by a stack switch; and the
-//! setting under which all others change OS threads at each turn.
+//! Threads that go on only on one OS thread: pinned ones, and reentrant ones that were taken off by a stack
+//! switch; and the setting under which all others change OS threads at each turn.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
 use std::cell::{Cell, RefCell};
@@ -19,7 +19,8 @@ thread_local! {
     static SCRATCH: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The thread-local's place. Out of line, since the compiler takes the address for constant within a function.
+/// The thread-local's place. Out of line, since the compiler takes the address for constant within a
+/// function.
 #[inline(never)]
 fn scratch() -> *const Cell<u64> {
     SCRATCH.with(ptr::from_ref)
@@ -63,7 +64,8 @@ fn spin(turns: u64) -> u64 {
     (0..turns).fold(black_box(1), |sum, i| black_box(sum.wrapping_mul(31).wrapping_add(i)))
 }
 
-/// A pinned thread has its OS thread for itself: it stays, and a borrow of a thread-local may last over any wait.
+/// A pinned thread has its OS thread for itself: it stays, and a borrow of a thread-local may last over any
+/// wait.
 #[rstest]
 #[case(1)]
 #[case(2)]
@@ -115,7 +117,8 @@ fn pinned_threads_own_their_os_thread(#[case] workers: usize) {
     });
 }
 
-/// The OS threads of pinned threads are used again, and the thread-locals of one are not the next one's business.
+/// The OS threads of pinned threads are used again, and the thread-locals of one are not the next one's
+/// business.
 #[test]
 fn pinned_threads_end() {
     let _watchdog = Watchdog::new();
@@ -187,7 +190,8 @@ fn planted_bug() -> bool {
     ptr::eq(place, scratch())
 }
 
-/// The debug setting brings the bug out at the first yield, though nothing else runs; a pinned thread does not have it.
+/// The debug setting brings the bug out at the first yield, though nothing else runs; a pinned thread does
+/// not have it.
 #[rstest]
 #[case(1)]
 #[case(2)]
@@ -415,8 +419,8 @@ fn taint() {
     }
 }
 
-/// What a pinned thread leaves behind on its OS thread, its thread-locals included, ends with it: other threads find a clean
-/// state, whoever started their OS thread.
+/// What a pinned thread leaves behind on its OS thread, its thread-locals included, ends with it: other
+/// threads find a clean state, whoever started their OS thread.
 #[rstest]
 #[case::one("what_a_pinned_thread_leaves_behind::case_1_one", 1)]
 #[case::two("what_a_pinned_thread_leaves_behind::case_2_two", 2)]

@@ -1,5 +1,5 @@
-//! Who sleeps for a moment and needs a moment, beside those that compute for long: it goes first, and does not keep them from
-//! computing. Judged by who ran in between, not by the time that it took.
+//! Who sleeps for a moment and needs a moment, beside those that compute for long: it goes first, and does
+//! not keep them from computing. Judged by who ran in between, not by the time that it took.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
 use std::hint::black_box;

@@ -1,7 +1,8 @@
 //! Everything at once, at random: nothing is lost, nothing leaks.
 //!
-//! Each round draws a seed, prints it, and lets some dozens of actors do what that seed says. `GVT_SEED=…` repeats a
-//! round's decisions (not the kernel's). `GVT_STRESS_SECONDS=60` goes on for a minute; the default is two seconds.
+//! Each round draws a seed, prints it, and lets some dozens of actors do what that seed says. `GVT_SEED=…`
+//! repeats a round's decisions (not the kernel's). `GVT_STRESS_SECONDS=60` goes on for a minute; the default
+//! is two seconds.
 
 use std::hint::black_box;
 use std::panic::resume_unwind;

@@ -1,8 +1,8 @@
-//! A day's churn in a short time: records, stacks, timers and ids are reused over and over. Memory must not grow, no
-//! id be given twice, and no wake-up reach a thread that it was not meant for.
+//! A day's churn in a short time: records, stacks, timers and ids are reused over and over. Memory must not
+//! grow, no id be given twice, and no wake-up reach a thread that it was not meant for.
 //!
-//! `GVT_STRESS_SECONDS=1800` goes on for half an hour, or until a thousand million threads were spawned (best with
-//! `--release`); the default is two seconds.
+//! `GVT_STRESS_SECONDS=1800` goes on for half an hour, or until a thousand million threads were spawned (best
+//! with `--release`); the default is two seconds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
@@ -15,8 +15,8 @@ use gvt_conformance::process::{Child, Random, Watchdog, status};
 const MOST_SPAWNS: u64 = 1_000_000_000;
 const BATCH: usize = 1_000;
 
-/// A bit for each id: whether it is still to be given. All of it is touched at once, so that memory that grows is somebody
-/// else's.
+/// A bit for each id: whether it is still to be given. All of it is touched at once, so that memory that
+/// grows is somebody else's.
 struct Ids {
     fresh: Vec<u64>,
     highest: u64,
@@ -63,8 +63,8 @@ fn plain(random: &mut Random) -> Vec<JoinHandle<u64>> {
     (0..BATCH).map(one).collect()
 }
 
-/// Threads whose waits end by a message or by a deadline, whichever is first, and who then sleep: the loser of the
-/// race must not end that sleep.
+/// Threads whose waits end by a message or by a deadline, whichever is first, and who then sleep: the loser
+/// of the race must not end that sleep.
 fn races(random: &mut Random, early: &Arc<AtomicU64>) -> Vec<JoinHandle<u64>> {
     let (sender, receiver) = gvt::channel(16);
     let mut handles = Vec::new();

@@ -1,12 +1,14 @@
-//! Waits and wake-ups of every primitive, at random, under forced preemption at a slice of 1 ms: none is lost.
+//! Waits and wake-ups of every primitive, at random, under forced preemption at a slice of 1 ms: none is
+//! lost.
 //!
-//! Actors draw one scene after the other. Each scene ends by itself if every wake-up arrives, whoever else does what; meanwhile all
-//! share a mutex, a semaphore and a set of channels in which a few coins go round. Holders are taken off by force at any
-//! instruction, since scenes compute for longer than a slice now and then. If nothing moves for half a minute, the seed and what
-//! every thread waits for are printed, and the process ends.
+//! Actors draw one scene after the other. Each scene ends by itself if every wake-up arrives, whoever else
+//! does what; meanwhile all share a mutex, a semaphore and a set of channels in which a few coins go round.
+//! Holders are taken off by force at any instruction, since scenes compute for longer than a slice now and
+//! then. If nothing moves for half a minute, the seed and what every thread waits for are printed, and the
+//! process ends.
 //!
-//! `GVT_SEED=…` repeats the decisions (not the kernel's). `GVT_STRESS_SECONDS=600` goes on for ten minutes a case; the default is
-//! one second.
+//! `GVT_SEED=…` repeats the decisions (not the kernel's). `GVT_STRESS_SECONDS=600` goes on for ten minutes a
+//! case; the default is one second.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};

@@ -1,12 +1,13 @@
 //! Mistakes in assembling a runtime, and what the compiler says of them.
 //!
-//! Each program of `tests/composition` holds one mistake, and at its end what must be said: `//~ error:`, `//~ label:` and
-//! `//~ note:` are whole texts, ours (`#[diagnostic::on_unimplemented]`), and no error may be said that is not listed;
-//! `//~ says:` is a part of what the compiler says in words of its own. Paths before names are left out. A program without
-//! expectations must compile.
+//! Each program of `tests/composition` holds one mistake, and at its end what must be said: `//~ error:`,
+//! `//~ label:` and `//~ note:` are whole texts, ours (`#[diagnostic::on_unimplemented]`), and no error may
+//! be said that is not listed; `//~ says:` is a part of what the compiler says in words of its own. Paths
+//! before names are left out. A program without expectations must compile.
 //!
-//! **Rejected.** `trybuild`, which compares the whole of the compiler's output: half of that is the compiler's own (lists of other
-//! implementors, spans in our sources), and changes with each release and each edit.
+//! **Rejected.** `trybuild`, which compares the whole of the compiler's output: half of that is the
+//! compiler's own (lists of other implementors, spans in our sources), and changes with each release and each
+//! edit.
 
 use std::collections::BTreeMap;
 use std::fs;

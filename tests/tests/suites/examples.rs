@@ -1,7 +1,8 @@
-//! Every example of this workspace says what it does when it is asked, refuses what it does not know, and ends quietly when its reader
-//! has gone.
+//! Every example of this workspace says what it does when it is asked, refuses what it does not know, and
+//! ends quietly when its reader has gone.
 //!
-//! `cargo test` builds examples before it runs tests. Where one is missing (a single test program was built), it is built here.
+//! `cargo test` builds examples before it runs tests. Where one is missing (a single test program was built),
+//! it is built here.
 
 use std::fs::{self, File};
 use std::io::pipe;

@@ -1,8 +1,8 @@
-//! The conformance suites over every backend here, over backends that must fail, and around every part; and what the compiler
-//! says of parts that do not fit.
+//! The conformance suites over every backend here, over backends that must fail, and around every part; and
+//! what the compiler says of parts that do not fit.
 //!
-//! A test program is a link and a copy of the runtime's code for each stack of parts, so suites share one. What counts
-//! a process's bytes counts its own thread's.
+//! A test program is a link and a copy of the runtime's code for each stack of parts, so suites share one.
+//! What counts a process's bytes counts its own thread's.
 
 mod composition;
 mod context_switch;

@@ -1,4 +1,5 @@
-//! Clause B3: a backend that panics ends the process with a sentence, instead of leaving threads waiting for ever.
+//! Clause B3: a backend that panics ends the process with a sentence, instead of leaving threads waiting for
+//! ever.
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 
 use gvt::{Runtime, Sigurg, spawn};

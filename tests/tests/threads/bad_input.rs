@@ -98,8 +98,8 @@ fn settings_at_the_edge(#[case] config: SchedulerConfig) {
     });
 }
 
-/// With a grace for ever a thread that never looks is taken off for sleepers only; and that it has had less than it is due
-/// puts nothing off for ever.
+/// With a grace for ever a thread that never looks is taken off for sleepers only; and that it has had less
+/// than it is due puts nothing off for ever.
 #[rstest]
 fn only_sleepers_force(#[values(Duration::from_micros(10), Duration::from_secs(3600))] slice: Duration) {
     let _watchdog = Watchdog::new();
@@ -264,8 +264,8 @@ fn address_space() {
     ended.succeeded();
 }
 
-/// A runtime that has been built runs threads, as many as there is address space for: records are made in batches, and so are
-/// stacks, but the last are not refused because a whole batch cannot be had.
+/// A runtime that has been built runs threads, as many as there is address space for: records are made in
+/// batches, and so are stacks, but the last are not refused because a whole batch cannot be had.
 #[test]
 fn address_space_for_a_few_threads() {
     let ended = Child::of("address_space_for_a_few_threads").run(|| {
@@ -563,7 +563,8 @@ fn no_stack_when_it_is_to_run(#[values(1, 2)] workers: usize) {
     assert!(refused.iter().all(|&count| count > 0), "{refused:?}");
 }
 
-/// Capacities for which there is no memory anywhere: a panic where the documentation says so, an error where one is returned.
+/// Capacities for which there is no memory anywhere: a panic where the documentation says so, an error where
+/// one is returned.
 #[test]
 fn capacities_beyond_all_memory() {
     let said = |make: fn()| -> String {

@@ -1,7 +1,8 @@
-//! System calls that a sandbox denies: each leads to a fallback, or to an error of the build that says what to do.
+//! System calls that a sandbox denies: each leads to a fallback, or to an error of the build that says what
+//! to do.
 //!
-//! Each call, with each answer that sandboxes give, in a process of its own, over each kind of timers. The scenes need all that
-//! runtimes do: nothing may end the process, hang, or be lost.
+//! Each call, with each answer that sandboxes give, in a process of its own, over each kind of timers. The
+//! scenes need all that runtimes do: nothing may end the process, hang, or be lost.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -221,7 +222,8 @@ fn calls_about_memory_and_threads() {
     each_row("calls_about_memory_and_threads", MEMORY);
 }
 
-/// Deadlines of futures, which an OS thread of their own usually watches, when the OS gives no thread any more.
+/// Deadlines of futures, which an OS thread of their own usually watches, when the OS gives no thread any
+/// more.
 #[test]
 fn no_thread_for_the_deadlines_of_futures() {
     let ended = Child::of("no_thread_for_the_deadlines_of_futures").run(|| {

@@ -247,7 +247,8 @@ fn destructors_use_locals(#[values(true, false)] green: bool) {
     assert_eq!(receiver.recv(), Ok((Ok(3), Ok(2))));
 }
 
-/// A scope's threads have dropped theirs when it returns, whether they were joined or not, and what their results' destructors have made.
+/// A scope's threads have dropped theirs when it returns, whether they were joined or not, and what their
+/// results' destructors have made.
 #[rstest]
 fn values_are_dropped_before_a_scope_ends(
     #[values(1, 2)] workers: usize,

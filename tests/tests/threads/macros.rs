@@ -61,7 +61,8 @@ fn fails() -> Result<(), String> {
     Err("meant".into())
 }
 
-/// Runs an ignored test until it says all of `words`. On a busy machine a limit may be over before the test has begun.
+/// Runs an ignored test until it says all of `words`. On a busy machine a limit may be over before the test
+/// has begun.
 fn says(name: &str, words: &[&str]) {
     let mut said = String::new();
     let test = format!("macros::{name}");

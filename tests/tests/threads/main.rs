@@ -1,7 +1,8 @@
-//! Green threads from spawn to end: joining, scopes, panics, overflows, shutdown, locals, macros, and what is refused.
+//! Green threads from spawn to end: joining, scopes, panics, overflows, shutdown, locals, macros, and what is
+//! refused.
 //!
-//! Tests of one program run side by side. What counts the threads, descriptors or bytes of the process, or ends it,
-//! runs in a child ([`Child`](gvt_conformance::process::Child)).
+//! Tests of one program run side by side. What counts the threads, descriptors or bytes of the process, or
+//! ends it, runs in a child ([`Child`](gvt_conformance::process::Child)).
 
 mod backend_panics;
 mod bad_input;

@@ -103,8 +103,8 @@ fn destructors_wait(#[values(1, 2)] workers: usize) {
             assert!(!std::thread::panicking());
         }
     });
-    // One for the worker of the thread that waits, and a spare for the monitor; two may each see to the latter at once. The
-    // waits are many more.
+    // One for the worker of the thread that waits, and a spare for the monitor; two may each see to the
+    // latter at once. The waits are many more.
     assert!(runtime.os_threads() <= workers + 4, "an OS thread a wait was kept: {}", runtime.os_threads());
 }
 

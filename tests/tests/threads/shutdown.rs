@@ -428,7 +428,8 @@ fn nothing_is_left_behind() {
     ended.succeeded();
 }
 
-/// A program that is built with `panic = "abort"` can unwind nobody: its shutdowns leave who waits for ever, and say so.
+/// A program that is built with `panic = "abort"` can unwind nobody: its shutdowns leave who waits for ever,
+/// and say so.
 #[test]
 fn a_shutdown_where_panics_abort() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -472,8 +472,8 @@ fn a_child_that_is_waited_for_at_once_wakes_nobody() {
     );
 }
 
-/// A child whose spawner computes is run by another worker, though many that were waited for at once have woken workers in vain, and
-/// though no monitor looks; so are the children of several.
+/// A child whose spawner computes is run by another worker, though many that were waited for at once have
+/// woken workers in vain, and though no monitor looks; so are the children of several.
 #[rstest]
 fn a_child_is_run_elsewhere_after_many_that_were_waited_for(#[values(1, 2)] spawners: usize) {
     const LONG: Duration = Duration::from_secs(3_600);

@@ -24,8 +24,8 @@ fn descend(bytes: usize) {
     black_box(from((&raw const start).addr(), bytes));
 }
 
-/// Threads of all classes at once, each using its stack, again and again: also those that run on a stack that another
-/// has just left.
+/// Threads of all classes at once, each using its stack, again and again: also those that run on a stack that
+/// another has just left.
 #[rstest]
 fn side_by_side(#[values(1, 2, 8)] workers: usize) {
     let _watchdog = Watchdog::new();
@@ -150,8 +150,8 @@ fn too_large() {
     assert!(reserved < 600 * MIB, "{memory}");
 }
 
-/// With guards by `mprotect` the kernel's limit on mappings is met first: by the spawn, not by the thread. All that run
-/// go on, other classes too fail cleanly, and when some have ended there is room again.
+/// With guards by `mprotect` the kernel's limit on mappings is met first: by the spawn, not by the thread.
+/// All that run go on, other classes too fail cleanly, and when some have ended there is room again.
 #[test]
 fn running_out_of_mappings() {
     let ended = Child::of("running_out_of_mappings").run(|| {
@@ -234,8 +234,8 @@ fn address_space_for_a_class() {
     ended.succeeded();
 }
 
-/// What a thread costs beyond its stack's first page: with a hundred thousand there, all the runtime's records, its
-/// lists and queues counted. And what one costs that has not begun.
+/// What a thread costs beyond its stack's first page: with a hundred thousand there, all the runtime's
+/// records, its lists and queues counted. And what one costs that has not begun.
 #[test]
 fn bytes_a_thread() {
     let ended = Child::of("bytes_a_thread").run(|| {
@@ -260,7 +260,8 @@ fn bytes_a_thread() {
             let stacks: usize = runtime.memory().stacks.iter().filter_map(|stack| stack.resident).sum();
             drop(guard);
             handles.into_iter().flatten().for_each(|handle| handle.join().unwrap());
-            // How deep the stack is where it waits is the compiler's affair; in a release build it is one page.
+            // How deep the stack is where it waits is the compiler's affair; in a release build it is one
+            // page.
             let beyond = parked.saturating_sub(stacks) / THREADS;
             println!("not started: {not_started}; parked: {beyond}, and {} of stack", stacks / THREADS);
             // Its closure is in the record, which has 64 bytes for it.

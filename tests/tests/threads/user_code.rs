@@ -1,5 +1,5 @@
-//! Users' code that the runtime calls: wakers, destructors, hooks, what panics leave behind. Whatever it does, the runtime and other
-//! threads go on.
+//! Users' code that the runtime calls: wakers, destructors, hooks, what panics leave behind. Whatever it
+//! does, the runtime and other threads go on.
 
 use std::future::{Future, IntoFuture};
 use std::io::Write;
@@ -117,7 +117,8 @@ fn a_waker_that_waits_is_in_no_section() {
         .succeeded();
 }
 
-/// An executor as anybody would write it: its queue lies behind a mutex of this crate, for which the waker has to wait.
+/// An executor as anybody would write it: its queue lies behind a mutex of this crate, for which the waker
+/// has to wait.
 #[rstest]
 fn a_waker_may_lock(#[values(1, 2)] workers: usize) {
     let _watchdog = Watchdog::new();

@@ -206,7 +206,8 @@ fn the_inner_call_or_the_outer() {
     });
 }
 
-/// Messages, permits and locks: those whose receivers are cancelled just when they come go to others, or are returned.
+/// Messages, permits and locks: those whose receivers are cancelled just when they come go to others, or are
+/// returned.
 #[rstest]
 fn nothing_is_lost(#[values(1, 3)] workers: usize, #[values(0, 1, 4)] capacity: usize) {
     const MESSAGES: usize = 3000;

@@ -118,7 +118,8 @@ fn a_oneshot_sender_learns_that_nobody_listens() {
     assert!(sender.is_closed());
 }
 
-/// Against a naive model: what each receiver sees, what is kept, and that each message is dropped once nobody needs it.
+/// Against a naive model: what each receiver sees, what is kept, and that each message is dropped once nobody
+/// needs it.
 #[test]
 fn a_broadcast_keeps_what_somebody_needs() {
     use std::collections::VecDeque;
@@ -352,8 +353,8 @@ fn a_watch_wakes_all_that_wait(#[values(true, false)] green: bool) {
     }
 }
 
-/// A second borrow on one thread, or one after the other on several, does not wait for a sender that waits for the first; and the sender
-/// gets its turn.
+/// A second borrow on one thread, or one after the other on several, does not wait for a sender that waits
+/// for the first; and the sender gets its turn.
 #[test]
 fn borrows_pass_senders_that_wait() {
     runtime().block_on(|| {

@@ -204,7 +204,8 @@ fn each_kind_wakes(#[values(Who::Green, Who::Os)] who: Who, #[values(true, false
     });
 }
 
-/// All kinds at once, and none is ready: the default arm, and nothing is left behind that would take something.
+/// All kinds at once, and none is ready: the default arm, and nothing is left behind that would take
+/// something.
 #[rstest]
 fn what_is_not_chosen_takes_nothing(#[values(Who::Green, Who::Os)] who: Who) {
     run(who, |runtime| {
@@ -288,8 +289,8 @@ fn exactly_one(#[values(Who::Green, Who::Os)] who: Who) {
     });
 }
 
-/// Permits under contention: selects that choose something else, that run out of time, that are unwound; and plain waits
-/// between them. None is lost, and none is there twice.
+/// Permits under contention: selects that choose something else, that run out of time, that are unwound; and
+/// plain waits between them. None is lost, and none is there twice.
 #[rstest]
 fn no_permit_is_lost(#[values(Who::Green, Who::Os)] who: Who) {
     run(who, |runtime| {
@@ -360,7 +361,8 @@ fn who_leaves_lets_others_in(#[values(Who::Green, Who::Os)] who: Who) {
     });
 }
 
-/// Threads that wait in selects of all kinds are unwound by a shutdown, and leave what they waited for as it was.
+/// Threads that wait in selects of all kinds are unwound by a shutdown, and leave what they waited for as it
+/// was.
 #[test]
 fn a_shutdown_unwinds() {
     let semaphore = Arc::new(Semaphore::new(0));

@@ -306,7 +306,8 @@ fn shutdown_cancels_the_root() {
     assert!(!aloof.is_cancelled());
 }
 
-/// One link of a chain: it spawns the next while the one before still runs, and ends when the next has spawned in its turn.
+/// One link of a chain: it spawns the next while the one before still runs, and ends when the next has
+/// spawned in its turn.
 fn successor(left: u32, named: bool, has_spawned: gvt::Sender<()>, end: gvt::Sender<bool>, cancelled: bool) {
     let token = gvt::current_token().unwrap();
     assert_eq!(token.is_cancelled(), cancelled);

@@ -22,8 +22,8 @@ fn wait_until_it_waits_for(runtime: &Runtime, reason: gvt::WaitReason) {
     }
 }
 
-/// A shutdown unwinds a thread that was notified and waits for the mutex: the notification goes to the next, unless it was one for
-/// all who waited then.
+/// A shutdown unwinds a thread that was notified and waits for the mutex: the notification goes to the next,
+/// unless it was one for all who waited then.
 #[rstest]
 fn a_notification_outlives_who_is_unwound(#[values(false, true)] to_all: bool) {
     let runtime = runtime(1);

@@ -1,4 +1,5 @@
-//! One clock: what waits with a limit ends in virtual time, alike in every run; and waiting until everything has settled.
+//! One clock: what waits with a limit ends in virtual time, alike in every run; and waiting until everything
+//! has settled.
 
 use std::array;
 use std::future::Future;
@@ -228,7 +229,8 @@ fn tokens_have_the_runtimes_clock() {
     });
 }
 
-/// A tick counts from when the last was due, whether it is received, tried or selected; missed ones are left out.
+/// A tick counts from when the last was due, whether it is received, tried or selected; missed ones are left
+/// out.
 #[test]
 fn ticks_keep_to_their_schedule() {
     let _watchdog = Watchdog::new();
@@ -287,7 +289,8 @@ impl Trace {
     }
 }
 
-/// `threads` threads sleep, tick, select, wait for tokens and take time-outs, for a day. How it went, and how many events it had.
+/// `threads` threads sleep, tick, select, wait for tokens and take time-outs, for a day. How it went, and how
+/// many events it had.
 fn day(threads: u64, timer: impl Factory<Output: TimerBackend>) -> (u64, u64) {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     let trace = Arc::new(Trace::default());
@@ -366,7 +369,8 @@ fn a_day_goes_alike_in_every_run(#[case] timer: impl Factory<Output: TimerBacken
     }
 }
 
-/// The same with the figures that are promised. In release: `cargo test --release … -- --ignored --nocapture`.
+/// The same with the figures that are promised. In release: `cargo test --release … -- --ignored
+/// --nocapture`.
 #[test]
 #[ignore = "takes long without optimisation"]
 fn a_day_of_ten_thousand_timers() {
@@ -473,8 +477,8 @@ fn settlers_settle_together(#[values(1, 3)] workers: usize) {
     });
 }
 
-/// Many threads are looked at for longer than another is in the kernel: it comes back meanwhile, wakes a thread that was seen to wait, and
-/// waits itself when it is looked at.
+/// Many threads are looked at for longer than another is in the kernel: it comes back meanwhile, wakes a
+/// thread that was seen to wait, and waits itself when it is looked at.
 #[test]
 fn settling_sees_all_threads_at_one_moment() {
     let _watchdog = Watchdog::new();

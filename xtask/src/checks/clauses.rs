@@ -1,8 +1,14 @@
-//! Every clause number that is cited is defined.
+//! Every clause number that is cited is defined, in one place.
 //!
-//! Where a citation may find its definition: in the same file; in `gvt-traits`; in a file that the same comment
-//! or paragraph, or the module head, names in backticks (`` W2 of `wait` ``), of the same package or, in a document, of any. A clause number
-//! alone in a string (`"T4"`) is a law's and must be a trait's, or of the same file.
+//! Where a citation may find its definition: in the same file; in `gvt-traits`; in a file that the same
+//! comment or paragraph, or the module head, names in backticks (`` W2 of `wait` ``), of the same package or,
+//! in a document, of any. A clause number alone in a string (`"T4"`) is a law's and must be a trait's, or of
+//! the same file.
+//!
+//! A number may be defined in several files, as each protocol counts its steps from 1. In its own file it is
+//! that file's. Elsewhere a citation is ambiguous if it names no file, and the number is a trait's as well as
+//! that of a file of the citing package, or is defined by two files of `gvt-traits`. Two kinds are left out:
+//! C (what a caller owes to one function, which the citation names) and O (ordering pairs, of one file).
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,6 +17,8 @@ use crate::tree::{File, Finding, Tree};
 
 const CHECK: &str = "clauses";
 const TRAITS: &str = "gvt-traits";
+/// Its laws are named after the clauses of traits that they test, and define none.
+const SUITES: &str = "tests";
 
 pub fn check(tree: &Tree) -> Vec<Finding> {
     let defined: HashMap<&str, HashSet<&str>> =
@@ -32,7 +40,7 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
             let says = |word: &str| block.says(word) || head.as_ref().is_some_and(|head| head.says(word));
             let named = |number: &str| {
                 tree.rust().any(|other| {
-                    (file.is_document() || other.package() == file.package())
+                    (file.is_document() || other.package() == file.package() || other.package() == TRAITS)
                         && defined[other.path.as_str()].contains(number)
                         && ["`{}`", "`{}::", "::{}`"]
                             .iter()
@@ -41,10 +49,25 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
             };
             for &(line, text) in &block.lines {
                 for number in clause_numbers(text) {
-                    if !here.contains(number) && !of_traits.contains(number) && !named(number) {
+                    if here.contains(number) || named(number) {
+                        continue;
+                    }
+                    if !of_traits.contains(number) {
                         let what = format!(
                             "{number} is not defined here, nor in {TRAITS}, nor in a file that this comment names"
                         );
+                        findings.push(Finding::new(CHECK, &file.path, line, what));
+                        continue;
+                    }
+                    let meant: Vec<&str> = tree
+                        .rust()
+                        .filter(|other| other.package() == TRAITS || other.package() == file.package())
+                        .filter(|other| other.package() != SUITES)
+                        .map(|other| other.path.as_str())
+                        .filter(|other| defined[other].contains(number))
+                        .collect();
+                    if meant.len() > 1 && !number.starts_with(['C', 'O']) {
+                        let what = format!("{number} is ambiguous, name the file: {}", meant.join(", "));
                         findings.push(Finding::new(CHECK, &file.path, line, what));
                     }
                 }
@@ -105,6 +128,27 @@ mod tests {
         let law = ("tests/src/laws.rs", "fn f() { Violation::new(\"S1\", \"…\") }\n");
         let document = ("docs/A.md", "As S1 says, and W2 of `wait`.\n");
         assert_eq!(findings(&[wait, held, select, law, document]), [""; 0]);
+    }
+
+    #[test]
+    fn what_has_two_meanings_is_found() {
+        let stack = ("gvt/src/stack.rs", "//! **S1** A step of its own.\n// By S1.\n");
+        let cites = |comment: &str| findings(&[stack, ("gvt/src/core.rs", comment)]);
+        let found = cites("// By S1.\n");
+        assert_eq!(
+            found,
+            [
+                "gvt/src/core.rs:1: clauses: S1 is ambiguous, name the file: gvt-traits/src/slots.rs, gvt/src/stack.rs"
+            ]
+        );
+        // One of the two is named, in the comment or in the head.
+        for named in ["// S1 of `slots`.\n", "// S1 of `stack`.\n", "//! See `slots`.\n\nfn f() {} // S1\n"] {
+            assert_eq!(cites(named), [""; 0], "{named}");
+        }
+        // Another package has no such file; a caller's duty is its function's.
+        assert_eq!(findings(&[stack, ("gvt-mem/src/a.rs", "// By S1.\n")]), [""; 0]);
+        let duty = ("gvt/src/duty.rs", "/// **C1**: inside.\n");
+        assert_eq!(findings(&[duty, ("gvt/src/core.rs", "// SAFETY: C1.\n")]), [""; 0]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Who may depend on whom.
 //!
-//! `gvt-traits` depends on nothing. A backend depends on `gvt-traits` and on crates from outside; in its tests also on
-//! the suites. Only `gvt`, the suites' tests and what measures see several backends. Nobody depends on `gvt` but those
-//! tests and what measures.
+//! `gvt-traits` depends on nothing. A backend depends on `gvt-traits` and on crates from outside; in its
+//! tests also on the suites. Only `gvt`, the suites' tests and what measures see several backends. Nobody
+//! depends on `gvt` but those tests and what measures.
 
 use crate::tree::{Edge, Finding, Tree};
 

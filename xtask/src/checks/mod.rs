@@ -9,6 +9,7 @@ mod mutants;
 mod ordering;
 mod size;
 mod user_code;
+mod width;
 
 use crate::tree::{Finding, Tree};
 
@@ -23,4 +24,5 @@ pub const ALL: &[fn(&Tree) -> Vec<Finding>] = &[
     ordering::check,
     size::check,
     user_code::check,
+    width::check,
 ];

@@ -1,7 +1,7 @@
 //! Every fault that code declares is planted, and a model is run with it.
 //!
-//! A fault is a variant of an enum named `Mutant`. It is planted where code asks `mutant(Mutant::X)`, and tried where
-//! anything else names it.
+//! A fault is a variant of an enum named `Mutant`. It is planted where code asks `mutant(Mutant::X)`, and
+//! tried where anything else names it.
 
 use crate::text::lines;
 use crate::tree::{File, Finding, Tree};

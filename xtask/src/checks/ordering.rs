@@ -1,8 +1,9 @@
 //! Every atomic access above `Relaxed` says whom it meets.
 //!
-//! An access is a line of library code outside tests that names an ordering above `Relaxed`. It is explained if
-//! a comment on it, or within [`NEAR`] lines above, says `ORDERING`, or a pair's number, or `pairs with`; a run of accesses needs the comment
-//! once. Or the module's head says `**Ordering.**`, and argues for all of the file.
+//! An access is a line of library code outside tests that names an ordering above `Relaxed`. It is explained
+//! if a comment on it, or within [`NEAR`] lines above, says `ORDERING`, or a pair's number, or `pairs with`;
+//! a run of accesses needs the comment once. Or the module's head says `**Ordering.**`, and argues for all of
+//! the file.
 
 use crate::text::{clause_numbers, without_tests};
 use crate::tree::{File, Finding, Tree};

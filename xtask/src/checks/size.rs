@@ -1,5 +1,5 @@
-//! One mechanism a file: one that has grown too long holds several. 500 lines are a reason to look; this refuses
-//! what nobody can call one thing any more.
+//! One mechanism a file: one that has grown too long holds several. 500 lines are a reason to look; this
+//! refuses what nobody can call one thing any more.
 
 use crate::tree::{Finding, Tree};
 

@@ -1,4 +1,5 @@
-//! Users' code is called in one place: what calls it elsewhere may do so inside a section, or lose a panic's payload.
+//! Users' code is called in one place: what calls it elsewhere may do so inside a section, or lose a panic's
+//! payload.
 
 use crate::text::without_tests;
 use crate::tree::{Finding, Tree};

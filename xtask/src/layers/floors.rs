@@ -1,8 +1,9 @@
 //! The floors of a folder, top floor first, and what breaks them.
 //!
-//! `xtask/floors.txt` has a section a folder: a line that ends with `:` names the folder, each line below it is a floor
-//! with the rooms (files without their ending, or folders) that lie on it. `FROM -> TO # REASON` is an import that is
-//! allowed though it goes up. Each room of the folder stands on one floor, and each exception is used.
+//! `xtask/floors.txt` has a section a folder: a line that ends with `:` names the folder, each line below it
+//! is a floor with the rooms (files without their ending, or folders) that lie on it. `FROM -> TO # REASON`
+//! is an import that is allowed though it goes up. Each room of the folder stands on one floor, and each
+//! exception is used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;

@@ -31,10 +31,10 @@
 //! exits locked, for the same reason.)
 //!
 //! **Protocol.** A resident's `suspended` names its OS thread, with the lowest bit set. Its `Runnable` is
-//! queued like any other. **B1** The worker that pops it elsewhere claims that OS thread, if it is at home,
-//! and is passed to it. **B2** If it is not at home, the worker leaves the thread at its door and looks
-//! again; if the OS thread's worker sleeps, it is woken. **B3** An OS thread that goes home queues again what
-//! it finds at its door (`mailbox` A2, A3, A4). **B4** At each decision an OS thread with residents looks at
+//! queued like any other. **L1** The worker that pops it elsewhere claims that OS thread, if it is at home,
+//! and is passed to it. **L2** If it is not at home, the worker leaves the thread at its door and looks
+//! again; if the OS thread's worker sleeps, it is woken. **L3** An OS thread that goes home queues again what
+//! it finds at its door (`mailbox` A2, A3, A4). **L4** At each decision an OS thread with residents looks at
 //! its door first.
 //!
 //! **No cost for others.** `need_resched` is set on the worker of an OS thread with residents, at all times;
@@ -139,7 +139,7 @@ pub(crate) enum Then {
     Ends,
 }
 
-/// For an OS thread that gives its worker away and has nothing to do until it gets one (B3).
+/// For an OS thread that gives its worker away and has nothing to do until it gets one (L3).
 pub(crate) fn stay(core: &CoreBase, os_thread: &OsThread) -> Then {
     if os_thread.home.is_spent() {
         core.pool.retire();

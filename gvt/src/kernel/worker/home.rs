@@ -67,7 +67,7 @@ impl Home {
         self.residents.store(self.residents.load(Relaxed).wrapping_add_signed(count), Relaxed);
     }
 
-    /// B4: the resident that became ready first. Only for the OS thread itself.
+    /// L4 of `pinned`: the resident that became ready first. Only for the OS thread itself.
     pub(crate) fn take(&self) -> Option<&'static Record> {
         if self.turns.load(Relaxed).is_null() {
             let mut first = ptr::null_mut();

@@ -32,7 +32,8 @@ unsafe extern "C" fn callee() {
 unsafe extern "C" fn handler<X: ContextSwitch>(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
     let bound = |place: &AtomicUsize| NonNull::new(place.load(SeqCst) as *mut u8).expect("set before");
     let stack = StackBounds { top: bound(&TOP), bottom: bound(&BOTTOM) };
-    // SAFETY: C1: the kernel's context. C2: the stack of the OS thread that is signalled. C3: it holds registers only.
+    // SAFETY: C1: the kernel's context. C2: the stack of the OS thread that is signalled. C3: it holds
+    // registers only.
     if unsafe { X::divert(context, stack, callee) } {
         DIVERTED.fetch_add(1, SeqCst);
     }
@@ -51,8 +52,8 @@ fn own_stack() -> (usize, usize) {
     (bottom as usize, bottom as usize + size)
 }
 
-/// X7: all registers, flags and the red zone survive 0.3 s of diversions to a function that wipes what it may; and each
-/// diversion calls it once. A backend that diverts nothing keeps it.
+/// X7: all registers, flags and the red zone survive 0.3 s of diversions to a function that wipes what it
+/// may; and each diversion calls it once. A backend that diverts nothing keeps it.
 pub fn x7_diverted<X: ContextSwitch>(_: X) -> Verdict {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);

@@ -49,8 +49,8 @@ impl<X: ContextSwitch> Strand<X> {
     /// Runs the body to its next pause or its end; `true` at its end.
     pub(super) fn resume(&mut self) -> bool {
         let state = self.0;
-        // SAFETY: C1: `resumer` is used by this call alone. C2: the strand is paused (`&mut self`, not finished),
-        // and its pause happened before, since the strand was handed over since. C3: none held.
+        // SAFETY: C1: `resumer` is used by this call alone. C2: the strand is paused (`&mut self`, not
+        // finished), and its pause happened before, since the strand was handed over since. C3: none held.
         unsafe {
             assert!(!(*state).finished, "a finished strand cannot be resumed");
             X::switch(&raw mut (*state).resumer, &raw const (*state).strand);
@@ -84,14 +84,16 @@ impl<X: ContextSwitch> Pause<X> {
     #[inline(never)]
     pub(super) fn pause(&self) {
         let state = self.0;
-        // SAFETY: C1: only this strand saves to `strand`. C2: `resumer` was saved by the resume that runs us. C3: none held.
+        // SAFETY: C1: only this strand saves to `strand`. C2: `resumer` was saved by the resume that runs us.
+        // C3: none held.
         unsafe { X::switch(&raw mut (*state).strand, &raw const (*state).resumer) };
     }
 }
 
 unsafe extern "C" fn entry<X: ContextSwitch>(state: *mut ()) -> ! {
     let state = state.cast::<State<X>>();
-    // SAFETY: `state` is this strand's, which is alive while it is resumed; no reference to it is held across a switch.
+    // SAFETY: `state` is this strand's, which is alive while it is resumed; no reference to it is held across
+    // a switch.
     unsafe {
         let body = (&raw mut (*state).body).replace(None).expect("a strand is entered once");
         let outcome = catch_unwind(AssertUnwindSafe(|| body(&Pause(state, PhantomData))));

@@ -1,7 +1,7 @@
 //! What the laws interrupt, and what they interrupt it with.
 //!
-//! Hooks are plain functions without data, and signals belong to the process: all of it is static, and one law
-//! at a time has it.
+//! Hooks are plain functions without data, and signals belong to the process: all of it is static, and one
+//! law at a time has it.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
@@ -199,8 +199,8 @@ impl Target {
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
 
-    /// Waits for `condition`; gives up when the target has computed for longer than any interrupt of a running
-    /// OS thread takes, however busy the machine is.
+    /// Waits for `condition`; gives up when the target has computed for longer than any interrupt of a
+    /// running OS thread takes, however busy the machine is.
     pub(super) fn within(&self, condition: impl FnMut() -> bool) -> bool {
         self.within_cpu_time(Duration::from_millis(300), condition)
     }

@@ -188,7 +188,8 @@ fn storm<F: Factory<Output: ReadyQueue>>(factory: &F, plan: &Plan, count: usize)
     Ok(())
 }
 
-/// Q1 and Q8 with 16 workers that steal from each other and four OS threads that inject; few threads and many.
+/// Q1 and Q8 with 16 workers that steal from each other and four OS threads that inject; few threads and
+/// many.
 pub fn q1_under_theft<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
     guarded(|| {
         for (workers, count) in [(2, 3), (2, 2_000), (16, 20), (16, 1_000)] {
@@ -302,7 +303,8 @@ pub fn q3_never_falsely_false<F: Factory<Output: ReadyQueue>>(factory: &F) -> Ve
     guarded(body)
 }
 
-/// B6: the monitor asks `len_hint` while a worker stands still in the middle of a push or a pop, and is not held up.
+/// B6: the monitor asks `len_hint` while a worker stands still in the middle of a push or a pop, and is not
+/// held up.
 pub fn b6_len_hint_waits_for_nobody<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
     guarded(|| {
         let mut rig = Rig::normal(factory, 2, 64)?;

@@ -40,15 +40,16 @@ fn plan() -> impl Strategy<Value = (usize, usize)> {
 /// Pops in a row that a worker may make before a Critical thread that it pushed or that came from outside.
 const FEW: usize = 2;
 
-/// The rig is the model: it knows who is queued, and checks Q1, Q3, Q5 and Q8 at each call. Strict order is checked
-/// here, and of other orders of levels what a worker passes over.
+/// The rig is the model: it knows who is queued, and checks Q1, Q3, Q5 and Q8 at each call. Strict order is
+/// checked here, and of other orders of levels what a worker passes over.
 fn agrees<F: Factory<Output: ReadyQueue>>(factory: &F, plan: (usize, usize), script: &[Call]) -> Verdict {
     guarded(|| {
         let (workers, low) = plan;
         let Some(mut rig) = Rig::new(factory, workers, low, script.len())? else { return Ok(()) };
         let order = <F::Output as ReadyQueue>::ORDER;
         let strict = order == Order::StrictPriority;
-        // Who pushed each, if a worker did; and how many others each worker has popped since it last popped a Critical one.
+        // Who pushed each, if a worker did; and how many others each worker has popped since it last popped a
+        // Critical one.
         let mut pushed_by = vec![None; script.len()];
         let mut passed = vec![0; workers];
         for (index, call) in script.iter().enumerate() {

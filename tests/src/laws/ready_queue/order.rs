@@ -1,7 +1,8 @@
 //! Q4: who is passed over, and for how long.
 //!
-//! Every [`Order`] promises arrival order within a level, with deviations under some, so the laws of fairness use one level and
-//! hold for all. Levels have laws of their own, which ask [`ReadyQueue::ORDER`] what to expect.
+//! Every [`Order`] promises arrival order within a level, with deviations under some, so the laws of fairness
+//! use one level and hold for all. Levels have laws of their own, which ask [`ReadyQueue::ORDER`] what to
+//! expect.
 //!
 //! A bound is whatever the queue chose; the laws only demand that it is not absurd: [`allowance`].
 
@@ -200,7 +201,8 @@ pub fn q4_beside_a_family<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdic
     })
 }
 
-/// Q4: threads get on though some sleep for a moment over and over, and are back before anybody else has had a turn.
+/// Q4: threads get on though some sleep for a moment over and over, and are back before anybody else has had
+/// a turn.
 pub fn q4_beside_sleepers<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
     guarded(|| {
         for workers in [1, 2] {
@@ -308,7 +310,8 @@ pub fn q4_stuck_worker<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
 }
 
 /// Q4, levels: what comes out is of the most urgent level that is queued anywhere. Always under
-/// [`Order::StrictPriority`]; with exceptions under [`Order::AgeingPriority`] and [`Order::FairByLevel`], but more often than not.
+/// [`Order::StrictPriority`]; with exceptions under [`Order::AgeingPriority`] and [`Order::FairByLevel`], but
+/// more often than not.
 pub fn q4_urgent_first<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
     let order = <F::Output as ReadyQueue>::ORDER;
     if order == Order::Fair {
@@ -392,8 +395,9 @@ pub fn q4_arrival_within_level<F: Factory<Output: ReadyQueue>>(factory: &F) -> V
     })
 }
 
-/// Q4, levels: of few threads the more urgent come out sooner, in whatever kinds and order they are pushed: in strict order under
-/// [`Order::StrictPriority`], else the first is Critical and each level comes sooner than the next on the whole.
+/// Q4, levels: of few threads the more urgent come out sooner, in whatever kinds and order they are pushed:
+/// in strict order under [`Order::StrictPriority`], else the first is Critical and each level comes sooner
+/// than the next on the whole.
 pub fn q4_few_by_level<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
     const EACH: usize = 6;
     let order = <F::Output as ReadyQueue>::ORDER;
@@ -478,8 +482,8 @@ pub fn q4_critical_next<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict 
     })
 }
 
-/// Q4, levels: under [`Order::AgeingPriority`] and [`Order::FairByLevel`] each level gets on beside more urgent threads that are ready
-/// for ever; under [`Order::StrictPriority`] none does.
+/// Q4, levels: under [`Order::AgeingPriority`] and [`Order::FairByLevel`] each level gets on beside more
+/// urgent threads that are ready for ever; under [`Order::StrictPriority`] none does.
 pub fn q4_levels_below<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
     let order = <F::Output as ReadyQueue>::ORDER;
     if order == Order::Fair {

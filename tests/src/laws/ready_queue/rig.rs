@@ -203,7 +203,8 @@ impl<Q: ReadyQueue> Rig<Q> {
         Err(self.miscounted("Q8", what))
     }
 
-    /// A count that differs from ours: is it wrong (`clause`), or is it right and threads are lost or doubled (Q1)?
+    /// A count that differs from ours: is it wrong (`clause`), or is it right and threads are lost or doubled
+    /// (Q1)?
     fn miscounted(&mut self, clause: &'static str, what: String) -> Violation {
         let workers = self.plan.workers;
         let mut out = 0;

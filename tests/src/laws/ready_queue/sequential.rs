@@ -257,8 +257,8 @@ pub fn q5_low_threads_elsewhere<F: Factory<Output: ReadyQueue>>(factory: &F) -> 
     })
 }
 
-/// Q7: `upcoming` and `len_hint` change nothing, and `expedite` nothing but the order, whatever they are asked
-/// and whenever; what `upcoming` returns is the record of a thread.
+/// Q7: `upcoming` and `len_hint` change nothing, and `expedite` nothing but the order, whatever they are
+/// asked and whenever; what `upcoming` returns is the record of a thread.
 pub fn q7_hints<F: Factory<Output: ReadyQueue>>(factory: &F) -> Verdict {
     let ask = |rig: &mut Rig<F::Output>| -> Verdict {
         for worker in 0..rig.plan.workers {

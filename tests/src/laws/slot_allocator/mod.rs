@@ -2,7 +2,8 @@
 //!
 //! Each law takes a factory and builds pools of its own, so that laws do not disturb each other. All
 //! memory that a law touches lies within what `bounds` answered; guards are probed through system calls
-//! that report a fault instead of raising a signal. No law reserves more than it planned for, but for impossible numbers.
+//! that report a fault instead of raising a signal. No law reserves more than it planned for, but for
+//! impossible numbers.
 //!
 //! **Not covered.** S2 can only be tested for what the laws do meanwhile; that physical memory really goes
 //! back to the system cannot be seen through the trait.
@@ -195,8 +196,8 @@ pub fn s4_sized<F: Factory<Output: SlotAllocator>>(factory: &F) -> Verdict {
     rig.check_disjoint()
 }
 
-/// S9: of all classes a request gets the smallest that is large enough; what is too large is refused, and the largest
-/// that the refusal names is not.
+/// S9: of all classes a request gets the smallest that is large enough; what is too large is refused, and the
+/// largest that the refusal names is not.
 pub fn s9_classed<F: Factory<Output: SlotAllocator>>(factory: &F) -> Verdict {
     let wrong = |what: String| Err(Violation::new("S9", what));
     let rig = Rig::new(factory, 1, 10)?;
@@ -316,8 +317,8 @@ pub fn s6_too_large<F: Factory<Output: SlotAllocator>>(factory: &F) -> Verdict {
     works_as_before(&mut rig, 100)
 }
 
-/// S6: a pool that ran out of slots goes on as soon as one comes back, and can still grow. Passes where a pool
-/// does not run out within reason.
+/// S6: a pool that ran out of slots goes on as soon as one comes back, and can still grow. Passes where a
+/// pool does not run out within reason.
 pub fn s6_exhausted<F: Factory<Output: SlotAllocator>>(factory: &F) -> Verdict {
     let mut rig = Rig::new(factory, 2, 10_000)?;
     rig.reserve(DEFAULT, 16)?;
@@ -407,7 +408,8 @@ pub fn reuses_last<F: Factory<Output: SlotAllocator>>(factory: &F) -> Verdict {
     Ok(())
 }
 
-/// S7: `memory_use` counts: with no call under way, the slots in use; never fewer slots reserved than promised.
+/// S7: `memory_use` counts: with no call under way, the slots in use; never fewer slots reserved than
+/// promised.
 pub fn accounts<F: Factory<Output: SlotAllocator>>(factory: &F) -> Verdict {
     let mut rig = Rig::new(factory, 3, 200)?;
     for round in 0..200 {

@@ -103,8 +103,8 @@ impl Tag {
         self.words.map(|word| unsafe { &*word })
     }
 
-    /// That the marks are still there. The slot is still in use. Another mark in their place is another slot's
-    /// (S1), anything else a loss of contents (S2).
+    /// That the marks are still there. The slot is still in use. Another mark in their place is another
+    /// slot's (S1), anything else a loss of contents (S2).
     pub(super) fn check(&self, after: &str) -> Verdict {
         for (word, place) in self.words().into_iter().zip(["top", "middle", "bottom"]) {
             let found = word.load(Relaxed);

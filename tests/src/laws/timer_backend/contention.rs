@@ -152,8 +152,8 @@ pub fn t5_insert_is_seen<F: Factory<Output: TimerBackend>>(factory: &F) -> Verdi
     }
 }
 
-/// **B6**: the monitor asks for the next deadline while a worker stands still in the middle of an insert or an expiry, and is not
-/// held up.
+/// **B6**: the monitor asks for the next deadline while a worker stands still in the middle of an insert or
+/// an expiry, and is not held up.
 pub fn b6_looks_wait_for_nobody<F: Factory<Output: TimerBackend>>(factory: &F) -> Verdict {
     let backend = &build(factory, WORKERS);
     let mut key = 0;

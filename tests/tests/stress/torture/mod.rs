@@ -1,8 +1,9 @@
 //! Torture: threads that do all that a forced preemption could corrupt, at a slice of 200 µs.
 //!
-//! Each thread repeats one deed and checks what came of it; most deeds hold something (a lock, a borrow, the allocator's state,
-//! a register) for longer than a slice now and then. The body runs in a process of its own, whose standard output is a pipe.
-//! What is counted at the end: turns of each deed, forced preemptions, bytes that were not freed.
+//! Each thread repeats one deed and checks what came of it; most deeds hold something (a lock, a borrow, the
+//! allocator's state, a register) for longer than a slice now and then. The body runs in a process of its
+//! own, whose standard output is a pipe. What is counted at the end: turns of each deed, forced preemptions,
+//! bytes that were not freed.
 //!
 //! `GVT_STRESS_SECONDS` makes it longer than the second or so that it takes otherwise.
 

@@ -1,4 +1,5 @@
-//! `gvt-decorators` around every part here: the suites, programs, replays, virtual time; and around parts that are wrong.
+//! `gvt-decorators` around every part here: the suites, programs, replays, virtual time; and around parts
+//! that are wrong.
 
 mod programs;
 mod wrong;

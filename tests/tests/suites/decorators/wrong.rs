@@ -1,4 +1,5 @@
-//! `Checked` stops wrong backends. The drivers here check nothing themselves: they are programs that use a part.
+//! `Checked` stops wrong backends. The drivers here check nothing themselves: they are programs that use a
+//! part.
 
 use std::any::Any;
 use std::mem::ManuallyDrop;
