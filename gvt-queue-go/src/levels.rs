@@ -34,10 +34,10 @@
 //!   thread's. The first comes `TURN` of these pops after a turn of the global list at which one waits.
 //!
 //! Until then the order of levels is exact: a Low thread runs after every Normal one that its worker can find
-//! without robbing others' next-up places, if these are fewer than `TURN`.
+//! without stealing others' next-up threads, if these are fewer than `TURN`.
 //!
 //! **Rejected.** *A ring of each level a worker*, with thieves: no lock, but two more rings that each idle
-//! worker scans, and urgent threads that lie with a busy worker are found by robbing alone. Here each look
+//! worker scans, and urgent threads that lie with a busy worker are found by stealing alone. Here each look
 //! finds the most urgent of all. *Looking at the lists at each pop*: three more cache lines. Programs that
 //! run most of their threads at other levels choose `gvt-queue-priority`.
 

@@ -11,9 +11,9 @@ use gvt_traits::{
 
 use crate::GoQueue;
 use crate::levels::Shared;
-use crate::solo::{Gauge, Solo};
+use crate::solo::{Gauge, SingleWorker};
 use crate::sync::{Arc, Padded};
-use crate::team::{Member, Peer, member};
+use crate::team::{Peer, TeamMember, member};
 
 /// The ready queue that [`GoQueue`] builds.
 ///
@@ -48,8 +48,8 @@ pub struct GoLocal(End);
 #[repr(u8)]
 #[allow(clippy::large_enum_variant, reason = "one a worker, and its first lines are the hot ones")]
 enum End {
-    Solo(Solo),
-    Member(Member),
+    SingleWorker(SingleWorker),
+    TeamMember(TeamMember),
     /// That of a low-priority worker, who has none.
     Low,
 }
@@ -63,8 +63,8 @@ impl fmt::Debug for GoQueues {
 impl fmt::Debug for GoLocal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.0 {
-            End::Solo(_) => "solo",
-            End::Member(_) => "member",
+            End::SingleWorker(_) => "solo",
+            End::TeamMember(_) => "member",
             End::Low => "only low threads",
         };
         f.debug_tuple("GoLocal").field(&kind).finish()
@@ -94,13 +94,13 @@ impl Factory for GoQueue {
         let solo = Arc::new(Padded(Gauge::default()));
         let mut team = Vec::new();
         let mut ends: Vec<End> = if normal == 1 {
-            vec![End::Solo(Solo::new(solo.clone()))]
+            vec![End::SingleWorker(SingleWorker::new(solo.clone()))]
         } else {
             let sides = (0..normal).map(|me| member(me, normal));
             sides
                 .map(|(member, peer)| {
                     team.push(peer);
-                    End::Member(member)
+                    End::TeamMember(member)
                 })
                 .collect()
         };
@@ -119,8 +119,8 @@ impl GoQueues {
     #[inline(never)]
     fn push_several(&self, end: &mut End, task: Runnable, kind: PushKind) {
         match end {
-            End::Solo(solo) => solo.push(task, kind),
-            End::Member(member) => member.push(task, kind, &self.shared.global),
+            End::SingleWorker(solo) => solo.push(task, kind),
+            End::TeamMember(member) => member.push(task, kind, &self.shared.global),
             End::Low => self.shared.push(task),
         }
     }
@@ -132,8 +132,8 @@ impl GoQueues {
         let is_urgent = task.priority() < Priority::Normal;
         self.shared.push(task);
         match end {
-            End::Solo(solo) if is_urgent => solo.look_next(),
-            End::Member(member) if is_urgent => member.look_next(),
+            End::SingleWorker(solo) if is_urgent => solo.look_next(),
+            End::TeamMember(member) if is_urgent => member.look_next(),
             _ => {}
         }
     }
@@ -142,8 +142,8 @@ impl GoQueues {
     #[inline(never)]
     fn pop_several(&self, end: &mut End) -> Option<Runnable> {
         match end {
-            End::Solo(solo) => solo.pop(&self.shared),
-            End::Member(member) => member.pop(&self.team, &self.shared),
+            End::SingleWorker(solo) => solo.pop(&self.shared),
+            End::TeamMember(member) => member.pop(&self.team, &self.shared),
             End::Low => self.shared.low.pop(),
         }
     }
@@ -152,8 +152,8 @@ impl GoQueues {
     #[inline(never)]
     fn upcoming_of_several(end: &End, distance: usize) -> Option<NonNull<Metadata>> {
         match end {
-            End::Solo(solo) => solo.upcoming(distance),
-            End::Member(member) => member.upcoming(distance),
+            End::SingleWorker(solo) => solo.upcoming(distance),
+            End::TeamMember(member) => member.upcoming(distance),
             End::Low => None,
         }
     }
@@ -194,7 +194,7 @@ impl ReadyQueue for GoQueues {
             return self.push_level(&mut local.0, task);
         }
         match &mut local.0 {
-            End::Solo(solo) => solo.push(task, kind),
+            End::SingleWorker(solo) => solo.push(task, kind),
             end => self.push_several(end, task, kind),
         }
     }
@@ -202,15 +202,15 @@ impl ReadyQueue for GoQueues {
     #[inline(always)]
     fn pop(&self, local: &mut GoLocal) -> Option<Runnable> {
         match &mut local.0 {
-            End::Solo(solo) => solo.pop(&self.shared),
+            End::SingleWorker(solo) => solo.pop(&self.shared),
             end => self.pop_several(end),
         }
     }
 
     fn has_work(&self, local: &GoLocal) -> bool {
         match &local.0 {
-            End::Solo(solo) => solo.has_work() || self.shared.has_work(),
-            End::Member(member) => member.has_work(&self.team, &self.shared),
+            End::SingleWorker(solo) => solo.has_work() || self.shared.has_work(),
+            End::TeamMember(member) => member.has_work(&self.team, &self.shared),
             End::Low => self.shared.low.has_work(),
         }
     }
@@ -218,7 +218,7 @@ impl ReadyQueue for GoQueues {
     #[inline(always)]
     fn upcoming(&self, local: &GoLocal, distance: usize) -> Option<NonNull<Metadata>> {
         match &local.0 {
-            End::Solo(solo) => solo.upcoming(distance),
+            End::SingleWorker(solo) => solo.upcoming(distance),
             end => Self::upcoming_of_several(end, distance),
         }
     }
@@ -226,8 +226,8 @@ impl ReadyQueue for GoQueues {
     fn expedite(&self, local: &mut GoLocal, thread: &Metadata) {
         let thread = NonNull::from(thread);
         match &mut local.0 {
-            End::Solo(solo) => solo.expedite(thread),
-            End::Member(member) => member.expedite(thread, &self.shared.global),
+            End::SingleWorker(solo) => solo.expedite(thread),
+            End::TeamMember(member) => member.expedite(thread, &self.shared.global),
             End::Low => {}
         }
     }

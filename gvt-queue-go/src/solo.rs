@@ -27,7 +27,7 @@ const BATCH: usize = 256;
 /// Room for threads that have rested, from the start.
 const RESTED: usize = 16;
 
-pub(crate) struct Solo {
+pub(crate) struct SingleWorker {
     ring: Fifo,
     /// Threads whose timers expired, and that have computed little: they go ahead.
     rested: Fifo,
@@ -63,10 +63,18 @@ impl Gauge {
     }
 }
 
-impl Solo {
+impl SingleWorker {
     pub(crate) fn new(gauge: Arc<Padded<Gauge>>) -> Self {
         let (ring, rested) = (Fifo::with_places(256), Fifo::with_places(RESTED));
-        Solo { ring, rested, next_up: None, streak: 0, turns: Turns::new(), shares: Shares::default(), gauge }
+        SingleWorker {
+            ring,
+            rested,
+            next_up: None,
+            streak: 0,
+            turns: Turns::new(),
+            shares: Shares::default(),
+            gauge,
+        }
     }
 
     #[inline(always)]
@@ -239,7 +247,7 @@ impl Solo {
     }
 }
 
-impl Drop for Solo {
+impl Drop for SingleWorker {
     fn drop(&mut self) {
         if let Some(task) = self.next_up.take() {
             std::mem::forget(task);

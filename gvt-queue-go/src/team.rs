@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Other workers take half of those who have rested, else half of the inbox, else half of the ring, else the
-//! next-up thread, and put the loot into their own inbox. Those who have rested and do not fit into their
+//! next-up thread, and put them into their own inbox. Rested threads that do not fit into their
 //! lane go to the ring.
 //!
 //! That is the way of Normal threads. Urgent ones come before all of it and Low ones last, from lists that
@@ -36,7 +36,7 @@
 //!    from other workers threads come into an inbox, and an inbox never overflows. A thread in an inbox
 //!    only moves forward, since a thief takes the oldest and keeps their order.
 //! 4. *Its worker is stuck with a thread that does not yield, and all others are busy.* When about
-//!    [`PATROL`] pops have gone by, a worker looks at another before it looks at the global list, in
+//!    [`STALL_CHECK`] pops have gone by, a worker looks at another before it looks at the global list, in
 //!    rotation; if that one has had no turn since it was last visited, half of what it has is stolen.
 //!
 //! 5. *Sleepers come back again and again.* Of seven pops in a row, while others wait, one is not theirs
@@ -49,7 +49,7 @@
 //!
 //! A thread with p before it in a ring or inbox is thus passed over by O(p + 1) pops of its worker, one
 //! with g before it in the global list by O(g + 1) pops of all workers, one with a stuck worker by
-//! O(`PATROL` * workers) pops of each other one.
+//! O(`STALL_CHECK` * workers) pops of each other one.
 //!
 //! **Rejected.** *One ring for both* (as Go has): refilling a full ring makes it overflow, see 3; with
 //! 100,000 threads yielding, half of what a batch brought went back unserved. *Yielding threads
@@ -79,7 +79,7 @@ const RESTED: usize = if cfg!(loom) { 2 } else { 64 };
 /// Threads taken from the global list when it has its turn.
 const BATCH: usize = if cfg!(loom) { 2 } else { 64 };
 /// Pops until another worker is looked at.
-const PATROL: usize = 16 * TURN as usize;
+const STALL_CHECK: usize = 16 * TURN as usize;
 /// Races for one ring that a thief loses before it goes on to the next.
 const RACES: usize = 4;
 
@@ -122,7 +122,7 @@ impl Peer {
 }
 
 /// A worker's own end.
-pub(crate) struct Member {
+pub(crate) struct TeamMember {
     /// Threads whose timers expired, and that have computed little: they go ahead.
     rested: ring::Owner<RESTED>,
     next_up: next_up::Owner,
@@ -137,11 +137,11 @@ pub(crate) struct Member {
     inbox_filled: bool,
     /// The ring's turns when this worker's last turn of another kind was: `ring::Owner::turns`.
     ring_turns: usize,
-    /// Pops since the last patrol, roughly: counted in turns and batches.
-    since_patrol: usize,
+    /// Pops since the last check for a stalled worker, roughly: counted in turns and batches.
+    since_stall_check: usize,
     me: usize,
     signs: Arc<Padded<Signs>>,
-    /// Whom the last patrol visited.
+    /// The worker that was checked last.
     visited: usize,
     /// How many turns each other worker had seen when it was last visited.
     turns_seen: Box<[usize]>,
@@ -150,14 +150,14 @@ pub(crate) struct Member {
 }
 
 /// The two sides of worker `me` of `workers`.
-pub(crate) fn member(me: usize, workers: usize) -> (Member, Peer) {
+pub(crate) fn member(me: usize, workers: usize) -> (TeamMember, Peer) {
     let (next_up, next_up_peer) = next_up::next_up();
     let (ring, ring_peer) = ring::ring();
     let (inbox, inbox_peer) = ring::ring();
     let (rested, rested_peer) = ring::ring();
     let (moves, watch) = transit::moves();
     let signs = Arc::new(Padded(Signs::default()));
-    let member = Member {
+    let member = TeamMember {
         rested,
         next_up,
         ring,
@@ -168,7 +168,7 @@ pub(crate) fn member(me: usize, workers: usize) -> (Member, Peer) {
         shares: Shares::default(),
         inbox_filled: false,
         ring_turns: 0,
-        since_patrol: 0,
+        since_stall_check: 0,
         me,
         visited: me,
         signs: signs.clone(),
@@ -186,7 +186,7 @@ pub(crate) fn member(me: usize, workers: usize) -> (Member, Peer) {
     (member, peer)
 }
 
-impl Member {
+impl TeamMember {
     #[inline]
     pub(crate) fn push(&mut self, task: Runnable, kind: PushKind, global: &Global) {
         if kind == PushKind::Yield {
@@ -335,29 +335,30 @@ impl Member {
     /// Gives the global list, or now and then another worker, its turn.
     fn take_turn(&mut self, peers: &[Peer], global: &Global) -> Option<Runnable> {
         self.turns.begin();
-        // Relaxed, here and in `patrol`: compared with an earlier value, no more.
+        // Relaxed, here and in `steal_from_stalled`: compared with an earlier value, no more.
         let turns = &self.signs.0.turns_had;
         turns.store(turns.load(Relaxed).wrapping_add(1), Relaxed);
         if self.inbox_filled {
             return None;
         }
-        self.since_patrol += TURN as usize;
+        self.since_stall_check += TURN as usize;
         let ring_waits = self.ring.turns() == self.ring_turns && !self.ring.is_empty();
         let task = match ring_waits && !global.is_empty() {
             true => self.ring.pop(),
-            false => self.patrol(peers).or_else(|| self.fetch(peers.len(), BATCH, global)),
+            false => self.steal_from_stalled(peers).or_else(|| self.fetch(peers.len(), BATCH, global)),
         }?;
         self.ring_turns = self.ring.turns();
         self.streak = 0;
         Some(task)
     }
 
-    /// If it is time, robs the next worker in rotation, provided that it stands still.
-    fn patrol(&mut self, peers: &[Peer]) -> Option<Runnable> {
-        if self.since_patrol < PATROL {
+    /// If it is time, checks the next worker in rotation, and steals from it if it has had no turn since the
+    /// last check.
+    fn steal_from_stalled(&mut self, peers: &[Peer]) -> Option<Runnable> {
+        if self.since_stall_check < STALL_CHECK {
             return None;
         }
-        self.since_patrol = 0;
+        self.since_stall_check = 0;
         self.visited = (self.visited + 1) % peers.len();
         if self.visited == self.me {
             self.visited = (self.visited + 1) % peers.len();
@@ -368,7 +369,7 @@ impl Member {
         if before != turns {
             return None;
         }
-        self.rob(peer).or_else(|| peer.next_up.steal())
+        self.steal_from(peer).or_else(|| peer.next_up.steal())
     }
 
     /// Nothing is here.
@@ -381,17 +382,19 @@ impl Member {
             }
             return Some(task);
         }
-        if let Some(task) = self.patrol(peers).or_else(|| self.fetch(peers.len(), INBOX, &shared.global)) {
+        if let Some(task) =
+            self.steal_from_stalled(peers).or_else(|| self.fetch(peers.len(), INBOX, &shared.global))
+        {
             return Some(task);
         }
         let first = self.draw(peers.len());
         let (front, back) = peers.split_at(first);
         let others = || back.iter().chain(front);
         // What thieves have left of those who have rested, who were to wait for others. Our own ring and
-        // inbox are empty, so robbing ourselves finds nothing else.
+        // inbox are empty, so stealing from ourselves finds nothing else.
         self.rested
             .pop()
-            .or_else(|| others().find_map(|peer| self.rob(peer)))
+            .or_else(|| others().find_map(|peer| self.steal_from(peer)))
             .or_else(|| self.shares.pop_low(shared))
             .or_else(|| others().find_map(|peer| peer.next_up.steal()))
     }
@@ -403,7 +406,7 @@ impl Member {
             return None;
         }
         let share = (waiting / workers + 1).min(most);
-        self.since_patrol += share;
+        self.since_stall_check += share;
         self.moves.begin();
         global.take(share, |next| {
             self.inbox.extend(next);
@@ -415,12 +418,12 @@ impl Member {
 
     /// Takes half of those who have rested at `peer`, or else of its inbox, or of its ring, into the empty
     /// inbox.
-    fn rob(&mut self, peer: &Peer) -> Option<Runnable> {
+    fn steal_from(&mut self, peer: &Peer) -> Option<Runnable> {
         if !peer.has_rings() {
             return None;
         }
         self.moves.begin();
-        let mut loot = None;
+        let mut found = None;
         for _ in 0..RACES {
             let mut stolen = peer.rested.steal_into(&mut self.inbox);
             if let Stolen::Nothing = stolen {
@@ -431,14 +434,14 @@ impl Member {
             }
             match stolen {
                 Stolen::Raced => continue,
-                Stolen::Got(task) => loot = Some(task),
+                Stolen::Got(task) => found = Some(task),
                 Stolen::Nothing => {}
             }
             break;
         }
         self.moves.end();
-        self.inbox_filled |= loot.is_some();
-        loot
+        self.inbox_filled |= found.is_some();
+        found
     }
 
     fn draw(&mut self, below: usize) -> usize {

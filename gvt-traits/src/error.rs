@@ -28,13 +28,13 @@ pub enum SchedError {
     NestedBlockOn,
     /// The runtime has been shut down.
     ShutDown,
-    /// Memory could not be had.
+    /// Memory is not available.
     Memory(MemoryError),
-    /// A worker could not be had.
+    /// A worker could not be started.
     Worker(WorkerError),
 }
 
-/// Why memory could not be had.
+/// Why memory is not available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MemoryError {
@@ -66,7 +66,7 @@ pub enum MemoryError {
     },
 }
 
-/// Why a worker could not be had.
+/// Why a worker could not be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WorkerError {
@@ -89,7 +89,7 @@ pub enum WorkerError {
         /// The kernel's answer.
         errno: i32,
     },
-    /// A file descriptor could not be had.
+    /// A file descriptor is not available.
     Descriptor {
         /// What for.
         what: &'static str,
@@ -196,7 +196,7 @@ impl fmt::Display for WorkerError {
     }
 }
 
-/// Whether a call is forbidden, and not merely a resource short: EPERM, EACCES, ENOSYS.
+/// Whether the call is forbidden, as opposed to a resource being short: EPERM, EACCES, ENOSYS.
 fn is_denied(errno: i32) -> bool {
     matches!(errno, 1 | 13 | 38)
 }

@@ -2,7 +2,7 @@
 
 use crate::SchedError;
 
-/// What a backend is built for. A backend may size itself by it.
+/// What a backend is built for. A backend may choose its sizes by it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Plan {
@@ -10,7 +10,7 @@ pub struct Plan {
     pub workers: usize,
     /// How many of them, the last ones by number, run only Low threads; below `workers`.
     pub low_priority_workers: usize,
-    /// Threads alive at once at the most.
+    /// The most threads alive at once.
     pub max_gvthreads: usize,
 }
 

@@ -72,9 +72,9 @@ impl fmt::Debug for WorkerId {
 
 /// One particular wait of one particular thread.
 ///
-/// A thread that is about to wait draws a new sequence number; whoever wakes it must name that
-/// number. The sequence never goes back, not even when the thread's place is reused, so it is the
-/// generation as well: a stale timer, waker or handle misses, whatever lives there now.
+/// A thread that is about to wait draws a new sequence number; a waker must name that number. The
+/// sequence never goes back, not even when the thread's place is reused, so it is the generation as
+/// well: a stale timer, waker or handle misses, whichever thread has the place by then.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct WakeTicket {
     /// The wait's number, growing for ever in this place.

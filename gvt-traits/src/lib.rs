@@ -19,18 +19,18 @@
 //! - **B1 runtime side**: except where a method's `Context:` line says otherwise, a backend is
 //!   called with preemption off, on an OS thread that carries a worker or on a foreign one.
 //! - **B2 no switching**: no method may block on anything that a green thread has to do, call back
-//!   into the runtime, or leave its stack. Short critical sections under an OS lock are allowed. A call of
-//!   the runtime's that would run other threads or use the worker's parts ends the process.
+//!   into the runtime, or leave its stack. Short critical sections under an OS lock are allowed. A call
+//!   into the runtime that would run other threads or use the worker's parts ends the process.
 //! - **B3 no unwinding**: a panic in a backend is a broken contract. The runtime prints it and
 //!   aborts, since the thread being scheduled could not be put back.
 //! - **B4 no thread-locals across calls**: consecutive calls for one worker may come from
 //!   different OS threads. They are ordered (each happens before the next).
 //! - **B5 parts know only this crate**: a backend that wraps another takes it as a type parameter.
-//! - **B6 never in the monitor's way**: the runtime's monitor, which asks threads to yield, takes them off by
-//!   force and wakes sleepers, is one OS thread. The methods that it calls (their `Context:` line says
-//!   **monitor**) wait for no lock. An allocator's lock may be held by a green thread that was taken off by
-//!   force: a worker that holds a part's lock then waits for the allocator, the monitor for the worker, and
-//!   the green thread for the monitor, for ever. Let these methods read atomics, or `try_lock`.
+//! - **B6 the monitor never waits**: the runtime's monitor is one OS thread. It asks threads to yield, takes
+//!   them off by force and wakes sleepers. The methods that it calls (their `Context:` line says **monitor**)
+//!   wait for no lock. A green thread that was taken off by force may hold the allocator's lock: a worker
+//!   that holds a backend's lock then waits for the allocator, the monitor for the worker, and the green
+//!   thread for the monitor, for ever. These methods read atomics, or use `try_lock`.
 #![warn(missing_docs)]
 
 extern crate alloc;
@@ -69,7 +69,7 @@ pub const MIN_SLOT_SIZE: usize = 64 << 10;
 pub const GUARD_SIZE: usize = 4096;
 /// Green threads alive at once in one runtime unless the builder says otherwise.
 pub const MAX_GVTHREADS: usize = 2_097_152;
-/// Workers in one runtime at the most, so that a set of workers is one `u64`.
+/// The most workers in one runtime, so that a set of workers is one `u64`.
 pub const MAX_WORKERS: usize = 64;
 /// How long a thread may run without a safepoint before it is asked to yield: 10 ms.
 pub const TIME_SLICE_NS: u64 = 10_000_000;

@@ -1,8 +1,8 @@
 //! The part of a thread's record that contracts speak of.
 //!
-//! **Who sees what.** [`RecordHead`] is the layout, for the runtime that owns the record. A queue is lent the
-//! same memory as [`Metadata`], which shows what an order may be decided by and nothing else: through it safe
-//! code changes nothing.
+//! **Two views.** [`RecordHead`] is the layout, for the runtime that owns the record. A queue sees the same
+//! memory as [`Metadata`], which shows only what an order may depend on: safe code cannot change anything
+//! through it.
 //!
 //! ```text
 //! offset size  field
@@ -16,7 +16,7 @@
 //! 0x10   8     entry_fn          runs the closure
 //! 0x18   8     entry_arg         boxed closure, if it is too large for the record
 //! 0x20   8     result_ptr        boxed result, if it is too large for the record
-//! 0x28   8     join_waiters      who waits for the end; see the runtime's `join`
+//! 0x28   8     join_waiters      the waiter for its end; see the runtime's `join`
 //! 0x30   8     start_time_ns     when it was first run (coarse)
 //! 0x38   8     wake_time_ns      deadline of its present wait, 0 for none
 //! 0x40   64    voluntary registers
@@ -101,7 +101,7 @@ pub struct ForcedRegisters {
 
 /// The head of each thread's record, with all its fields. See the module's table.
 ///
-/// All fields that several OS threads may touch are atomics; the rest belong to whoever holds the
+/// All fields that several OS threads may touch are atomics; the rest belong to the OS thread that holds the
 /// thread's [`Runnable`](crate::Runnable) or runs it.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -137,7 +137,7 @@ pub struct RecordHead {
 }
 
 // SAFETY: every field but `registers` is atomic or never written after `new`; `registers` is
-// touched only by a `ContextSwitch` on behalf of whoever holds the thread (C1, C2 of
+// touched only by a `ContextSwitch` for the OS thread that holds the thread (C1, C2 of
 // `ContextSwitch::switch`).
 unsafe impl Sync for RecordHead {}
 // SAFETY: as above; nothing in it belongs to an OS thread.
@@ -231,7 +231,7 @@ impl Metadata {
     ///
     /// # Safety
     ///
-    /// **C1**: the caller made the record, or acts for who did; C1 of [`of`](Self::of) stays true.
+    /// **C1**: the caller made the record, or acts for its owner; C1 of [`of`](Self::of) stays true.
     pub const unsafe fn head(&self) -> &RecordHead {
         &self.0
     }
@@ -245,7 +245,7 @@ impl Metadata {
     /// How urgent it is. Does not change while it is queued.
     #[inline]
     pub fn priority(&self) -> Priority {
-        // Relaxed: written before the token was made, by whoever made it.
+        // Relaxed: written before the token was made, by its maker.
         Priority::from_u8(self.0.priority.load(Relaxed))
     }
 

@@ -8,7 +8,7 @@ use core::ffi::c_void;
 
 use crate::WorkerError;
 
-/// What a preemptor can do at the most.
+/// The strongest thing that a preemptor can do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Strength {
     /// Nothing: threads run until they block. The monitor does not watch slices.
@@ -23,13 +23,13 @@ pub enum Strength {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct OsThreadId(pub i32);
 
-/// What the runtime's hook made of an interrupt.
+/// Whether an interrupt was meant for this runtime.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub enum Interrupted {
     /// It was meant for this runtime.
     Taken = 0,
-    /// It was not: pass it on to whoever handled the signal before.
+    /// It was not: pass it on to the handler that was installed before.
     NotOurs = 1,
 }
 
@@ -57,8 +57,8 @@ pub type InterruptHook = unsafe extern "C" fn(context: *mut c_void) -> Interrupt
 ///   `detach` no hook of ours runs.
 /// - **P7 context**: the hook is given the interrupted context itself: what it writes to its general
 ///   registers, `rip` and `rsp` among them, is what the OS thread goes on with.
-/// - **P8 ready**: after `enter_thread` on an OS thread, nothing that this inherited from its creator (a
-///   signal mask) keeps interrupts from it.
+/// - **P8 ready**: after `enter_thread` on an OS thread, nothing that it inherited from its creator (a
+///   signal mask) blocks interrupts.
 ///
 /// Also B1–B6 of the crate. Tested: P1–P3, P5–P8 (`preemptor` suite). Argued by hand: P4.
 ///
@@ -76,7 +76,7 @@ pub unsafe trait Preemptor: Send + Sync + 'static {
     /// Context: any.
     fn strength(&self) -> Strength;
 
-    /// Gets ready to interrupt, and to call `hook`. Called once, before the first `interrupt`.
+    /// Prepares to interrupt, and to call `hook`. Called once, before the first `interrupt`.
     ///
     /// Context: the thread that builds the runtime; may block and allocate.
     ///

@@ -13,8 +13,8 @@ use crate::{GvtId, Metadata, Priority, WorkerId};
 /// - **R3 of one runtime**: it is good only with the runtime that made it, which checks each that a queue
 ///   hands out (Q9).
 ///
-/// That is what lets [`ReadyQueue`](crate::ReadyQueue) be a safe trait: in safe code a queue can
-/// delay a thread, strand it (`mem::forget`, a static), or, by dropping it, panic; it can never run one
+/// This is what lets [`ReadyQueue`](crate::ReadyQueue) be a safe trait: in safe code a queue can
+/// delay a thread, strand it (`mem::forget`, a static), or panic by dropping it; it can never run one
 /// twice, nor elsewhere.
 #[repr(transparent)]
 pub struct Runnable(NonNull<Metadata>);
@@ -64,7 +64,7 @@ impl Runnable {
     }
 
     /// What its spawner tagged it with (`gvt::Builder::tag`): a deadline, a weight, a tenant, whatever the
-    /// queue makes of it. 0 for a thread without a tag. Does not change.
+    /// queue uses it for. 0 for a thread without a tag. Does not change.
     ///
     /// Earliest deadline first, with the deadline in the tag and those without one last:
     ///
@@ -83,7 +83,7 @@ impl Runnable {
     ///
     /// impl ReadyQueue for Deadlines {
     ///     type Local = ();
-    ///     /// Who has no deadline may starve.
+    ///     /// Threads without a deadline may starve.
     ///     const ORDER: Order = Order::StrictPriority;
     ///     fn local(&self, _: WorkerId) {}
     ///     fn inject(&self, task: Runnable) {

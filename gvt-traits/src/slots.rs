@@ -47,7 +47,7 @@ impl fmt::Debug for Slot {
 pub struct StackClass(u8);
 
 impl StackClass {
-    /// Classes that an allocator has at the most.
+    /// The most classes that an allocator may have.
     pub const COUNT: usize = 7;
     /// The class of threads that ask for none.
     pub const DEFAULT: StackClass = StackClass(0);
@@ -90,15 +90,14 @@ pub struct MemoryUse {
     pub bytes_reserved: usize,
 }
 
-/// Supplies the memory that green threads' stacks live in.
+/// Supplies the memory for green threads' stacks.
 ///
 /// Threads get a slot when they are first run and give it back when they end, so the next thread
 /// finds a warm stack: allocators should hand out the slot that came back last (LIFO).
 ///
-/// **Classes.** An allocator has one size of slot, or several at once; a class names one of them, and has
-/// slots of its own. One with a single size says so in [`slot_size`](Self::slot_size), which then knows
-/// [`StackClass::DEFAULT`] only, and ignores the class that the other methods are given: they are given none
-/// that `slot_size` does not know.
+/// **Classes.** An allocator has one size of slot, or several; each class is one size and has slots of its
+/// own. If there is a single size, [`slot_size`](Self::slot_size) knows [`StackClass::DEFAULT`] only, and the
+/// other methods may ignore their class: they are given none that `slot_size` does not know.
 ///
 /// # Implementer's contract
 ///
@@ -113,7 +112,7 @@ pub struct MemoryUse {
 ///   of class `c` fails with [`MemoryError::SlotsExhausted`] only while `n` or more slots of that class are
 ///   in use.
 /// - **S6 refusals lose nothing**: after an `Err` the allocator works as before.
-/// - **S7 accounts**: with no other call under way, `memory_use(c).slots_in_use` is exact.
+/// - **S7 accounts**: with no other call in progress, `memory_use(c).slots_in_use` is exact.
 /// - **S8 outlived**: slots still in use when the allocator is dropped keep their memory (S2).
 /// - **S9 classed**: `class_for(bytes)` is a class whose slots have at least `bytes`, and no other such class
 ///   has smaller ones; it is the default class for 0. If there is none, the error names the largest size, for
@@ -144,7 +143,7 @@ pub unsafe trait SlotAllocator: Send + Sync + 'static {
     /// Context: any OS thread; neither blocks nor allocates.
     fn slot_size(&self, class: StackClass) -> Option<usize>;
 
-    /// The class that a thread gets who asks for a slot of `bytes` (S9).
+    /// The class of a thread that asks for a slot of `bytes` (S9).
     ///
     /// Context: any OS thread; neither blocks nor allocates.
     fn class_for(&self, bytes: usize) -> Result<StackClass, MemoryError> {
@@ -162,7 +161,7 @@ pub unsafe trait SlotAllocator: Send + Sync + 'static {
     }
 
     /// Makes sure that `threads` slots of a class can be in use at once (S5). Called before thread number
-    /// `threads` of that class is accepted, so that a thread once spawned does find a stack.
+    /// `threads` of that class is accepted, so that every thread that was spawned finds a stack.
     ///
     /// Context: any OS thread, preemption off; may make system calls.
     fn reserve(&self, class: StackClass, threads: usize) -> Result<(), MemoryError>;
@@ -198,8 +197,8 @@ pub unsafe trait SlotAllocator: Send + Sync + 'static {
         0
     }
 
-    /// Gives back a little of what has not been needed for a while. Says when there will be something to do
-    /// again (`now_ns`'s clock), or `None` if there is nothing until more slots come back.
+    /// Gives back some of the memory that has not been needed for a while. Returns when to call again (in
+    /// `now_ns`'s clock), or `None` if there is nothing to do until more slots come back.
     ///
     /// Context: **monitor** (B6), one call at a time; may make a few system calls, but allocates nothing.
     fn decay(&self, now_ns: u64) -> Option<u64> {
@@ -211,7 +210,7 @@ pub unsafe trait SlotAllocator: Send + Sync + 'static {
     fn memory_use(&self, class: StackClass) -> MemoryUse;
 
     /// Physical memory of a class's slots, free ones included, in bytes; `None` if that is not known. May
-    /// take long: for reports.
+    /// take long; for reports.
     ///
     /// Context: any OS thread; may block and allocate.
     fn resident(&self, class: StackClass) -> Option<usize> {

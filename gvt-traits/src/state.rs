@@ -130,7 +130,7 @@ impl WaitReason {
     }
 }
 
-/// How urgent a thread is. What a queue makes of it, [`Order`](crate::Order) says: under
+/// How urgent a thread is. [`Order`](crate::Order) says what a queue does with it: under
 /// [`Order::Fair`](crate::Order::Fair) nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]
 #[repr(u8)]
@@ -142,7 +142,7 @@ pub enum Priority {
     /// The default.
     #[default]
     Normal = 2,
-    /// When nothing better is there; the only level of dedicated low-priority workers.
+    /// When nothing more urgent is ready; the only level that dedicated low-priority workers run.
     Low = 3,
 }
 

@@ -29,7 +29,7 @@ pub struct TimerEntry {
     pub kind: TimerType,
 }
 
-/// Names an entry that was inserted, for cancelling. What the words mean is the backend's affair.
+/// Names an entry that was inserted, for cancelling. What the fields mean is up to the backend.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct TimerHandle {
     /// Where, typically.
@@ -55,15 +55,15 @@ pub enum IdleWait {
 
 /// Keeps deadlines and says which have passed.
 ///
-/// One value serves all workers; a backend shards itself if that helps. Entries arrive with the
-/// worker that files them in [`TimerEntry::affinity`], so a shard a worker is the natural choice.
+/// One value serves all workers; a backend shards itself if that helps. [`TimerEntry::affinity`] is the
+/// worker that files the entry, so one shard for each worker is the natural choice.
 ///
 /// # Implementer's contract
 ///
 /// - **T1 exactly once**: each entry is given out once, by `expire` or by `cancel`, never by both; and none
 ///   that was not inserted. A ticket that names no thread, or a wait that has no deadline, ends the process.
 /// - **T2 never early**: `expire(now)` gives out no entry with `deadline_ns > now`.
-/// - **T3 complete**: with no other call under way, `expire(near, now)` gives out every entry with
+/// - **T3 complete**: with no other call in progress, `expire(near, now)` gives out every entry with
 ///   `deadline_ns + resolution_ns() <= now`, from all shards. Under contention it may leave a shard to the
 ///   call that is working on it.
 /// - **T4 cancel**: `cancel` returns the entry if it had not been given out, and frees its place
@@ -71,9 +71,9 @@ pub enum IdleWait {
 ///   factor). A handle is stale once its entry is out; a stale handle cancels nothing, whatever
 ///   was inserted since.
 /// - **T5 next deadline**: `next_deadline_ns` is `None` only if no entry is held, and otherwise no
-///   later than the earliest `deadline_ns` plus `resolution_ns()`. An insert that returned is
-///   accounted for. It may be too early (a cancelled entry), but not for ever: `expire` at that time makes it
-///   move on.
+///   later than the earliest `deadline_ns` plus `resolution_ns()`. It covers every
+///   insert that has returned. It may be too early (a cancelled entry), but not for ever: `expire` at that
+///   time makes it move on.
 /// - **T6 quiet**: while nothing is due, the backend makes nothing wake. It has no thread.
 /// - **T7 descriptor**: if `idle_wait` answers [`IdleWait::Readable`], the descriptor polls
 ///   readable from when the next deadline passes, also if that deadline was inserted after `idle_wait`
@@ -92,7 +92,7 @@ pub enum IdleWait {
     note = "pass a timer such as `HeapTimer`, `Wheel` or `TimerFd` to `.timer(…)`"
 )]
 pub trait TimerBackend: Send + Sync + 'static {
-    /// By how much expiry may lag behind a deadline for want of resolution; 0 for exact.
+    /// By how much expiry may lag behind a deadline, because of the backend's resolution; 0 for exact.
     fn resolution_ns(&self) -> u64 {
         0
     }
@@ -119,7 +119,7 @@ pub trait TimerBackend: Send + Sync + 'static {
     /// Context: **monitor** (B6); any OS thread.
     fn next_deadline_ns(&self) -> Option<u64>;
 
-    /// Prepares for an idle worker's wait and says how to wait. One worker at a time waits so; the
+    /// Prepares for an idle worker's wait and says how to wait. One worker at a time waits like this; the
     /// others sleep until woken.
     ///
     /// Context: worker, preemption off, worker's stack; may make a system call.
@@ -139,7 +139,7 @@ pub trait TimerBackend: Send + Sync + 'static {
     }
 
     /// Whether [`now_ns`](Self::now_ns) moves only in [`idle_wait`](Self::idle_wait) (virtual time). The
-    /// runtime then calls that only when no worker has anything to do, and nobody waits for the others to
+    /// runtime then calls that only when no worker has anything to do, and no thread waits for the others to
     /// settle.
     ///
     /// Context: any OS thread; always the same.
