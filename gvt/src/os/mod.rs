@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn urgent_and_back() {
+    fn real_time_and_back() {
         assert!(under(libc::SCHED_OTHER, || {
             let granted = become_real_time();
             let then = policy();

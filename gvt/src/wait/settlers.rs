@@ -12,7 +12,7 @@
 //! so the last of them sees all workers asleep. A worker that spoils another's check has come back from
 //! sleep, and goes to sleep again: Z2. A thread that is away from all workers, in the kernel or in
 //! [`blocking`](crate::blocking()), comes back through a worker: Z2 again. **Z4** A thread that parks without
-//! a worker (`detach::park_held`), having passed its worker on before, commits its wait (W2 of `wait`),
+//! a worker (`detach::park_detached`), having passed its worker on before, commits its wait (W2 of `wait`),
 //! fence, and if a settler is counted, has a sleeping worker check again. The fences are totally ordered:
 //! either that worker's announcement came first, and Z4 sees the count, or Z3 sees the commit.
 //!

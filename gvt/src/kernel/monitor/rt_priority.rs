@@ -91,7 +91,7 @@ mod tests {
 
     /// On an OS thread of its own, whose policy it changes.
     #[test]
-    fn who_computes_becomes_ordinary_and_is_urgent_again_when_done() {
+    fn a_computing_thread_is_ordinary_until_it_has_done() {
         let looked_at = || {
             // SAFETY: no pointers.
             let policy = || (unsafe { libc::sched_getscheduler(0) }) & !libc::SCHED_RESET_ON_FORK;

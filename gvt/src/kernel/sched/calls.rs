@@ -24,7 +24,7 @@ impl<P: Parts> Core<P> {
         stack_bounds: stack_bounds::<P>,
         release_worker: detach::release_worker::<P>,
         divert: pinned::divert_on::<P>,
-        first_frame: first_frame::root::<P>,
+        first_frame: first_frame::first_frame::<P>,
         start_spare: start::start_spare::<P>,
         destroy: destroy::<P>,
     };

@@ -5,9 +5,9 @@
 //!
 //! | way in | when | queued |
 //! |---|---|---|
-//! | [`park_held`] | it waits while a panic unwinds on this OS thread, whose panic count it has raised | when woken |
+//! | [`park_detached`] | it waits while it unwinds: the panic count is this OS thread's | when woken |
 //! | [`blocking`] | it announces that it will block in the kernel | when it comes back |
-//! | [`take_from_blocked`] | the monitor finds it blocked in the kernel, or deaf to interrupts | when it enters the runtime again, or is found running |
+//! | [`take_from_blocked`] | the monitor finds it blocked in the kernel, or deaf | when it enters the runtime, or runs |
 //! | [`on_interrupt`] | the preemption signal takes it off | at once |
 //!
 //! **Protocol.** **Y1** The record's `suspended` names the OS thread; the OS thread's `bound_thread` names
@@ -173,7 +173,7 @@ pub(crate) fn blocking<T>(f: impl FnOnce() -> T) -> T {
 ///
 /// **C1**: called by the green thread `record`, which runs on `worker`, inside the runtime, with its wait
 /// armed.
-pub(crate) unsafe fn park_held<P: Parts>(worker: &Worker<P>, record: &Record) {
+pub(crate) unsafe fn park_detached<P: Parts>(worker: &Worker<P>, record: &Record) {
     // SAFETY: C1: the running thread, its wait armed.
     if !unsafe { release_worker_at_any_cost(worker, record) } {
         record.set_state(GvtState::Running);

@@ -14,7 +14,7 @@ use std::ptr;
 ///
 /// # Safety
 ///
-/// C1 of [`pick`].
+/// C1 of `pick::pick`.
 #[inline(always)]
 pub(crate) unsafe fn push_here<P: Parts>(worker: &Worker<P>, task: Runnable, kind: PushKind) {
     let core = worker.core();

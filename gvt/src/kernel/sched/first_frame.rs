@@ -31,7 +31,7 @@ use crate::protocol::join::{Ended, Prepared};
 /// # Safety
 ///
 /// **C1**: entered by a switch on an OS thread that carries a `Worker<P>`, with that record current.
-pub(crate) unsafe extern "C" fn root<P: Parts>(argument: *mut ()) -> ! {
+pub(crate) unsafe extern "C" fn first_frame<P: Parts>(argument: *mut ()) -> ! {
     let mut record = argument as *const Record;
     // SAFETY: C1: entered by a switch.
     unsafe { arrive::<P>() };

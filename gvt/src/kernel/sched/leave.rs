@@ -60,7 +60,7 @@ pub(super) unsafe fn park<P: Parts>(base: &WorkerBase) {
     record.meta.blocked_since_ns.store(base.coarse_ns.load(Relaxed), Relaxed);
     if std::thread::panicking() {
         // SAFETY: C1: the running thread, its wait armed.
-        unsafe { detach::park_held::<P>(worker, record) };
+        unsafe { detach::park_detached::<P>(worker, record) };
     } else {
         // SAFETY: C1: inside the runtime, on `worker`.
         let target = unsafe { target(worker) };

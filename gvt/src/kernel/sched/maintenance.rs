@@ -14,7 +14,7 @@ use crate::kernel::worker::{binding, handoff};
 ///
 /// # Safety
 ///
-/// C1 of [`pick`].
+/// C1 of `pick::pick`.
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn maintain<P: Parts>(worker: &Worker<P>) {

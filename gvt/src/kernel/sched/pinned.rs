@@ -38,7 +38,7 @@
 //! its door first.
 //!
 //! **No cost for others.** `need_resched` is set on the worker of an OS thread with residents, at all times;
-//! what a decision does then ([`pick`]) is here.
+//! what a decision does then is in `pick_bound`.
 //!
 //! **Migrating at every turn** (`SchedulerConfig::migrate_always`) takes the same detour: each picked thread
 //! goes through the worker loop, which passes the worker on if the thread ran on this OS thread last.

@@ -34,7 +34,7 @@ pub(crate) fn start_os_thread<P: Parts>(
         ready(os_thread);
         while let Received::Worker(worker) = core.base.pool.wait_as_spare(os_thread) {
             // SAFETY: received by this OS thread.
-            if !unsafe { worker_loop::carry::<P>(os_thread, worker) } {
+            if !unsafe { worker_loop::run::<P>(os_thread, worker) } {
                 break;
             }
         }

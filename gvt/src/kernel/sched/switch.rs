@@ -42,11 +42,11 @@ use crate::protocol::wait;
 use crate::protocol::wait::Committed;
 
 /// Where a picked thread can run.
-pub(crate) enum Placed {
+pub(crate) enum Ready {
     /// On this OS thread; its stack is bound and its registers are set.
     Here(*const Record),
     /// On the OS thread that it keeps (`detach`), or on which it is resident (`pinned`).
-    Held(*const Record),
+    Elsewhere(*const Record),
 }
 
 /// Makes a picked thread ready to be switched to.
@@ -55,24 +55,27 @@ pub(crate) enum Placed {
 ///
 /// C1 of [`pick`]; **C2**: `next` was just picked.
 #[inline]
-pub(crate) unsafe fn place<P: Parts>(worker: &Worker<P>, next: *const Record) -> Result<Placed, MemoryError> {
+pub(crate) unsafe fn make_ready<P: Parts>(
+    worker: &Worker<P>,
+    next: *const Record,
+) -> Result<Ready, MemoryError> {
     // SAFETY: C2: records outlive their tokens.
     let record = unsafe { &*next };
     if record.is_fresh() {
         // SAFETY: C1, C2: just picked, on its worker.
         unsafe { bind::<P>(worker, record)? };
     } else if !record.meta.suspended.load(Relaxed).is_null() && !binding::come_home(record) {
-        return Ok(Placed::Held(next));
+        return Ok(Ready::Elsewhere(next));
     }
     install(&worker.base, record);
-    Ok(Placed::Here(next))
+    Ok(Ready::Here(next))
 }
 
 /// Gives a stack to a thread that has never run.
 ///
 /// # Safety
 ///
-/// C1 and C2 of [`place`].
+/// C1 and C2 of [`make_ready`].
 unsafe fn bind<P: Parts>(worker: &Worker<P>, record: &Record) -> Result<(), MemoryError> {
     let core = worker.core();
     let class = record.stack_choice().class().unwrap_or(core.base.default_class);
@@ -105,7 +108,7 @@ pub(crate) unsafe fn target<P: Parts>(worker: &Worker<P>) -> *const Registers {
 ///
 /// # Safety
 ///
-/// C1 and C2 of [`place`].
+/// C1 and C2 of [`make_ready`].
 #[inline(always)]
 pub(crate) unsafe fn target_of<P: Parts>(worker: &Worker<P>, next: *const Record) -> *const Registers {
     // SAFETY: records outlive their tokens.
@@ -122,15 +125,15 @@ pub(crate) unsafe fn target_of<P: Parts>(worker: &Worker<P>, next: *const Record
 ///
 /// # Safety
 ///
-/// C1 and C2 of [`place`].
+/// C1 and C2 of [`make_ready`].
 #[inline(never)]
 pub(crate) unsafe fn target_slow<P: Parts>(worker: &Worker<P>, mut next: *const Record) -> *const Registers {
     loop {
         // SAFETY: C1, C2: just picked, on its worker.
-        match unsafe { place(worker, next) } {
+        match unsafe { make_ready(worker, next) } {
             // SAFETY: records outlive their threads.
-            Ok(Placed::Here(next)) => return unsafe { &*next }.registers(),
-            Ok(Placed::Held(next)) => {
+            Ok(Ready::Here(next)) => return unsafe { &*next }.registers(),
+            Ok(Ready::Elsewhere(next)) => {
                 worker.base.handoff.set(next);
                 return native(&worker.base);
             }

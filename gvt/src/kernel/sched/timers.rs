@@ -17,7 +17,7 @@ use gvt_traits::WorkerId;
 ///
 /// # Safety
 ///
-/// C1 of [`pick`].
+/// C1 of `pick::pick`.
 pub(crate) unsafe fn fire_timers<P: Parts>(worker: &Worker<P>) -> usize {
     let core = worker.core();
     let Some(deadline) = core.timer.next_deadline_ns() else {

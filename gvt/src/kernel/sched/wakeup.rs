@@ -9,7 +9,7 @@ use crate::protocol::idle::Class;
 ///
 /// # Safety
 ///
-/// C1 of [`pick`].
+/// C1 of `pick::pick`.
 #[cold]
 pub(crate) unsafe fn found<P: Parts>(worker: &Worker<P>) {
     let base = &worker.base;

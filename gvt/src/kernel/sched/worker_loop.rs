@@ -24,7 +24,7 @@ use crate::kernel::worker::tls;
 /// # Safety
 ///
 /// **C1**: `worker` was received by this OS thread, which is `os_thread`.
-pub(crate) unsafe fn carry<P: Parts>(os_thread: &'static OsThread, worker: *const WorkerBase) -> bool {
+pub(crate) unsafe fn run<P: Parts>(os_thread: &'static OsThread, worker: *const WorkerBase) -> bool {
     let no_unwind = NoUnwind;
     os_thread.set_worker(worker);
     {

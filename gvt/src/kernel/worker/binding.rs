@@ -48,7 +48,7 @@ pub(crate) fn here() -> &'static OsThread {
     unsafe { &*tls::os_thread() }
 }
 
-/// Sets `need_resched` if decisions must go through [`pick`].
+/// Sets `need_resched` if decisions must go through `pick_bound::pick`.
 pub(crate) fn remind(base: &WorkerBase, os_thread: &OsThread) {
     if os_thread.home.has_residents() || os_thread.home.is_spent() || base.core().migrates {
         base.need_resched.store(true, Relaxed);

@@ -91,7 +91,7 @@ pub(crate) struct Vtable {
     pub(crate) release_worker: unsafe fn(&WorkerBase) -> bool,
     /// Makes interrupted code call into the scheduler; see `pinned`.
     pub(crate) divert: unsafe fn(&WorkerBase, *mut std::ffi::c_void) -> bool,
-    /// A thread's first function, `first_frame::root`.
+    /// A thread's first function, `first_frame::first_frame`.
     pub(crate) first_frame: unsafe extern "C" fn(*mut ()) -> !,
     /// Starts an OS thread, which becomes spare.
     pub(crate) start_spare: unsafe fn(&CoreBase) -> Option<&'static OsThread>,

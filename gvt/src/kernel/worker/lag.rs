@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn who_came_late_is_not_charged_for_that() {
+    fn a_late_start_is_not_charged() {
         let lag = Lag::default();
         lag.charge(A, 300, 5_000, 1_000, Charge::First);
         assert_eq!(lag.advance(A, 1_000, 0), -500, "700 short, of which half a slice at once");
