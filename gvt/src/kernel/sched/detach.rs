@@ -259,7 +259,7 @@ pub(crate) unsafe extern "C" fn on_interrupt(context: *mut c_void) -> Interrupte
         return Interrupted::NotOurs;
     };
     if os_thread.depth() != 0 {
-        // Inside the runtime: the preempt flag is set, and the runtime reads it when it leaves.
+        // Inside the runtime: the preempt flag is set, and the thread will read it.
         return Interrupted::Taken;
     }
     os_thread.preempt_disable();
