@@ -1,4 +1,114 @@
-#![doc = include_str!("../../README.md")]
+//! Preemptible green threads: ordinary blocking code, many threads on a few OS threads.
+//!
+//! A *green thread* has a stack of its own and runs a closure. A *worker* runs green threads, one at a time, and an OS
+//! thread carries each worker. A thread that waits leaves its worker to others; a thread that computes for longer than
+//! its time slice is preempted. A *runtime* is a set of workers.
+//!
+//! ```
+//! use gvt::{Runtime, SchedulerConfig, channel, spawn};
+//!
+//! let runtime = Runtime::new(SchedulerConfig::default().num_workers(4));
+//! let total = runtime.block_on(|| {
+//!     let (sender, receiver) = channel(100);
+//!     for i in 0..1_000u64 {
+//!         let sender = sender.clone();
+//!         spawn(move |_| sender.send(i).unwrap());
+//!     }
+//!     drop(sender);
+//!     receiver.iter().sum::<u64>()
+//! });
+//! assert_eq!(total, 499_500);
+//! ```
+//!
+//! The [README](https://github.com/gvt-rs/gvt#readme) says when to use gvt and when not, how it compares, and what its
+//! limits are. Each function's *Context* line says where it may be called.
+//!
+//! # You want → use
+//!
+//! | you want | use | module |
+//! |---|---|---|
+//! | to start a runtime | [`Runtime::new`], [`Runtime::builder`], [`#[gvt::main]`](macro@main) | [`runtime`] |
+//! | to spawn a thread | [`spawn`], [`thread::spawn`], [`go!`] | [`thread`] |
+//! | to name it, set its priority, its stack | [`Builder`] | [`thread`] |
+//! | to spawn from outside the runtime | [`Runtime::handle`], [`Handle::spawn`] | [`runtime`] |
+//! | to take a thread's result | [`JoinHandle::join`], `handle.await`, [`join_all`] | [`thread`] |
+//! | threads that borrow | [`scope()`] | [`thread`] |
+//! | threads of which the first failure cancels the others | [`TaskSet`] | [`thread`] |
+//! | to call code that blocks in the kernel | [`blocking()`] | [`thread`] |
+//! | a value for each thread | [`gvt_local!`] | [`thread`] |
+//! | to sleep, to tick | [`sleep()`], [`interval()`] | [`time`] |
+//! | a limit on how long something takes | [`timeout()`], [`JoinHandle::join_timeout`], `recv_timeout` | [`time`] |
+//! | to stop a thread | [`JoinHandle::token`], [`CancellationToken::cancel`] | [`cancel`] |
+//! | waits that end when a token is cancelled | [`cancellable`], [`CancellationToken::run_until_cancelled`] | [`cancel`] |
+//! | to send messages | [`channel()`], [`channel::unbounded`], [`channel::oneshot`], [`channel::broadcast`] | [`mod@channel`] |
+//! | the latest value only | [`channel::watch`] | [`mod@channel`] |
+//! | to wait for several things | [`select!`], [`select_biased!`] | [`mod@channel`] |
+//! | a lock | [`sync::Mutex`], [`sync::RwLock`]; without poisoning [`SchedMutex`] | [`sync`] |
+//! | to wait for a condition, for a count | [`sync::Condvar`], [`sync::WaitGroup`], [`sync::Barrier`], [`sync::Semaphore`] | [`sync`] |
+//! | to initialise once | [`sync::OnceLock`], [`sync::LazyLock`] | [`sync`] |
+//! | to run a future on a thread | [`future::block_on`] | [`future`] |
+//! | to await what gvt does, with any executor | `recv_async`, `lock_async`, `handle.await` | [`future`] |
+//! | to make a long computation preemptible without signals | [`safepoint!`], [`yield_now`] | [`thread`] |
+//! | to see what all threads do | [`Runtime::dump`], [`Runtime::threads`], [`Runtime::counters`], [`Runtime::memory`] | [`runtime`] |
+//! | to find deadlocks | [`SchedulerConfig::deadlock_report`] | [`runtime`] |
+//! | to test | [`#[gvt::test]`](macro@test), [`settle`], [`SchedulerConfig::migrate_always`] | |
+//! | another queue, timer, preemptor or stack allocator | [`RuntimeBuilder::queue`] and its siblings | [`backend`] |
+//!
+//! # You come from std
+//!
+//! | std | gvt | what differs |
+//! |---|---|---|
+//! | `thread::spawn(\|\| …)` | [`thread::spawn`] | inside a runtime |
+//! | `thread::Builder`, `thread::scope` | [`thread::Builder`], [`thread::scope`](fn@scope) | closures take a token, `\|_\| …` |
+//! | `thread::current` | [`thread::current`](fn@current) | an `Option` |
+//! | `thread::{sleep, park, yield_now}` | the same names in [`thread`] | |
+//! | `thread_local!` | [`gvt_local!`] | |
+//! | `sync::{Mutex, RwLock, Condvar, Once, …}` | the same names in [`sync`] | |
+//! | `sync::mpsc` | [`sync::mpsc`] | |
+//!
+//! # You come from tokio
+//!
+//! | tokio | gvt |
+//! |---|---|
+//! | `#[tokio::main]`, `#[tokio::test]` | [`#[gvt::main]`](macro@main), [`#[gvt::test]`](macro@test) |
+//! | `runtime::Builder`, `runtime::Handle` | [`runtime::Builder`], [`runtime::Handle`] |
+//! | `tokio::spawn(async { … })` | [`spawn(\|token\| …)`](spawn) |
+//! | `JoinHandle::abort` | [`JoinHandle::token`] and [`cancel`](CancellationToken::cancel) |
+//! | `task::JoinSet` | [`TaskSet`] |
+//! | `task::spawn_blocking`, `block_in_place` | [`blocking()`] |
+//! | `task::yield_now` | [`yield_now`] |
+//! | `task_local!` | [`gvt_local!`] |
+//! | `time::{sleep, interval, timeout}` | the same names in [`time`] |
+//! | `sync::{oneshot, watch, broadcast}` | the same names in [`mod@channel`] |
+//! | `sync::{Mutex, RwLock, Semaphore, Barrier, OnceCell}` | [`sync`]; `OnceCell` is [`sync::OnceLock`] |
+//! | `select!` | [`select!`] |
+//! | `tokio_util::sync::CancellationToken` | [`CancellationToken`] |
+//! | `future.await` | [`future::block_on`] |
+//!
+//! # You come from Go
+//!
+//! | Go | gvt |
+//! |---|---|
+//! | `go f()` | [`go!(f())`](go) |
+//! | `make(chan T, n)`, `make(chan T)` | [`channel(n)`](channel()), `channel(0)` |
+//! | `select` | [`select!`] |
+//! | `time.After`, `time.Tick` | [`channel::after`], [`channel::tick`] |
+//! | `context.Context` | [`CancellationToken`] |
+//! | `sync.WaitGroup`, `errgroup.Group` | [`sync::WaitGroup`], [`TaskSet`] |
+//! | `runtime.Gosched` | [`yield_now`] |
+//! | `runtime.LockOSThread` | [`Migration::Pinned`] |
+//! | `GOMAXPROCS` | [`SchedulerConfig::num_workers`] |
+//! | a dump by `SIGQUIT` | [`Runtime::dump`] |
+//!
+//! # You come from crossbeam
+//!
+//! | crossbeam | gvt |
+//! |---|---|
+//! | `crossbeam_channel`, all of it | [`mod@channel`], the same names |
+//! | `select!`, `Select` | [`select!`], [`channel::Select`] |
+//! | `thread::scope` | [`scope()`] |
+//! | `sync::WaitGroup` | [`sync::WaitGroup`] |
+//! | `sync::Parker` | [`park`], [`Thread::unpark`] |
 #![warn(missing_docs)]
 #![cfg_attr(loom, allow(dead_code, unused_imports, reason = "models run parts of the crate only"))]
 
@@ -10,7 +120,9 @@ pub mod channel;
 pub mod sync;
 
 #[cfg(not(loom))]
-mod cancel;
+pub mod backend;
+#[cfg(not(loom))]
+pub mod cancel;
 #[cfg(not(loom))]
 pub mod future;
 #[cfg(not(loom))]
@@ -20,63 +132,59 @@ mod macros;
 #[cfg(not(loom))]
 mod os;
 #[cfg(not(loom))]
-mod runtime;
+pub mod runtime;
 #[cfg(not(loom))]
 pub mod thread;
 #[cfg(not(loom))]
-mod time;
+pub mod time;
 
+/// The names at the crate's root: first those that most programs use, then short paths to the modules' others.
 #[cfg(not(loom))]
 mod api {
-    pub use crate::cancel::cancelled::Cancelled;
-    pub use crate::cancel::reason::CancelReason;
-    pub use crate::cancel::run::cancellable;
-    pub use crate::cancel::token::CancellationToken;
+    #[doc(inline)]
+    pub use crate::cancel::CancellationToken;
     pub use crate::channel::{Receiver, Sender};
-    pub use crate::kernel::state::deadlock::{DeadlockReport, ThreadInfo};
-    pub use crate::kernel::thread::id::ThreadId;
-    pub use crate::runtime::builder::RuntimeBuilder;
-    pub use crate::runtime::config::SchedulerConfig;
-    pub use crate::runtime::handle::Handle;
-    pub use crate::runtime::memory::{Memory, StackMemory};
-    pub use crate::runtime::runtime::{Runtime, RuntimeCounters, StillRunning};
-    pub use crate::sync::{SchedMutex, SchedMutexGuard};
-    pub use crate::thread::builder::{Builder, spawn_with_priority};
-    pub use crate::thread::current::{Thread, current};
-    pub use crate::thread::current::{
-        blocking, current_id, current_name, current_priority, current_token, current_worker, is_in_gvthread,
+    #[doc(inline)]
+    pub use crate::runtime::{Runtime, SchedulerConfig};
+    #[doc(inline)]
+    pub use crate::sync::SchedMutex;
+    #[doc(inline)]
+    pub use crate::thread::{
+        Builder, JoinHandle, blocking, current_id, scope, sleep, sleep_until, spawn_with_priority, yield_now,
     };
-    pub use crate::thread::join_handle::{JoinFuture, JoinHandle, join_all};
-    pub use crate::thread::local_key::{AccessError, LocalKey};
-    pub use crate::thread::scope::{Scope, ScopedJoinHandle, scope};
-    pub use crate::thread::settle::settle;
-    pub use crate::thread::spawn::{Migration, spawn, try_spawn};
-    pub use crate::thread::tag::current_tag;
-    pub use crate::thread::task_set::{TaskError, TaskSet};
-    pub use crate::thread::unpark::{park, park_timeout};
-    pub use crate::time::interval::{Interval, MissedTicks, interval, interval_at};
-    pub use crate::time::sleep::{sleep, sleep_ms, sleep_until, sleep_us};
-    pub use crate::time::timeout::{timeout, timeout_at};
-    pub use crate::wait::clock::TimedOut;
-    pub use crate::wait::clock::{coarse_now_ns, now, now_ns};
-    #[doc(hidden)]
-    pub use crate::wait::yielding::__safepoint;
-    pub use crate::wait::yielding::yield_now;
-
-    #[doc(no_inline)]
-    pub use std::thread::{available_parallelism, panicking};
-
+    // The closure takes its thread's token: `thread::spawn` has the form without.
+    pub use crate::thread::spawn::{spawn, try_spawn};
+    #[doc(inline)]
+    pub use crate::time::{sleep_ms, sleep_us};
     #[doc(inline)]
     pub use gvt_macros::{main, test};
 
-    pub use gvt_arch_x86_64::X86_64;
-    pub use gvt_mem_mmap::MmapSlots;
-    pub use gvt_preempt_sigurg::{Cooperative, NoPreempt, Sigurg};
-    pub use gvt_queue_go::GoQueue;
-    pub use gvt_timer_heap::HeapTimer;
-    pub use gvt_traits::{
-        GvtId, GvtState, MemoryError, MemoryUse, Priority, SchedError, WaitReason, WorkerError,
+    #[doc(no_inline)]
+    pub use crate::backend::{Cooperative, GoQueue, HeapTimer, MmapSlots, NoPreempt, Sigurg, X86_64};
+    #[doc(no_inline)]
+    pub use crate::cancel::{CancelReason, Cancelled, cancellable};
+    #[doc(no_inline)]
+    pub use crate::runtime::{
+        DeadlockReport, GvtState, Handle, Memory, MemoryError, MemoryUse, RuntimeBuilder, RuntimeCounters, SchedError,
+        StackMemory, StillRunning, ThreadInfo, WaitReason, WorkerError,
     };
+    #[doc(no_inline)]
+    pub use crate::sync::SchedMutexGuard;
+    #[doc(no_inline)]
+    pub use crate::thread::{
+        AccessError, JoinFuture, LocalKey, Migration, Priority, Scope, ScopedJoinHandle, TaskError, TaskSet, Thread,
+        ThreadId, available_parallelism, current, current_name, current_priority, current_tag, current_token,
+        current_worker, is_in_gvthread, join_all, panicking, park, park_timeout, settle,
+    };
+    #[doc(no_inline)]
+    pub use crate::time::{
+        Interval, MissedTicks, TimedOut, coarse_now_ns, interval, interval_at, now, now_ns, timeout, timeout_at,
+    };
+    #[doc(no_inline)]
+    pub use gvt_traits::GvtId;
+
+    #[doc(hidden)]
+    pub use crate::wait::yielding::__safepoint;
 }
 
 #[cfg(not(loom))]
@@ -88,6 +196,11 @@ pub use api::*;
 pub mod __private {
     pub use crate::macros::{run, run_with_limit};
 }
+
+/// The README's programs, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
 
 /// A channel for `capacity` messages: [`channel::bounded`] by another name.
 ///

@@ -1,7 +1,6 @@
 //! Assembling a runtime from parts.
 
 use std::marker::PhantomData;
-use std::time::Duration;
 
 use gvt_arch_x86_64::X86_64;
 use gvt_mem_mmap::MmapSlots;
@@ -31,7 +30,7 @@ use crate::runtime::runtime::Runtime;
 /// ```
 #[derive(Clone, Debug)]
 pub struct RuntimeBuilder<Q = GoQueue, T = HeapTimer, P = Sigurg, C = X86_64, S = MmapSlots> {
-    config: SchedulerConfig,
+    pub(super) config: SchedulerConfig,
     queue: Q,
     timer: T,
     preemptor: P,
@@ -98,93 +97,15 @@ impl<Q, T, P, C, S> RuntimeBuilder<Q, T, P, C, S> {
         RuntimeBuilder { config, queue, timer, preemptor, context, slots }
     }
 
-    /// Replaces all settings.
+    /// Replaces all settings. Each can also be set alone, by a method with the name of the setting.
     pub fn config(mut self, config: SchedulerConfig) -> Self {
         self.config = config;
         self
     }
 
-    /// [`SchedulerConfig::num_workers`].
-    pub fn workers(mut self, count: usize) -> Self {
-        self.config = self.config.num_workers(count);
-        self
-    }
-
-    /// [`SchedulerConfig::num_workers`].
-    pub fn num_workers(self, count: usize) -> Self {
-        self.workers(count)
-    }
-
-    /// [`SchedulerConfig::num_low_priority_workers`].
-    pub fn num_low_priority_workers(mut self, count: usize) -> Self {
-        self.config = self.config.num_low_priority_workers(count);
-        self
-    }
-
-    /// [`SchedulerConfig::max_gvthreads`].
-    pub fn max_gvthreads(mut self, count: usize) -> Self {
-        self.config = self.config.max_gvthreads(count);
-        self
-    }
-
-    /// [`SchedulerConfig::stack_size`].
-    pub fn stack_size(mut self, bytes: usize) -> Self {
-        self.config = self.config.stack_size(bytes);
-        self
-    }
-
-    /// [`SchedulerConfig::time_slice`].
-    pub fn time_slice(mut self, duration: Duration) -> Self {
-        self.config = self.config.time_slice(duration);
-        self
-    }
-
-    /// [`SchedulerConfig::grace_period`].
-    pub fn grace_period(mut self, duration: Duration) -> Self {
-        self.config = self.config.grace_period(duration);
-        self
-    }
-
-    /// [`SchedulerConfig::timer_interval`].
-    pub fn timer_interval(mut self, duration: Duration) -> Self {
-        self.config = self.config.timer_interval(duration);
-        self
-    }
-
-    /// [`SchedulerConfig::enable_forced_preempt`].
-    pub fn enable_forced_preempt(mut self, enable: bool) -> Self {
-        self.config = self.config.enable_forced_preempt(enable);
-        self
-    }
-
-    /// [`SchedulerConfig::urgent_monitor`].
-    pub fn urgent_monitor(mut self, enable: bool) -> Self {
-        self.config = self.config.urgent_monitor(enable);
-        self
-    }
-
-    /// [`SchedulerConfig::deadlock_report`].
-    pub fn deadlock_report(mut self, after: Duration) -> Self {
-        self.config = self.config.deadlock_report(after);
-        self
-    }
-
-    /// [`SchedulerConfig::max_os_threads`].
-    pub fn max_os_threads(mut self, count: usize) -> Self {
-        self.config = self.config.max_os_threads(count);
-        self
-    }
-
-    /// [`SchedulerConfig::migrate_always`].
-    pub fn migrate_always(mut self, enable: bool) -> Self {
-        self.config = self.config.migrate_always(enable);
-        self
-    }
-
-    /// [`SchedulerConfig::debug_logging`].
-    pub fn debug_logging(mut self, enable: bool) -> Self {
-        self.config = self.config.debug_logging(enable);
-        self
+    /// [`num_workers`](Self::num_workers) by a shorter name.
+    pub fn workers(self, count: usize) -> Self {
+        self.num_workers(count)
     }
 
     /// Builds the runtime and starts its workers.

@@ -14,7 +14,7 @@ use std::time::Instant;
 use crate::channel::{RecvTimeoutError, Sender, bounded};
 use crate::kernel::state::upper::Ring;
 use crate::protocol::user::Waker;
-use crate::thread;
+use crate::thread::spawn::try_spawn;
 use crate::wait::lock::Lock;
 
 /// A green thread that waits for a deadline; dropping this ends it.
@@ -37,7 +37,7 @@ pub(crate) fn ring(when: Instant, waker: &std::task::Waker) -> Option<Box<dyn Ri
             }
         }
     };
-    drop(thread::try_spawn(wait).ok()?);
+    drop(try_spawn(wait).ok()?);
     Some(Box::new(Ringer { waker, _stop: stop }))
 }
 

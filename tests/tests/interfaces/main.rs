@@ -5,9 +5,9 @@
 //! a panic says, which auto traits hold and what comes back is *observed* on both sides, on gvt's on OS
 //! threads and on green threads, and compared.
 //!
-//! What cannot be the same: closures of gvt's threads take a token; `gvt::current` is `None` outside a
-//! runtime; spawning may return gvt's own errors. gvt may have more auto traits than std where no soundness
-//! hangs on them (`UnwindSafe`, `RefUnwindSafe`, `Unpin`).
+//! What cannot be the same: closures take a token (those of `gvt::thread::spawn` do not); `gvt::current` is `None` outside
+//! a runtime; spawning may return gvt's own errors. gvt may have more auto traits than std where no soundness hangs on
+//! them (`UnwindSafe`, `RefUnwindSafe`, `Unpin`).
 
 #[macro_use]
 mod observing;
@@ -19,7 +19,7 @@ macro_rules! std_closure {
     ($($body:tt)*) => { move || { $($body)* } };
 }
 
-/// A closure of gvt's threads.
+/// A closure of gvt's threads, for what takes a token.
 macro_rules! gvt_closure {
     ($($body:tt)*) => { move |_: &gvt::CancellationToken| { $($body)* } };
 }

@@ -17,7 +17,7 @@ pub fn observe() -> Vec<Observed> {
     auto_traits!(out: JoinHandle<u8>, JoinHandle<std::cell::Cell<u8>>, JoinHandle<std::rc::Rc<u8>>, Thread, Builder,
         ScopedJoinHandle<'static, u8>, ScopedJoinHandle<'static, std::cell::Cell<u8>>, Scope<'static, 'static>);
     out.push(observed("result", result().unwrap()));
-    let handle: JoinHandle<u8> = api::spawn(closure!(7));
+    let handle: JoinHandle<u8> = api::spawn(|| 7);
     let thread: Thread = handle.thread().clone();
     out.push(observed("name of the nameless", thread.name()));
     out.push(observed("join", handle.join().map_err(|_| ())));
@@ -26,14 +26,14 @@ pub fn observe() -> Vec<Observed> {
     out.push(observed("thread's id", handle.thread().id() == handle.thread().id()));
     out.push(observed("named", (handle.thread().name(), handle.is_finished() || true)));
     out.push(observed("named, itself", handle.join().map_err(|_| ())));
-    let failed = api::spawn(closure!(panic!("payload"); #[allow(unreachable_code)] ())).join().unwrap_err();
+    let failed = api::spawn(|| { panic!("payload"); #[allow(unreachable_code)] () }).join().unwrap_err();
     out.push(observed("payload", failed.downcast_ref::<&str>()));
     out.push(observed("panicking", api::panicking()));
     out.push(observed("parallelism", api::available_parallelism().is_ok()));
 
     let ready = Arc::new(AtomicBool::new(false));
     let other = ready.clone();
-    let parked = api::spawn(closure!(while !other.load(Acquire) { api::park(); }));
+    let parked = api::spawn(move || { while !other.load(Acquire) { api::park(); } });
     ready.store(true, Release);
     parked.thread().unpark();
     out.push(observed("parked", parked.join().is_ok()));
