@@ -1,8 +1,8 @@
 //! The parts of a runtime: five traits, and what comes with gvt for each.
 //!
 //! A runtime is assembled from five parts. Each part is a type of the runtime, so calls to it are direct.
-//! [`RuntimeBuilder`](crate::RuntimeBuilder) replaces a part; it takes a plain value, of which [`Factory`] makes the
-//! part when the runtime is built.
+//! [`RuntimeBuilder`](crate::RuntimeBuilder) replaces a part; it takes a plain value, of which [`Factory`]
+//! makes the part when the runtime is built.
 //!
 //! | trait | decides | set by | comes with gvt |
 //! |---|---|---|---|
@@ -24,8 +24,8 @@
 //! # Ok::<(), gvt::SchedError>(())
 //! ```
 //!
-//! A part of your own implements a trait of the crate `gvt-traits`, which also has the types that the traits speak of;
-//! `docs/WRITING_A_BACKEND.md` goes through one, and `gvt-conformance` tests it.
+//! A part of your own implements a trait of the crate `gvt-traits`, which also has the types that the traits
+//! speak of; `docs/WRITING_A_BACKEND.md` goes through one, and `gvt-conformance` tests it.
 
 pub use gvt_arch_x86_64::X86_64;
 pub use gvt_mem_mmap::MmapSlots;

@@ -1,4 +1,18 @@
-//! Futures and green threads: running the ones on the others.
+//! Futures on green threads: running them, and timers for them.
+//! //! | to | names |
+//! |---|---|
+//! | run a future on the calling thread | [`block_on`] |
+//! | sleep, limit a future's time | [`sleep`], [`sleep_until`], [`timeout`], [`Sleep`], [`Timeout`] |
+//! | await green threads, with any executor | `handle.await`, `recv_async`, `lock_async`, `cancelled().await` |
+//!
+//! ```
+//! # gvt::Runtime::new(Default::default()).block_on(|| {
+//! use gvt::future;
+//! let (sender, receiver) = gvt::channel(1);
+//! gvt::spawn(move |_| sender.send(7));
+//! assert_eq!(future::block_on(async { receiver.recv_async().await }), Ok(7));
+//! # });
+//! ```
 
 use std::future::{Future, IntoFuture};
 use std::pin::{Pin, pin};
@@ -25,8 +39,8 @@ use crate::wait::lock::Lock;
 /// # });
 /// ```
 ///
-/// Context: a green thread (its worker runs others meanwhile) or an OS thread. At shutdown a green thread that waits here is
-/// unwound, and the future dropped.
+/// Context: a green thread or an OS thread; parks. At shutdown a green thread that waits here is unwound, and
+/// the future is dropped.
 pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
     let mut future = pin!(future.into_future());
     let parker = Arc::new(Parker::new());
@@ -40,7 +54,7 @@ pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
     }
 }
 
-/// Where a thread waits to be woken through a [`Waker`], which may be kept by anybody for as long as they like.
+/// Where a thread waits for a call of a [`Waker`], which may live longer than the wait.
 pub(crate) struct Parker {
     state: Lock<State>,
 }
@@ -61,7 +75,7 @@ impl Parker {
         Parker { state: Lock::new(State { notified: false, waiters: List::new() }) }
     }
 
-    /// Waits for a notification and takes it; `false` if the deadline came first.
+    /// Waits for a notification and takes it; `false`: the deadline has passed.
     pub(crate) fn park(&self, deadline: Option<Instant>) -> bool {
         let mut state = self.state.lock();
         if std::mem::take(&mut state.notified) {
@@ -93,7 +107,7 @@ impl Wake for Parker {
     }
 }
 
-/// Ends when its time has come; made by [`sleep`] and [`sleep_until`].
+/// Completes at its deadline; made by [`sleep`] and [`sleep_until`].
 #[must_use = "a future does nothing unless it is polled"]
 #[derive(Debug)]
 pub struct Sleep {
@@ -102,14 +116,14 @@ pub struct Sleep {
     alarm: Option<Alarm>,
 }
 
-/// A future that ends after `duration`.
+/// A future that completes after `duration`.
 ///
 /// Context: any executor, on any thread.
 pub fn sleep(duration: Duration) -> Sleep {
     Sleep { deadline: now().checked_add(duration), alarm: None }
 }
 
-/// A future that ends when `deadline` has come.
+/// A future that completes at `deadline`.
 ///
 /// Context: any executor, on any thread.
 pub fn sleep_until(deadline: Instant) -> Sleep {
@@ -129,7 +143,7 @@ impl Future for Sleep {
     }
 }
 
-/// A future with a limit; made by [`timeout`].
+/// A future with a time limit; made by [`timeout`].
 #[must_use = "a future does nothing unless it is polled"]
 #[derive(Debug)]
 pub struct Timeout<F> {
@@ -137,7 +151,7 @@ pub struct Timeout<F> {
     sleep: Sleep,
 }
 
-/// Lets a future take `limit` at the longest.
+/// Limits a future to `limit`.
 ///
 /// ```
 /// use std::time::Duration;

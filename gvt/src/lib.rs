@@ -1,8 +1,8 @@
 //! Preemptible green threads: ordinary blocking code, many threads on a few OS threads.
 //!
-//! A *green thread* has a stack of its own and runs a closure. A *worker* runs green threads, one at a time, and an OS
-//! thread carries each worker. A thread that waits leaves its worker to others; a thread that computes for longer than
-//! its time slice is preempted. A *runtime* is a set of workers.
+//! A *green thread* has a stack of its own and runs a closure. A *worker* runs green threads, one at a time,
+//! and an OS thread carries each worker. A thread that waits leaves its worker to others; a thread that
+//! computes for longer than its time slice is preempted. A *runtime* is a set of workers.
 //!
 //! ```
 //! use gvt::{Runtime, SchedulerConfig, channel, spawn};
@@ -20,8 +20,8 @@
 //! assert_eq!(total, 499_500);
 //! ```
 //!
-//! The [README](https://github.com/gvt-rs/gvt#readme) says when to use gvt and when not, how it compares, and what its
-//! limits are. Each function's *Context* line says where it may be called.
+//! The [README](https://github.com/gvt-rs/gvt#readme) says when to use gvt and when not, how it compares, and
+//! what its limits are. Each function's *Context* line says where it may be called.
 //!
 //! # You want → use
 //!
@@ -138,11 +138,13 @@ pub mod thread;
 #[cfg(not(loom))]
 pub mod time;
 
-/// The names at the crate's root: first those that most programs use, then short paths to the modules' others.
+/// The names at the crate's root: first those that most programs use, then short paths to the modules'
+/// others.
 #[cfg(not(loom))]
 mod api {
     #[doc(inline)]
     pub use crate::cancel::CancellationToken;
+    #[doc(inline)]
     pub use crate::channel::{Receiver, Sender};
     #[doc(inline)]
     pub use crate::runtime::{Runtime, SchedulerConfig};
@@ -165,21 +167,25 @@ mod api {
     pub use crate::cancel::{CancelReason, Cancelled, cancellable};
     #[doc(no_inline)]
     pub use crate::runtime::{
-        DeadlockReport, GvtState, Handle, Memory, MemoryError, MemoryUse, RuntimeBuilder, RuntimeCounters, SchedError,
-        StackMemory, StillRunning, ThreadInfo, WaitReason, WorkerError,
+        DeadlockReport, GvtState, Handle, Memory, MemoryError, MemoryUse, RuntimeBuilder, RuntimeCounters,
+        SchedError, StackMemory, StillRunning, ThreadInfo, WaitReason, WorkerError,
     };
     #[doc(no_inline)]
     pub use crate::sync::SchedMutexGuard;
     #[doc(no_inline)]
     pub use crate::thread::{
-        AccessError, JoinFuture, LocalKey, Migration, Priority, Scope, ScopedJoinHandle, TaskError, TaskSet, Thread,
-        ThreadId, available_parallelism, current, current_name, current_priority, current_tag, current_token,
-        current_worker, is_in_gvthread, join_all, panicking, park, park_timeout, settle,
+        AccessError, JoinFuture, LocalKey, Migration, Priority, Scope, ScopedJoinHandle, TaskError, TaskSet,
+        Thread, ThreadId, available_parallelism, current_name, current_priority, current_tag, current_token,
+        current_worker, is_in_gvthread, join_all, panicking, park, park_timeout,
     };
     #[doc(no_inline)]
+    pub use crate::thread::{current::current, settle::settle};
+    #[doc(no_inline)]
     pub use crate::time::{
-        Interval, MissedTicks, TimedOut, coarse_now_ns, interval, interval_at, now, now_ns, timeout, timeout_at,
+        Interval, MissedTicks, TimedOut, coarse_now_ns, interval_at, now, now_ns, timeout_at,
     };
+    #[doc(no_inline)]
+    pub use crate::time::{interval::interval, timeout::timeout};
     #[doc(no_inline)]
     pub use gvt_traits::GvtId;
 

@@ -1,4 +1,4 @@
-//! What `#[gvt::main]`, `#[gvt::test]` and `go!` do.
+//! What `#[gvt::main]`, `#[gvt::test]` and `go!` expand to.
 
 use std::process::{ExitCode, Termination};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use gvt_traits::{ContextSwitch, Factory, Preemptor, ReadyQueue, SlotAllocator, T
 use crate::runtime::builder::RuntimeBuilder;
 use crate::runtime::runtime::Runtime;
 
-/// Spawns a green thread that runs an expression, as Go's `go` does: [`spawn`](crate::spawn()) with less to write.
+/// Spawns a green thread that runs an expression, as Go's `go` does: a shorter [`spawn`](crate::spawn()).
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -26,7 +26,8 @@ use crate::runtime::runtime::Runtime;
 /// # });
 /// ```
 ///
-/// What the expression uses is moved into it. The value is a [`JoinHandle`](crate::JoinHandle), which may be dropped.
+/// The thread takes what the expression uses, as a `move` closure does. The value is a
+/// [`JoinHandle`](crate::JoinHandle), which may be dropped.
 ///
 /// ```compile_fail
 /// gvt::go!();
@@ -51,7 +52,7 @@ macro_rules! go {
     };
 }
 
-/// Builds the runtime, or ends the program, or the test, with the error's sentence.
+/// Builds the runtime; an error is a panic with its message.
 fn build<Q, T, P, C, S>(builder: RuntimeBuilder<Q, T, P, C, S>) -> Runtime<Q, T, P, C, S>
 where
     Q: Factory<Output: ReadyQueue>,
@@ -84,7 +85,7 @@ pub fn run_with_limit<R: Termination + 'static>(
     let handle = spawned.unwrap_or_else(|error| panic!("{error}"));
     let Ok(joined) = handle.join_deadline(deadline) else {
         let threads = runtime.dump();
-        // It cannot be waited for.
+        // Dropping it would wait for the thread.
         std::mem::forget(runtime);
         panic!("{name} has taken longer than {limit:?}\n{threads}");
     };

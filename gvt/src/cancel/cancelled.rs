@@ -1,24 +1,25 @@
 //! Waiting for a cancellation.
 //!
-//! **Hazard.** A token is cancelled by a store to it or to any of its ancestors, of which the canceller knows one, and whoever
-//! waits must not look just before that store and sleep just after.
+//! **Hazard.** A token is cancelled by a store to it or to an ancestor, and the canceller knows that node
+//! only. A waiter must not check just before the store and sleep just after it.
 //!
-//! **Protocol.** A [`Watch`] is one wait. **K1** It enters itself in a table under the address of its token's node and of each
-//! ancestor, and counts itself; **K2** fence; **K3** it looks. A canceller: **K4** stores the flag, **K5** fence, **K6**
-//! unless the count is zero, looks up the address of its node and lets everybody there look. The fences are totally ordered: K3 sees K4, or K6 sees
-//! K1. Whoever looks and finds its token cancelled disconnects its channel, which wakes all that wait there, and wakes its
-//! future.
+//! **Protocol.** A [`Watch`] is one wait. Waiter: **K1** enters the watch in a table under the address of its
+//! token's node and of each ancestor, and increments the count; **K2** fence; **K3** checks the token.
+//! Canceller: **K4** stores the flag, **K5** fence, **K6** unless the count is zero, looks up the address of
+//! its node and lets each watch there check its token. The fences are totally ordered: K3 sees K4, or K6 sees
+//! K1. A watch that finds its token cancelled disconnects its channel, which wakes all threads that wait
+//! there, and wakes its future.
 //!
-//! An address may be another node's by then (a thread passes over ancestors that have ended): looking costs nothing but time.
-//! Ancestors are only ever taken away, never added, so all of them have been entered.
+//! An address may be another node's by then (a thread passes over ancestors that have ended); such a check
+//! only costs time. Ancestors are removed and never added, so all of them are entered.
 //!
-//! Deadlines among the ancestors are the waiter's own affair: it waits until the earliest at the longest, by its own clock, and then looks
-//! (`channel::receiver`, `Ending`). Only a future needs an alarm (`sync::alarm`).
+//! The waiter handles the ancestors' deadlines itself: it waits at most until the earliest, by its own clock,
+//! and then checks (`channel::receiver`, `Ending`). Only a future needs an alarm (`wait::alarm`).
 //!
-//! **Cost.** Nothing for tokens that nobody waits for but K5 and a load in `cancel`. A wait is two allocations, and an entry an
-//! ancestor: depth times a look-up.
+//! **Cost.** For tokens without waiters, K5 and a load in `cancel`. A wait is two allocations, and one entry
+//! for each ancestor.
 //!
-//! **Rejected.** Lists of waiters in the nodes: a thread's record has no room for one. A waiter woken by polling: late, and
+//! **Rejected.** Lists of waiters in the nodes: a thread's record has no room for one. Polling: late, and
 //! never idle.
 
 use std::cell::OnceCell;
@@ -47,19 +48,19 @@ use crate::wait::lock::Lock;
 
 struct Watch {
     token: CancellationToken,
-    /// The earliest among the token's and its ancestors'.
+    /// The earliest deadline of the token and its ancestors.
     deadline: Option<Instant>,
     state: Lock<State>,
 }
 
 struct State {
-    /// Gone once the token is cancelled.
+    /// `None` once the token is cancelled.
     sender: Option<Sender<Infallible>>,
     waker: Option<user::Waker>,
 }
 
 impl Watching for Watch {
-    /// If the token is cancelled all that wait here are woken.
+    /// Wakes all that wait here if the token is cancelled.
     fn look(&self) {
         if !self.token.is_cancelled() {
             return;
@@ -74,7 +75,7 @@ impl Watching for Watch {
     }
 }
 
-/// A watch that is in the table, until this is dropped.
+/// A watch in the table; dropping this removes it.
 struct Registration {
     watch: Arc<Watch>,
     number: u64,
@@ -91,13 +92,12 @@ impl Ending for Registration {
     }
 }
 
-/// A token's cancellation, to be waited for; see [`CancellationToken::cancelled`].
-///
-/// It is a [`Receiver`] that never receives anything and is disconnected by the cancellation, and it is a future.
+/// A token's cancellation, to wait for; see [`CancellationToken::cancelled`].
+/// It is a [`Receiver`] that receives nothing and is disconnected by the cancellation, and it is a future.
 pub struct Cancelled {
     receiver: Receiver<Infallible>,
     registration: Arc<Registration>,
-    /// For a future's sake.
+    /// Used when it is polled as a future.
     alarm: Option<Alarm>,
 }
 
@@ -124,7 +124,7 @@ impl CancellationToken {
     /// # });
     /// ```
     ///
-    /// Making one costs a look-up a generation and two allocations: make it once, before the loop.
+    /// Making one costs a look-up for each ancestor and two allocations: make it once, before the loop.
     ///
     /// Context: anywhere but in a signal handler.
     pub fn cancelled(&self) -> Cancelled {
@@ -153,7 +153,7 @@ impl Cancelled {
         Cancelled { receiver: receiver.ending(registration.clone()), registration, alarm: None }
     }
 
-    /// Has `waker` called at the cancellation, unless that was before.
+    /// Registers `waker` for the cancellation, unless the token is cancelled.
     pub(super) fn tell(&self, waker: &std::task::Waker) {
         let waker = user::Waker::from_ref(waker);
         let mut state = self.registration.watch.state.lock();
@@ -164,13 +164,14 @@ impl Cancelled {
 
     /// Waits for the cancellation.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it is that of
-    /// another runtime than the token's.
+    /// Context: a green thread or an OS thread; parks. Unwinds at a shutdown of another runtime than the
+    /// token's.
     pub fn wait(&self) {
         let _ = self.receiver.recv();
     }
 
-    /// Waits for the cancellation, for `timeout` at the longest: a sleep that can be cancelled. Whether it was.
+    /// Waits for the cancellation, at most for `timeout`: a sleep that can be cancelled. Returns whether it
+    /// was.
     ///
     /// Context: as [`wait`](Self::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
@@ -178,7 +179,7 @@ impl Cancelled {
     }
 }
 
-/// `cancelled(token) -> ()` in `select!`: registers only when it must wait.
+/// `cancelled(token) -> ()` in `select!`: registers only if it must wait.
 #[doc(hidden)]
 pub struct Cancelling<'a> {
     token: &'a CancellationToken,

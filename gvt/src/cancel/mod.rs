@@ -1,9 +1,10 @@
 //! Cancellation: tokens, which are requests to stop.
 //!
-//! Each thread has a token, a child of its spawner's token, and each spawned closure is lent its own. Cancelling a token
-//! cancels all its descendants. Code sees that in one of three ways: it asks ([`CancellationToken::is_cancelled`],
-//! [`check`](CancellationToken::check)), it waits for it ([`CancellationToken::cancelled`], `cancelled(token)` in
-//! [`select!`](crate::select)), or its waits end with it ([`cancellable`]).
+//! Each thread has a token, a child of its spawner's token, and each spawned closure is lent its own.
+//! Cancelling a token cancels all its descendants. Code sees that in one of three ways: it asks
+//! ([`CancellationToken::is_cancelled`], [`check`](CancellationToken::check)), it waits for it
+//! ([`CancellationToken::cancelled`], `cancelled(token)` in [`select!`](crate::select)), or its waits end
+//! with it ([`cancellable`]).
 //!
 //! | name | what it is |
 //! |---|---|

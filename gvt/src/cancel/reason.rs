@@ -4,17 +4,17 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-/// Why a token is cancelled; of several causes the nearest: its own before its parent's.
+/// Why a token is cancelled. Of several causes the nearest counts: its own before its parent's.
 ///
-/// It is an [`Error`], so that [`CancellationToken::check`](crate::CancellationToken::check) goes with `?`.
+/// It is an [`Error`], so that [`CancellationToken::check`](crate::CancellationToken::check) works with `?`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum CancelReason {
-    /// Somebody called [`cancel`](crate::CancellationToken::cancel).
+    /// [`cancel`](crate::CancellationToken::cancel) was called.
     Requested,
     /// Its deadline, or an ancestor's, has passed.
     DeadlinePassed,
-    /// Somebody called [`cancel_because`](crate::CancellationToken::cancel_because) with these words.
+    /// [`cancel_because`](crate::CancellationToken::cancel_because) was called with these words.
     Because(Arc<str>),
     /// The runtime shuts down.
     ShutDown,
@@ -33,7 +33,7 @@ impl fmt::Display for CancelReason {
 
 impl Error for CancelReason {}
 
-/// A reason as a byte beside a node's words; 0: not cancelled.
+/// A reason as a byte; the words are in the node. 0: not cancelled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Code(pub(super) u8);
 
@@ -47,7 +47,7 @@ impl Code {
         self != Code::NONE
     }
 
-    /// The reason; `words` are asked for if it has some.
+    /// The reason; calls `words` if it has words.
     pub(super) fn reason(self, words: impl FnOnce() -> Option<Arc<str>>) -> Option<CancelReason> {
         match self {
             Code::NONE => None,

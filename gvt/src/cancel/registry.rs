@@ -1,4 +1,4 @@
-//! Who waits for the cancellation of which node: K1, K5 and K6 of `cancelled`.
+//! The waits for the cancellation of each node: K1, K5 and K6 of `cancelled`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::wait::lock::Lock;
 
 /// A wait.
 pub(super) trait Watching: Send + Sync {
-    /// Looks whether what it waits for has come.
+    /// Checks whether its token is cancelled.
     fn look(&self);
 }
 
@@ -19,7 +19,8 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 
 const SHARDS: usize = 32;
 
-/// By the address of a node, and a number for each wait there, so that to come and to go is a look-up however many wait.
+/// Keyed by the address of a node and the number of a wait there, so that entering and leaving are one
+/// look-up each.
 type Table = BTreeMap<(usize, u64), Arc<dyn Watching>>;
 
 static TABLES: [Lock<Table>; SHARDS] = [const { Lock::new(BTreeMap::new()) }; SHARDS];
@@ -43,13 +44,13 @@ fn tell_slow(address: usize) {
     let watches: Vec<_> =
         table.range((address, 0)..=(address, u64::MAX)).map(|(_, watch)| watch.clone()).collect();
     drop(table);
-    // Without the lock: they wake others, and the last to go lets go of its token.
+    // Without the lock: a watch wakes threads, and dropping the last one drops its token.
     for watch in watches {
         watch.look();
     }
 }
 
-/// K1: enters a wait under the addresses of nodes; its number.
+/// K1: enters a wait under the addresses of nodes; returns its number.
 pub(super) fn enter(addresses: &[usize], watch: &Arc<impl Watching + 'static>) -> u64 {
     WATCHES.fetch_add(1, Relaxed);
     let number = NEXT.fetch_add(1, Relaxed);
@@ -59,7 +60,7 @@ pub(super) fn enter(addresses: &[usize], watch: &Arc<impl Watching + 'static>) -
     number
 }
 
-/// Takes it out again.
+/// Removes a wait.
 pub(super) fn leave(addresses: &[usize], number: u64) {
     for &address in addresses {
         let removed = table(address).lock().remove(&(address, number));

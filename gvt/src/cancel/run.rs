@@ -1,24 +1,25 @@
 //! Running code whose waits end with a token.
 //!
-//! Ordinary code waits in calls that know nothing of tokens, many layers down. A thread that runs such code under a token is unwound
-//! from its wait when the token is cancelled, as a shutdown unwinds it, up to the call that began it.
+//! Ordinary code waits in calls that take no token, many layers down. When the token is cancelled, the thread
+//! is unwound from its wait up to the call that began it, as a shutdown unwinds threads.
 //!
-//! **Hazard.** The cancellation comes while the thread makes up its mind to park, when its wait has just come true, or when it
-//! has left and waits for something else.
+//! **Hazard.** The cancellation comes while the thread is about to park, when its wait is just satisfied, or
+//! when the call has ended and the thread waits for something else.
 //!
-//! **Protocol.** Thread: **U1** puts the token on its list and raises SCOPED; each wait then, **U2** armed (W1 of `wait`), **U3** fence, **U4**
-//! looks at the tokens on its list, and parks only if none is cancelled, at the longest until their earliest deadline.
-//! Canceller: the token's flag is stored, fence (K4, K5 of `cancelled`), **U5** ends whatever wait the thread is in. The fences are totally
-//! ordered: U4 sees the flag, or U5 the wait. **U6** Back from a wait, the thread first looks whether that has come true, under the lock of
-//! what it waits for; only if it has not does it look at its tokens, and unwind. So nothing that it was given is lost.
-//! **U7** U5 happens under a lock, and the end of the call takes that lock: no later wait is ended.
+//! **Protocol.** Thread: **U1** puts the token on its list and sets SCOPED. Each wait then: **U2** is armed
+//! (W1 of `wait`), **U3** fence, **U4** checks the tokens on its list, and parks only if none is cancelled,
+//! at most until their earliest deadline. Canceller: stores the token's flag, fence (K4, K5 of `cancelled`),
+//! **U5** ends the wait that the thread is in. The fences are totally ordered: U4 sees the flag, or U5 the
+//! wait. **U6** After a wait, the thread first checks whether the wait is satisfied, under the lock of what
+//! it waits for. Only if it is not does it check its tokens and unwind. So nothing that was handed to it is
+//! lost. **U7** U5 happens under a lock, and the end of the call takes that lock: U5 ends no later wait.
 //!
-//! A thread that unwinds or panics already goes on waiting, in its destructors.
+//! A thread that already unwinds keeps waiting in its destructors.
 //!
 //! **Evidence.** loom `wait::reach::*`, of U3 to U5 and U7.
 //!
-//! **Rejected.** Variants of every call that take a token: layers between do not pass it on. `select!` has an arm for tokens where one wait
-//! is to be cancelled, on any thread.
+//! **Rejected.** Variants of every call that take a token: layers between do not pass it on. For one wait, on
+//! any thread, `select!` has an arm for tokens.
 
 use std::panic::resume_unwind;
 use std::ptr;
@@ -38,9 +39,9 @@ use crate::wait::clock::deadline_ns;
 use crate::wait::park;
 use crate::wait::reach::Reach;
 
-/// Whom a token's cancellation is told.
+/// What a token's cancellation wakes.
 struct Caller {
-    /// Nobody any more once the call has ended.
+    /// Closed once the call has ended.
     thread: Reach<CancellationToken>,
 }
 
@@ -55,7 +56,7 @@ impl Wake for Caller {
     }
 }
 
-/// A scope that is on its thread's list.
+/// A scope on its thread's list; dropping this removes it.
 struct Entered<'a> {
     record: &'a Record,
     outer: *const Scope,
@@ -77,23 +78,25 @@ impl Drop for Entered<'_> {
 }
 
 impl CancellationToken {
-    /// Runs `f` on the calling green thread, whose waits in it end when this token is cancelled: the thread is unwound from where
-    /// it waits, in whatever layer, and its destructors run on the way.
+    /// Runs `f` on the calling green thread. When this token is cancelled, waits in `f` end: the thread is
+    /// unwound from its wait, however deep, and destructors run on the way.
     ///
-    /// Every wait of this crate is meant: receiving, sending, sleeping, locking, joining, acquiring, `select!`, and what is built of them.
-    /// Code that computes goes on until it waits. What a wait has brought before it was cancelled is not lost: it is returned, and the next
-    /// wait unwinds; a message in a channel stays there, and a lock or permit that was being handed over goes to the next. If `f` returns,
-    /// its value is returned, cancelled or not.
+    /// This holds for every wait of this crate: receiving, sending, sleeping, locking, joining, acquiring,
+    /// `select!`, and what is built of them. Code that computes runs until it waits. A wait that was
+    /// satisfied before the cancellation returns its result, and the next wait unwinds; a message in a
+    /// channel stays there, and a lock or permit that was being handed over goes to the next waiter. If `f`
+    /// returns, its value is returned, cancelled or not.
     ///
-    /// Destructors that wait while the thread unwinds, and a [`scope`](crate::thread::scope()) for its threads, wait on. Whoever catches the unwinding on the
-    /// way is unwound again from the next wait. Calls may be nested.
+    /// Destructors that wait while the thread unwinds keep waiting, and so does a
+    /// [`scope`](crate::thread::scope()) for its threads. Code that catches the unwinding is unwound again
+    /// from its next wait. Calls may be nested.
     ///
     /// ```
     /// # gvt::Runtime::new(Default::default()).block_on(|| {
     /// use std::time::Duration;
     /// use gvt::CancelReason;
     ///
-    /// // Knows nothing of tokens.
+    /// // Takes no token.
     /// fn sum(numbers: &gvt::Receiver<u32>) -> u32 {
     ///     numbers.iter().take(3).sum()
     /// }
@@ -106,12 +109,12 @@ impl CancellationToken {
     /// # });
     /// ```
     ///
-    /// Context: a green thread. On an OS thread outside a runtime, and in a program that is built with `panic = "abort"`, waits cannot be unwound:
-    /// there `f` runs to its end, unless the token is cancelled before. `select!` with `cancelled(token)` works there too.
+    /// Context: a green thread. On an OS thread outside a runtime, and in a program built with `panic =
+    /// "abort"`, waits cannot be unwound: there `f` runs to its end, unless the token is cancelled before it
+    /// begins. `select!` with `cancelled(token)` works there too.
     ///
     /// # Errors
-    ///
-    /// Why the token is cancelled, if it was before `f` began, or has ended a wait in `f`.
+    /// Why the token is cancelled, if that was before `f` began or ended a wait in `f`.
     ///
     /// # Panics
     ///
@@ -146,7 +149,7 @@ impl CancellationToken {
     }
 }
 
-/// Runs `f`, whose waits end when the calling thread's own token is cancelled; see
+/// Runs `f`; its waits end when the calling thread's own token is cancelled. See
 /// [`CancellationToken::run_until_cancelled`].
 ///
 /// ```
@@ -158,8 +161,7 @@ impl CancellationToken {
 /// assert_eq!(thread.join().unwrap(), Err(gvt::CancelReason::Requested));
 /// # });
 /// ```
-///
-/// Context: as there; outside a runtime there is no token, and `f` just runs.
+/// Context: as there; outside a runtime there is no token, and `f` runs to its end.
 ///
 /// # Errors
 ///

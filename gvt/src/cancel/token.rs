@@ -1,30 +1,31 @@
 //! Cancellation tokens.
 //!
-//! A token is a node of a tree; cancelling it cancels its descendants, and being cancelled means
-//! that it or an ancestor was. A green thread's own node is its record, so that spawning allocates
-//! nothing for it: the node's parent is the spawning thread's record, which the child keeps by a
-//! reference. The root is the runtime.
+//! A token is a node of a tree. It is cancelled if it or an ancestor was cancelled, so cancelling it cancels
+//! its descendants. A green thread's node is its record, so spawning allocates nothing for it: the node's
+//! parent is the spawning thread's record, to which the child holds a reference. The root is the runtime.
 //!
-//! A thread that was spawned *under* a token ([`Builder::token`](crate::Builder::token)) has that as its parent: it lies in the
-//! cold part of its record, and [`ADOPTED`] in the flag says so. It has no other beside the runtime: with two parents a thread
-//! would have as many ways up as there are paths in the graph, twice as many each generation.
+//! A thread that was spawned *under* a token ([`Builder::token`](crate::Builder::token)) has that token as
+//! its parent: the token is in the cold part of its record, and [`ADOPTED`] in the flag says so. It has no
+//! second parent but the runtime: with two parents the number of paths to the root would double with each
+//! generation.
 //!
-//! **Cost.** A thread is born with [`CREDIT`] references to its own record, which it hands to its
-//! children without a read-modify-write; children give theirs back in batches (`first_frame`).
-//! `is_cancelled` reads one flag a generation.
+//! **Cost.** A thread starts with [`CREDIT`] references to its own record, which it hands to its children
+//! without a read-modify-write; children return theirs in batches (`first_frame`). `is_cancelled` reads one
+//! flag for each generation.
 //!
-//! **Ordering.** Cancelling stores with Release, looking loads with Acquire: who sees a cancellation sees what was
-//! done before it.
+//! **Ordering.** Cancelling stores with Release, checking loads with Acquire: a thread that sees a
+//! cancellation sees what was done before it.
 //!
-//! **A chain of successors** (each thread spawns the next and ends) would keep every ancestor's
-//! record. So ancestors that have ended and that nobody else refers to (no handle, no token, no other child) are passed over, by a
-//! thread that first spawns and by one that has ended and is still referred to: nothing can cancel those any more. What they
-//! were cancelled for, if they were, their descendant then is. Those stay that others must find: one with words for a reason, and one that was
-//! spawned under a token. `protocol::links` has the protocol by which others look along the links meanwhile.
+//! **A chain of successors** (each thread spawns the next and ends) would keep every ancestor's record. So a
+//! thread that spawns for the first time, and an ended thread that is still referred to, pass over ancestors
+//! that have ended and that nothing else refers to (no handle, token or other child): nothing can cancel
+//! those. If one was cancelled, the descendant takes over its cancellation. Ancestors that others must find
+//! stay: those with words for a reason, and those spawned under a token. `protocol::links` has the protocol
+//! by which others walk the links meanwhile.
 //!
-//! **Limits.** A thread that lives on keeps the records of those ancestors that have ended after it first spawned and after their own
-//! children, until it ends: never more than were alive at once. Freeing the last of a nest of threads, each spawned under a
-//! token of the one before, recurses once a level.
+//! **Limits.** A thread keeps, until it ends, the records of ancestors that end after it first spawned and
+//! after their own children: never more than were alive at once. Freeing the last of a chain of threads, each
+//! spawned under a token of the one before, recurses once for each level.
 
 use std::fmt;
 use std::ptr::{self, NonNull};
@@ -44,12 +45,12 @@ use crate::wait::host::give_way;
 use crate::wait::locals::Locals;
 use crate::wait::parking::Parking;
 
-/// More than a record can have by other means than forgetting tokens.
+/// More than a record can have unless tokens are forgotten in a loop.
 const MOST_REFERENCES: u32 = u32::MAX / 2;
 
-/// Says that what its holder does is no longer wanted.
+/// A request to stop, which its holder checks or waits for.
 ///
-/// Each spawned closure receives its thread's token. Cancelling is a request: the thread looks at
+/// Each spawned closure receives its thread's token. Cancelling is a request: the thread checks
 /// [`is_cancelled`](Self::is_cancelled) where it can stop, and returns.
 ///
 /// ```
@@ -100,7 +101,7 @@ impl OwnNode {
 }
 
 impl Drop for OwnNode {
-    /// Ancestors that go with this one go one after the other: a tree may be deep.
+    /// Drops ancestors that only this node keeps one after the other, without recursion: a tree may be deep.
     fn drop(&mut self) {
         let mut parent = self.parent.take();
         while let Some(mut token) = parent {
@@ -112,7 +113,7 @@ impl Drop for OwnNode {
     }
 }
 
-// What is in it is never half done.
+// A panic leaves its fields consistent.
 impl std::panic::UnwindSafe for CancellationToken {}
 impl std::panic::RefUnwindSafe for CancellationToken {}
 
@@ -132,12 +133,12 @@ impl CancellationToken {
         CancellationToken { node: Node::Own(Arc::new(node)) }
     }
 
-    /// A token that is cancelled with this one, or alone.
+    /// A token that is cancelled when this one is, or alone.
     pub fn child(&self) -> Self {
         Self::own(Some(self.clone()), None)
     }
 
-    /// A [`child`](Self::child) that is also cancelled when `deadline` has come.
+    /// A [`child`](Self::child) that is also cancelled at `deadline`.
     ///
     /// ```
     /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -149,18 +150,17 @@ impl CancellationToken {
     /// assert_eq!(token.check(), Err(CancelReason::DeadlinePassed));
     /// # });
     /// ```
-    ///
-    /// Context: anywhere. Costs no timer until somebody waits for it.
+    /// Context: anywhere. Needs no timer until a thread waits for it.
     pub fn with_deadline(&self, deadline: Instant) -> Self {
         Self::own(Some(self.clone()), Some(deadline))
     }
 
-    /// [`with_deadline`](Self::with_deadline), so long from now.
+    /// [`with_deadline`](Self::with_deadline), `timeout` from now.
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self::own(Some(self.clone()), now().checked_add(timeout))
     }
 
-    /// When it will be cancelled at the latest: the earliest deadline that it or an ancestor has.
+    /// The earliest deadline of it and its ancestors.
     ///
     /// Context: anywhere.
     pub fn deadline(&self) -> Option<Instant> {
@@ -179,7 +179,7 @@ impl CancellationToken {
         self.cancel_as(Code::REQUESTED);
     }
 
-    /// [`cancel`](Self::cancel), and says why: [`reason`](Self::reason) of it and its descendants returns the words.
+    /// [`cancel`](Self::cancel) with words, which [`reason`](Self::reason) of it and its descendants returns.
     ///
     /// Context: anywhere but in a signal handler; allocates.
     pub fn cancel_because(&self, words: impl Into<Arc<str>>) {
@@ -188,7 +188,7 @@ impl CancellationToken {
             Node::Thread(record) => &unsafe { record.as_ref() }.extras().words,
             Node::Own(node) => &node.words,
         };
-        // Of two at once one's words stay; whichever then cancels first.
+        // Of two calls at once, the words of one stay, whichever cancels first.
         let _ = place.set(words.into());
         self.cancel_as(Code::BECAUSE);
     }
@@ -198,7 +198,8 @@ impl CancellationToken {
             // SAFETY: kept by the token.
             Node::Thread(record) => mark(&unsafe { record.as_ref() }.meta.cancelled, code.0),
             Node::Own(node) => {
-                // What came first stays the reason, whether or not somebody has looked since: its deadline, if that has passed.
+                // The first cause stays the reason: a deadline that has passed, also if no thread has checked
+                // since.
                 node.code();
                 mark(&node.code, code.0);
             }
@@ -206,7 +207,7 @@ impl CancellationToken {
         registry::tell(self.address());
     }
 
-    /// Where its node is, as a name for it.
+    /// The address of its node, as a key.
     pub(super) fn address(&self) -> usize {
         match &self.node {
             Node::Thread(record) => record.as_ptr() as usize,
@@ -214,10 +215,9 @@ impl CancellationToken {
         }
     }
 
-    /// Whether this token or an ancestor was cancelled. A thread's first ancestor is its runtime,
+    /// Whether this token or an ancestor was cancelled. The root of all threads' tokens is the runtime,
     /// which is cancelled by [`Runtime::shutdown`](crate::Runtime::shutdown).
-    ///
-    /// Context: anywhere; reads one flag a generation, and the clock for each that has a deadline.
+    /// Context: anywhere; reads one flag for each generation, and the clock for each deadline.
     pub fn is_cancelled(&self) -> bool {
         give_way();
         let mut node = &self.node;
@@ -239,7 +239,8 @@ impl CancellationToken {
         }
     }
 
-    /// Why it is cancelled; `None` if it is not. Of several causes the nearest: its own before its parent's.
+    /// Why it is cancelled; `None` if it is not. Of several causes the nearest counts: its own before its
+    /// parent's.
     ///
     /// ```
     /// use gvt::{CancelReason, CancellationToken};
@@ -256,7 +257,7 @@ impl CancellationToken {
         self.each_ancestor(&mut |step| {
             reason = match step {
                 Step::Own(own) => own.code().reason(|| own.words.get().cloned()),
-                // With words it stays as long as its descendants, so its cold part is there.
+                // A record with words stays as long as its descendants, so its cold part is there.
                 Step::Thread(record, code) => code.reason(|| record.extras().words.get().cloned()),
                 Step::Root(core) => core.cancelled.load(Acquire).then_some(CancelReason::ShutDown),
             };
@@ -265,7 +266,7 @@ impl CancellationToken {
         reason
     }
 
-    /// `Err` with the reason if it is cancelled: for `?` where a computation can stop.
+    /// `Err` with the reason if it is cancelled, for `?` where a computation can stop.
     ///
     /// # Errors
     ///
@@ -279,7 +280,7 @@ impl CancellationToken {
         Err(self.reason().unwrap_or(CancelReason::Requested))
     }
 
-    /// Calls `f` with each node whose cancellation is this token's, from itself up, until it answers `false`.
+    /// Calls `f` with this token's node and each ancestor, upwards, until it returns `false`.
     pub(super) fn each_ancestor<'a>(&'a self, f: &mut dyn FnMut(Step<'a>) -> bool) {
         let mut node = &self.node;
         loop {
@@ -310,7 +311,7 @@ impl CancellationToken {
         }
     }
 
-    /// The record, if this is a thread's.
+    /// The record, if this is a thread's token.
     pub(crate) fn record(&self) -> Option<&Record> {
         match &self.node {
             // SAFETY: kept by the token.
@@ -319,11 +320,11 @@ impl CancellationToken {
         }
     }
 
-    /// The token of a thread whose record the caller holds a reference to.
+    /// The token of a thread; the caller holds a reference to its record.
     pub(crate) fn of(record: &Record) -> Self {
-        // Relaxed: the caller's own reference keeps the record meanwhile.
+        // Relaxed: the caller's reference keeps the record.
         if record.meta.references.fetch_add(1, Relaxed) > MOST_REFERENCES {
-            // As `Arc` does: a safe program can get here only by forgetting tokens in a loop.
+            // As `Arc` does: a safe program gets here only by forgetting tokens in a loop.
             std::process::abort();
         }
         CancellationToken { node: Node::Thread(NonNull::from(record)) }
@@ -333,13 +334,14 @@ impl CancellationToken {
 /// A node on the way up.
 pub(super) enum Step<'a> {
     Own(&'a Arc<OwnNode>),
-    /// What it was cancelled for with it. The record may be another thread's by now, but if there are words.
+    /// A thread's record and the code of its cancellation. The record may be another thread's by now, unless
+    /// it has words.
     Thread(&'a Record, Code),
     Root(&'a CoreBase),
 }
 
 impl Step<'_> {
-    /// A name for it.
+    /// Its address, as a key.
     pub(super) fn address(&self) -> usize {
         match self {
             Step::Own(own) => Arc::as_ptr(own) as usize,
@@ -356,19 +358,19 @@ impl Step<'_> {
     }
 }
 
-/// What few threads have: their [`Cold`], and what belongs to this floor and those above.
+/// What few threads need: their [`Cold`], and the fields of this floor and those above.
 #[repr(C)]
 pub(crate) struct Extras {
     cold: Cold,
-    /// The parent of its token, if that is not its spawner's.
+    /// The parent of the thread's token, if that is not its spawner's token.
     token: Option<CancellationToken>,
-    /// Why it was cancelled.
+    /// Why the thread was cancelled.
     words: OnceLock<Arc<str>>,
-    /// The thread's own.
+    /// The thread's `gvt_local!` values.
     pub(crate) locals: Locals,
     /// What `unpark` leaves for `park`.
     pub(crate) parking: Parking,
-    /// What its waits end with: a list, innermost first. Its own thread's alone.
+    /// The tokens that its waits end with: a list, innermost first. Only the thread itself uses it.
     pub(super) scopes: AtomicPtr<Scope>,
 }
 
@@ -390,7 +392,7 @@ impl Extras {
             parking: Parking::default(),
             scopes: AtomicPtr::new(ptr::null_mut()),
         });
-        // SAFETY: C1: it begins with its `Cold` (`repr(C)`), and `ABOVE` frees it as what it is.
+        // SAFETY: C1: it begins with its `Cold` (`repr(C)`), and `ABOVE` frees it as an `Extras`.
         unsafe { ColdBox::from_raw(Box::into_raw(fresh).cast()) }
     }
 
@@ -407,7 +409,7 @@ impl Extras {
         // Relaxed: the thread's own.
         let mut next = self.scopes.load(Relaxed).cast_const();
         std::iter::from_fn(move || {
-            // SAFETY: a scope is on its thread's stack, and taken off the list before it goes.
+            // SAFETY: a scope is on its thread's stack, and is removed from the list before its frame ends.
             let scope = unsafe { next.as_ref() }?;
             next = scope.outer;
             Some(scope)
@@ -432,7 +434,7 @@ static ABOVE: Above = Above {
 };
 
 impl Record {
-    /// What few threads have; makes it if need be. The caller holds a reference or runs the thread.
+    /// The record's extras, made at the first call. The caller holds a reference or runs the thread.
     ///
     /// Context: may allocate.
     pub(crate) fn extras(&self) -> &Extras {
@@ -441,13 +443,13 @@ impl Record {
     }
 }
 
-/// What a thread was spawned under, if that is not its spawner's token.
+/// The token that a thread was spawned under, if that is not its spawner's.
 fn adopted_parent(record: &Record) -> Option<&CancellationToken> {
     let adopted = record.meta.cancelled.load(Acquire) & ADOPTED != 0;
     adopted.then(|| record.extras().token.as_ref()).flatten()
 }
 
-/// The name of a runtime's root token.
+/// The key of a runtime's root token.
 fn core_address(core: &CoreBase) -> usize {
     ptr::from_ref(core) as usize
 }
@@ -491,7 +493,7 @@ impl fmt::Debug for CancellationToken {
     }
 }
 
-/// The token that a running thread's closure is lent: no reference of its own.
+/// The token that a running thread's closure borrows: it holds no reference.
 pub(crate) struct Borrowed(std::mem::ManuallyDrop<CancellationToken>);
 
 impl Borrowed {

@@ -12,7 +12,7 @@ use gvt_traits::{ContextSwitch, Factory, Preemptor, ReadyQueue, SchedError, Slot
 use crate::runtime::config::SchedulerConfig;
 use crate::runtime::runtime::Runtime;
 
-/// Assembles a [`Runtime`]: each part can be replaced alone, the rest stays the default.
+/// Assembles a [`Runtime`]. Each part can be replaced alone; the others stay the default.
 ///
 /// The parts are types of the runtime, so every call to them is direct.
 ///
@@ -22,8 +22,7 @@ use crate::runtime::runtime::Runtime;
 /// assert_eq!(runtime.block_on(|| 1 + 1), 2);
 /// # Ok::<(), gvt::SchedError>(())
 /// ```
-///
-/// A value that is no such part does not compile, and the compiler says so:
+/// A value that is not such a part is a compile error:
 ///
 /// ```compile_fail
 /// gvt::Runtime::builder().queue(gvt::HeapTimer::default());
@@ -112,12 +111,12 @@ impl<Q, T, P, C, S> RuntimeBuilder<Q, T, P, C, S> {
     ///
     /// # Errors
     ///
-    /// [`SchedError::Config`] for a setting that cannot work, [`SchedError::Memory`] if address space is short,
-    /// [`SchedError::Worker`] if an OS thread, a descriptor or a signal handler cannot be had. Nothing is
-    /// left behind.
+    /// [`SchedError::Config`] for a setting that cannot work, [`SchedError::Memory`] if address space is
+    /// short, [`SchedError::Worker`] if an OS thread, a descriptor or a signal handler cannot be had. What
+    /// was started by then is undone.
     pub fn build(self) -> Result<Runtime<Q, T, P, C, S>, SchedError>
     where
-        // Here, not on the `impl`: of a part that does not fit the compiler then speaks in that trait's words.
+        // Here, not on the `impl`, so that the compiler's error for a wrong part is that trait's own message.
         Q: Factory<Output: ReadyQueue>,
         T: Factory<Output: TimerBackend>,
         P: Factory<Output: Preemptor>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gvt_traits::{GRACE_PERIOD_NS, MAX_GVTHREADS, MAX_WORKERS, SchedError, TIME_SLICE_NS, TIMER_INTERVAL_NS};
 
-/// The most OS threads that a runtime can be allowed: what Linux has numbers for.
+/// The highest bound on OS threads: Linux's highest `pid_max`.
 const MOST_OS_THREADS: usize = 4 << 20;
 
 /// A runtime's settings, with setters to chain.
@@ -36,7 +36,7 @@ pub struct SchedulerConfig {
 }
 
 impl Default for SchedulerConfig {
-    /// As many workers as the process may use processors (its affinity mask and cgroup are respected), and the figures
+    /// As many workers as the process may use processors (by its affinity mask and cgroup), and the periods
     /// of `gvt_traits`.
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);

@@ -1,4 +1,4 @@
-//! A runtime from elsewhere: what spawns on it without keeping it.
+//! Spawning on a runtime from outside, without keeping it alive.
 
 use std::fmt;
 use std::sync::{Arc, RwLock};
@@ -27,7 +27,8 @@ pub struct Handle {
 /// The core, or null once the runtime closes.
 struct Gate(*const CoreBase);
 
-// SAFETY: the core is `Sync`, and alive while the gate holds it (its owner shuts the gate first).
+// SAFETY: the core is `Sync`, and alive while the gate holds it (its owner shuts the gate before it frees the
+// core).
 unsafe impl Send for Gate {}
 // SAFETY: as above.
 unsafe impl Sync for Gate {}
@@ -42,8 +43,8 @@ impl Handle {
         Handle { gate: Arc::new(RwLock::new(Gate(core))) }
     }
 
-    /// Spawns a green thread on the handle's runtime; see [`spawn`](crate::spawn()). Its token is a child
-    /// of the runtime's, whoever spawns it.
+    /// Spawns a green thread on the handle's runtime; see [`spawn`](crate::spawn()). Its token is a child of
+    /// the runtime's, and not of the calling thread's.
     ///
     /// Context: any OS thread or green thread.
     ///
@@ -65,8 +66,8 @@ impl Handle {
     /// Spawns a green thread on the handle's runtime.
     ///
     /// # Errors
-    ///
-    /// [`SchedError::ShutDown`] if the runtime is gone or going; as [`try_spawn`](crate::try_spawn) otherwise.
+    /// [`SchedError::ShutDown`] if the runtime has ended or is ending; else as
+    /// [`try_spawn`](crate::try_spawn).
     pub fn try_spawn<F, T>(&self, f: F) -> Result<JoinHandle<T>, SchedError>
     where
         F: FnOnce(&CancellationToken) -> T + Send + 'static,
@@ -75,7 +76,7 @@ impl Handle {
         self.spawn_with(None, f)
     }
 
-    /// Spawns with a name, a priority or a preferred worker.
+    /// Spawns a thread with the builder's name, priority, stack and so on.
     ///
     /// # Errors
     ///
@@ -95,7 +96,7 @@ impl Handle {
     {
         section::demand_outside();
         let spawned = {
-            // No preemption while the gate is held: its holder may be waited for by the closer.
+            // No preemption while the gate is held: the closing thread may wait for its holder.
             let _section = section::Section::new();
             let gate = self.gate.read().unwrap_or_else(|poisoned| poisoned.into_inner());
             // SAFETY: alive while the gate holds it.
@@ -105,13 +106,13 @@ impl Handle {
                 None => Err(Refused(SchedError::ShutDown, f)),
             }
         };
-        // What was refused is dropped here, with the gate open: its destructor is user code.
+        // A refused closure is dropped here, after the gate's lock: its destructor is user code.
         spawned.map_err(|Refused(error, _)| error)
     }
 
-    /// From here on nothing is spawned through it or its clones.
+    /// Shuts the gate: this handle and its clones spawn nothing from here on.
     pub(crate) fn shut(&self) {
-        // As in `spawn_with`: who waits for the gate inside the runtime keeps its worker.
+        // As in `spawn_with`: a thread that waits for the gate inside the runtime keeps its worker.
         let _steady = crate::protocol::preempt_count::Steady::new();
         self.gate.write().unwrap_or_else(|poisoned| poisoned.into_inner()).0 = std::ptr::null();
     }

@@ -1,7 +1,7 @@
 //! What a runtime's memory is spent on.
 //!
-//! The figures that cost nothing to tell are exact counts; what is physically there only the kernel knows. Both are in one
-//! report, [`Memory`]; [`Runtime::memory_use`] has the counts alone.
+//! The report, [`Memory`], has the runtime's own counts, which are exact and cheap, and physical memory,
+//! which the kernel is asked for. [`Runtime::memory_use`] has the counts alone.
 
 use std::fmt;
 
@@ -18,9 +18,9 @@ use crate::runtime::runtime::Runtime;
 pub struct Memory {
     /// The stacks, by size, in the order of the allocator's classes.
     pub stacks: Vec<StackMemory>,
-    /// Threads' records that were ever used; their memory is kept.
+    /// Thread records that were ever used. Their memory is kept.
     pub records_used: usize,
-    /// Physical memory of those records, if all of it has been touched.
+    /// Physical memory of those records, if all of it is touched.
     pub records_bytes: usize,
     /// Physical memory of the whole process; 0 if it cannot be read.
     pub process_resident: usize,
@@ -34,7 +34,7 @@ pub struct Memory {
 pub struct StackMemory {
     /// Address space of one slot.
     pub slot_size: usize,
-    /// Whether threads that ask for nothing get these.
+    /// Whether threads that ask for no size get these.
     pub is_default: bool,
     /// Slots bound to threads.
     pub bound: usize,
@@ -82,8 +82,8 @@ where
     C: ContextSwitch,
     S: Factory<Output: SlotAllocator>,
 {
-    /// What the runtime's memory is spent on. The kernel is asked, which walks page tables: some 100 µs, and with a
-    /// million stacks much longer.
+    /// What the runtime's memory is spent on. Asks the kernel, which walks page tables: some 100 µs, and with
+    /// a million stacks much longer.
     ///
     /// ```
     /// let runtime = gvt::Runtime::new(Default::default());
@@ -93,7 +93,7 @@ where
     /// println!("{memory}");
     /// ```
     ///
-    /// Context: an OS thread or a green thread; reads files of the kernel's, allocates.
+    /// Context: an OS thread or a green thread; reads `/proc`, allocates.
     pub fn memory(&self) -> Memory {
         let stacks = StackClass::all().filter_map(|class| {
             let slot_size = self.ask_slots(|slots| slots.slot_size(class))?;
@@ -127,7 +127,7 @@ where
         }
     }
 
-    /// What the allocator of stacks holds, in numbers of slots, over all classes.
+    /// How many slots the allocator of stacks holds, over all classes.
     ///
     /// Context: an OS thread or a green thread.
     pub fn memory_use(&self) -> MemoryUse {
@@ -142,10 +142,10 @@ where
         sum
     }
 
-    /// Gives the memory of stacks that nobody uses back to the system, at once, and returns the bytes, roughly. Workers
-    /// give back what they have at hand when they next need or return a stack.
+    /// Returns the memory of unused stacks to the system at once; the value is roughly the number of bytes.
+    /// Workers return the stacks in their caches when they next take or free a stack.
     ///
-    /// Seldom needed: what is not used for a second or so is given back by and by.
+    /// Seldom needed: stacks that are unused for about a second are returned gradually.
     ///
     /// Context: an OS thread or a green thread; makes system calls, some 2 µs a stack.
     pub fn trim(&self) -> usize {

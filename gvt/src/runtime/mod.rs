@@ -2,10 +2,10 @@
 //!
 //! | to | names |
 //! |---|---|
-//! | build one | [`Runtime::new`], [`Runtime::builder`], [`Builder`] (at the crate's root [`RuntimeBuilder`]) |
+//! | build one | [`Runtime::new`], [`Runtime::builder`], [`Builder`], which is [`RuntimeBuilder`] |
 //! | configure it | [`SchedulerConfig`]; every setting is a method of [`Builder`] too |
 //! | run code on it | [`Runtime::block_on`], [`Handle`] |
-//! | see what its threads do | [`Runtime::threads`], [`Runtime::dump`], [`ThreadInfo`], [`GvtState`], [`WaitReason`] |
+//! | list its threads | [`Runtime::threads`], [`Runtime::dump`], [`ThreadInfo`], [`GvtState`], [`WaitReason`] |
 //! | find deadlocks | [`SchedulerConfig::deadlock_report`], [`Runtime::on_deadlock`], [`DeadlockReport`] |
 //! | count | [`Runtime::counters`], [`RuntimeCounters`] |
 //! | see what its memory is spent on | [`Runtime::memory`], [`Memory`], [`StackMemory`], [`MemoryUse`] |

@@ -1,19 +1,19 @@
 //! Panic messages that name green threads.
 //!
-//! std's own hook names the OS thread, and no name of that can be set from outside. So the first runtime of a process puts a hook
-//! before the one that it finds. If that is std's own, a panic on a green thread with a name is printed here, in std's form; all
-//! others are left to it. If it is another, the program has said what it wants, and gets it: such a hook can ask
-//! [`current_name`](crate::current_name).
+//! std's own hook prints the OS thread's name, which cannot be set from outside. So the first runtime of a
+//! process looks at the hook. If it is std's own, it is wrapped: a panic on a named green thread is printed
+//! here, in std's form, and all others go to std's hook. Another hook stays as it is: it can ask
+//! [`current_name`](crate::current_name()).
 //!
-//! Whoever sets a hook later replaces this one; whoever takes it has it with the one behind it. A program whose hook is
-//! set before its first runtime notices nothing.
+//! A hook that is set later replaces this one; `take_hook` returns it together with std's. A program that
+//! sets its hook before its first runtime sees no difference.
 //!
-//! **How std's own is told from others.** Taking the hook leaves std's own in its place, so that a second taking gives it for
-//! certain; the two are compared, address and table of methods. Should they be different instances all the same, the
-//! message names the OS thread.
+//! **How std's own is recognised.** Taking the hook leaves std's own in its place, so a second `take_hook`
+//! returns std's. The two are compared by address and method table. If they are different instances
+//! nevertheless, the message names the OS thread.
 //!
-//! **Limits.** The frames of a backtrace are not cut as short as std's. Another OS thread that sets a hook while the first
-//! runtime is built may lose it.
+//! **Limits.** Backtraces have more frames than std's. A hook that another OS thread sets while the first
+//! runtime is built may be lost.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Write as _;
@@ -23,11 +23,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
 
-/// Once a process.
+/// Installs the hook, once in a process.
 pub(crate) fn install() {
-    // Relaxed: whoever is second need not wait for the first.
+    // Relaxed: the second caller need not wait for the first.
     static INSTALLED: AtomicBool = AtomicBool::new(false);
-    // While a thread panics no hook can be taken; the next runtime will.
+    // A panicking thread cannot take the hook; the next runtime does it.
     if std::thread::panicking() || INSTALLED.swap(true, Relaxed) {
         return;
     }
@@ -39,7 +39,7 @@ pub(crate) fn install() {
     )]
     let is_own = std::ptr::eq(&raw const *found, &raw const *own);
     if !is_own {
-        // Nothing to do for who brings its own.
+        // The program has a hook of its own.
         return set_hook(found);
     }
     set_hook(Box::new(move |info| match crate::current_name() {
@@ -48,7 +48,7 @@ pub(crate) fn install() {
     }));
 }
 
-/// Prints a panic as std does. A message that cannot be written is lost.
+/// Prints a panic as std does. Errors of writing are ignored.
 fn print(name: &str, info: &PanicHookInfo<'_>) {
     static TOLD: AtomicBool = AtomicBool::new(false);
     let payload = info.payload();
@@ -63,7 +63,7 @@ fn print(name: &str, info: &PanicHookInfo<'_>) {
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
         let _ = writeln!(text, "stack backtrace:\n{backtrace}");
-    // Relaxed: said once or twice.
+    // Relaxed: printing it twice does no harm.
     } else if !TOLD.swap(true, Relaxed) {
         text.push_str("note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n");
     }

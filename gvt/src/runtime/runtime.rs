@@ -1,4 +1,4 @@
-//! The runtime as its owner sees it.
+//! The runtime, from its owner's side.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -47,8 +47,8 @@ const SPARE_OS_THREADS: usize = 4096;
 
 /// A runtime: workers on OS threads, and the green threads that they run.
 ///
-/// Any number of runtimes may live in one process. Dropping one waits for its green threads and names on
-/// stderr those that it has waited for longer than five seconds.
+/// Any number of runtimes may live in one process. Dropping one waits for its green threads; those that it
+/// waits for longer than five seconds it names on stderr.
 ///
 /// Its type names its parts; `Runtime` alone is the default assembly.
 pub struct Runtime<Q = GoQueue, T = HeapTimer, P = Sigurg, C = X86_64, S = MmapSlots>
@@ -65,7 +65,7 @@ where
     handle: Handle,
 }
 
-/// The parts of a runtime, from the types of their factories.
+/// The parts of a runtime, named by the types of their factories.
 #[allow(clippy::type_complexity, reason = "the five parts, and nothing to name among them")]
 struct Assembly<Q, T, P, C, S>(PhantomData<fn() -> (Q, T, P, C, S)>);
 
@@ -124,7 +124,7 @@ where
         crate::runtime::panic_hook::install();
         let workers = config.num_workers;
         let table = RecordTable::new(config.max_gvthreads, workers)?;
-        // As many as may be admitted, and the slots that threads at their end still hold (`RecordTable::grow`).
+        // As many as may be admitted, plus the slots that ending threads still hold (`RecordTable::grow`).
         let plan = Plan::new(workers, table.capacity() + workers)
             .with_low_priority_workers(config.num_low_priority_workers);
         let low_workers = (0..workers).filter(|&index| plan.is_low_priority(index));
@@ -174,7 +174,8 @@ where
         core.base.is_virtual = core.timer.is_virtual();
         core.base.scale = core.timer.now_ns().map(Scale::beginning_at);
         core.base.keeps_spare = config.enable_forced_preempt && core.preempt.strength() == Strength::Anywhere;
-        // What the first thread needs (`RecordTable::grow`), so that an address space too small for any is an error here.
+        // What the first thread needs (`RecordTable::grow`): an address space too small for one thread is an
+        // error here.
         core.slots.reserve(default_class, 1 + workers)?;
         let base: *const CoreBase = &raw const core.base;
         for index in 0..workers {
@@ -196,16 +197,16 @@ where
         unsafe { core.preempt.attach(detach::on_interrupt)? };
         let core = Box::into_raw(core).cast_const();
         let mut helpers = Vec::new();
-        // SAFETY: just leaked; freed by `stop`.
+        // SAFETY: leaked above; freed by `stop`.
         match unsafe { start(core, &config, &mut helpers) } {
             Ok(()) => Ok(Runtime {
                 core,
                 helpers,
-                // SAFETY: C1: the runtime shuts it before it lets go of the core.
+                // SAFETY: C1: the runtime shuts it before it frees the core.
                 handle: unsafe { Handle::new(base) },
             }),
             Err(error) => {
-                // SAFETY: no thread was spawned, and nobody else knows the core.
+                // SAFETY: no thread was spawned, and nothing else refers to the core.
                 unsafe { close::stop(core, helpers) };
                 Err(error.into())
             }
@@ -217,11 +218,12 @@ where
         unsafe { &(*self.core).base }
     }
 
-    /// Runs `f` as a green thread and returns its value as soon as it has returned. Threads that it spawned may still
-    /// run; dropping the runtime waits for them (and while its owner panics ends it as [`shutdown`](Self::shutdown) does).
+    /// Runs `f` as a green thread and returns its value as soon as `f` returns. Threads that `f` spawned may
+    /// still run; dropping the runtime waits for them (while its owner panics, dropping it is
+    /// [`shutdown`](Self::shutdown)).
     ///
-    /// Context: an OS thread, which is blocked meanwhile. `f` may borrow from its stack. Several OS threads may
-    /// do this at once.
+    /// Context: an OS thread, which blocks. `f` may borrow from its stack. Several OS threads may do this at
+    /// once.
     ///
     /// # Panics
     ///
@@ -254,19 +256,19 @@ where
         R: Send,
     {
         crate::kernel::worker::section::demand_outside();
-        // Whether or not it has a worker at this moment.
+        // Also while it has no worker.
         if park::current().is_some() {
             return Err(SchedError::NestedBlockOn);
         }
-        // SAFETY: C1: joined below, before anything that `f` borrows can end. C2: no worker here. C3: the core
-        // lives as long as `self`.
+        // SAFETY: C1: joined below, before anything that `f` borrows can end. C2: no worker here. C3: the
+        // core lives as long as `self`.
         let spawned = unsafe { thread::spawn_on(self.base(), None, None, move |_: &CancellationToken| f()) };
         let handle = spawned.map_err(|Refused(error, _)| error)?;
         let ran = handle.wait_and_see();
         match handle.join() {
             Ok(value) => Ok(value),
             Err(payload) => match payload.downcast::<SchedError>() {
-                // Ours; a payload of that type from `f` is the caller's.
+                // The runtime's own; a payload of that type from `f` is the caller's.
                 Ok(error) if !ran => Err(*error),
                 Ok(payload) => std::panic::resume_unwind(payload),
                 Err(payload) => std::panic::resume_unwind(payload),
@@ -274,19 +276,19 @@ where
         }
     }
 
-    /// A handle for spawning from outside.
+    /// A handle to spawn with from outside.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Green threads that are alive.
+    /// The number of green threads that are alive.
     pub fn live_threads(&self) -> usize {
         self.base().live() as usize
     }
 
     /// The green threads that are alive, and what each does or waits for.
     ///
-    /// A gauge: what is read of a thread that runs meanwhile may not fit together.
+    /// A gauge: the figures of a thread that runs meanwhile may be of different moments.
     ///
     /// ```
     /// use gvt::{Builder, Runtime, WaitReason};
@@ -300,12 +302,13 @@ where
     /// # Ok::<(), gvt::SchedError>(())
     /// ```
     ///
-    /// Context: anywhere; allocates. Looks at each place for a thread that was ever used.
+    /// Context: anywhere; allocates. Looks at every record that was ever used.
     pub fn threads(&self) -> Vec<ThreadInfo> {
         report::threads(self.base())
     }
 
-    /// [`threads`](Self::threads) as text, a line each. The first says how many there are, the last how many in which state.
+    /// [`threads`](Self::threads) as text, a line for each. The first line has their number, the last the
+    /// number in each state.
     ///
     /// Context: as [`threads`](Self::threads).
     pub fn dump(&self) -> String {
@@ -313,20 +316,20 @@ where
         format!("gvt: {} green threads{}", threads.len(), lines(&threads, usize::MAX))
     }
 
-    /// Has `hook` called with reports of deadlocks, instead of printing them to stderr.
+    /// Calls `hook` with reports of deadlocks, instead of printing them to stderr.
     ///
-    /// It is called by an OS thread of the runtime, which looks after preemption and timers meanwhile not: it had better be
-    /// brief. See [`SchedulerConfig::deadlock_report`], without which there are no reports.
+    /// The monitor calls it, and handles neither preemption nor timers meanwhile: keep it brief. Without
+    /// [`SchedulerConfig::deadlock_report`] there are no reports.
     pub fn on_deadlock(&self, hook: impl Fn(&DeadlockReport) + Send + Sync + 'static) {
         self.base().deadlock.set_hook(Box::new(hook));
     }
 
-    /// OS threads that the runtime has started, monitor and starter not counted.
+    /// How many OS threads the runtime has, monitor and starter not counted.
     pub fn os_threads(&self) -> usize {
         self.base().pool.running()
     }
 
-    /// What the runtime has done so far that is out of the ordinary.
+    /// Counts of rare events so far.
     pub fn counters(&self) -> RuntimeCounters {
         let base = self.base();
         let read = |counter: &AtomicU64| counter.load(Relaxed);
@@ -346,8 +349,8 @@ where
         }
     }
 
-    /// What `f` says of the allocator of stacks. It may hold locks that workers and the monitor want, so the calling thread
-    /// is not taken off meanwhile.
+    /// Calls `f` with the allocator of stacks. That may hold locks that workers and the monitor take, so the
+    /// calling thread is not preempted meanwhile.
     pub(crate) fn ask_slots<R>(&self, f: impl FnOnce(&S::Output) -> R) -> R {
         let _steady = crate::protocol::preempt_count::Steady::new();
         // SAFETY: the core lives as long as its runtime.
@@ -362,27 +365,27 @@ where
         self.base().default_class
     }
 
-    /// Cancels the root token and waits for all green threads. Threads that nothing can wake any more
-    /// (they wait for ever, or for longer than a second) are unwound from their wait, so that their
-    /// destructors run; their `join` returns [`SchedError::ShutDown`] as payload.
+    /// Cancels the root token and waits for all green threads. Threads that wait for ever, or for longer than
+    /// a second, are unwound from their wait, so that their destructors run; their `join` returns
+    /// [`SchedError::ShutDown`] as payload.
     ///
-    /// In a program that is built with `panic = "abort"` nothing can be unwound. There such threads stay as they are, and once
-    /// all that are left are such, this says so on stderr and returns; the runtime is then left to itself, which leaks it.
-    /// [`shutdown_timeout`](Self::shutdown_timeout) waits for them until its limit, since others may wake them.
+    /// In a program built with `panic = "abort"` no thread can be unwound. Such threads then keep waiting;
+    /// once only such threads are left, this says so on stderr and returns, and the runtime is leaked.
+    /// [`shutdown_timeout`](Self::shutdown_timeout) waits for them until its limit, since other threads may
+    /// wake them.
     ///
-    /// Context: an OS thread. Called on a green thread of this runtime it cannot wait for that
-    /// thread: then the runtime is left running and this is said on stderr.
+    /// Context: an OS thread. On a green thread of this runtime it cannot wait for that thread: it says so on
+    /// stderr and leaves the runtime running.
     pub fn shutdown(self) {
-        // A thread that never stops is waited for, as by drop.
+        // Waits for a thread that never stops, as `drop` does.
         let _ = self.end(None);
     }
 
-    /// [`shutdown`](Self::shutdown) that gives up after `limit`; the runtime is then left to itself, and its
-    /// workers go on.
+    /// [`shutdown`](Self::shutdown) that gives up after `limit`; the runtime then stays, and its workers keep
+    /// running.
     ///
     /// # Errors
-    ///
-    /// [`StillRunning`] says how many threads were left.
+    /// [`StillRunning`], with the number of threads that are left.
     pub fn shutdown_timeout(self, limit: Duration) -> Result<(), StillRunning> {
         match self.end(Some(limit)) {
             Closed::Empty => Ok(()),
@@ -392,7 +395,7 @@ where
 
     fn end(mut self, limit: Option<Duration>) -> Closed {
         let closed = self.close(Remaining::Unwind, limit);
-        // Freed, or left to itself.
+        // Freed or leaked.
         self.core = std::ptr::null();
         closed
     }
@@ -422,7 +425,8 @@ where
     }
 }
 
-/// Starts a runtime's OS threads: one a worker; and as `helpers` the monitor, and the starter if there is something for it to do.
+/// Starts a runtime's OS threads: one for each worker; as `helpers` the monitor, and the starter where it is
+/// needed.
 ///
 /// # Safety
 ///
@@ -434,7 +438,7 @@ unsafe fn start<A: Parts>(
 ) -> Result<(), WorkerError> {
     // SAFETY: C1.
     let this: &'static Core<A> = unsafe { &*core };
-    // All before any works: one that does may start a spare, and take another's place at the bound.
+    // All are started before one gets a worker: a worker may start a spare, which counts towards the bound.
     let mut started = Vec::with_capacity(this.workers.len());
     for _ in &this.workers {
         match start_os_thread(this, |_| ()) {
@@ -448,7 +452,7 @@ unsafe fn start<A: Parts>(
     for (worker, os_thread) in this.workers.iter().zip(started) {
         os_thread.give(&worker.base);
     }
-    // Some may be for ever; sums of them must fit.
+    // A period may be `Duration::MAX`; sums of periods must fit.
     let ns = |period: Duration| period.as_nanos().min(u128::from(u64::MAX / 8)) as u64;
     let periods = Periods {
         time_slice_ns: ns(config.time_slice),
@@ -475,7 +479,7 @@ unsafe fn start<A: Parts>(
         help("gvt-starter", Box::new(move || spare_starter::run(this)))?;
     }
     help("gvt-monitor", Box::new(move || look::run(this, periods)))?;
-    // OS threads that are started from now on may run where the monitor may (`wake_affine::begin`), whoever starts them.
+    // OS threads that any thread starts from here on may run where the monitor may (`wake_affine::begin`).
     while this.base.monitor.thread_id() == 0 {
         std::thread::yield_now();
     }
@@ -521,34 +525,35 @@ where
     }
 }
 
-/// Counts of a runtime's rarer deeds; see [`Runtime::counters`].
+/// Counts of a runtime's rare events; see [`Runtime::counters`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct RuntimeCounters {
     /// Threads asked to yield at their next safepoint.
     pub asked_to_yield: u64,
-    /// Threads taken off by the preemption signal, with their whole OS thread.
+    /// Threads preempted by the signal, together with their OS thread.
     pub forced_preemptions: u64,
-    /// Threads taken off by the preemption signal, by a stack switch ([`Builder::reentrant`](crate::Builder::reentrant)).
+    /// Threads preempted by the signal through a stack switch
+    /// ([`Builder::reentrant`](crate::Builder::reentrant)).
     pub fast_preemptions: u64,
-    /// Looks that found a thread still running after its grace.
+    /// How often the monitor found a thread still running after its grace period.
     pub grace_expiries: u64,
     /// Workers taken from OS threads that were blocked in the kernel.
     pub workers_taken_from_blocked: u64,
-    /// Calls of [`blocking`](crate::blocking) that handed their worker on.
+    /// Calls of [`blocking`](crate::blocking()) that handed off their worker.
     pub blocking_calls: u64,
-    /// Times that preempted threads were let go on without a worker, because the runtime itself waited for a lock, or a thread slept
-    /// in a futex.
+    /// How often preempted threads were resumed without a worker, because the runtime itself waited for a
+    /// lock, or a thread slept in a futex.
     pub rescues: u64,
-    /// Times that no spare OS thread could be had.
+    /// How often no spare OS thread was available.
     pub spares_exhausted: u64,
-    /// Times that a sleeping worker was woken for a thread.
+    /// How often a sleeping worker was woken for a thread.
     pub workers_woken: u64,
-    /// The longest that a thread was seen running past its slice while others waited.
+    /// The longest time that a thread was seen to run past its slice while others waited.
     pub longest_overrun: Duration,
     /// OS threads, monitor and starter not counted.
     pub os_threads: usize,
-    /// Those of them that wait for something to do.
+    /// OS threads that wait for a worker.
     pub spare_os_threads: usize,
 }
 
@@ -574,7 +579,7 @@ impl fmt::Display for RuntimeCounters {
     }
 }
 
-/// How many green threads [`Runtime::shutdown_timeout`] has left behind.
+/// [`Runtime::shutdown_timeout`] gave up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StillRunning {
     /// Threads that had not ended.

@@ -1,4 +1,4 @@
-//! What a runtime has of the floors above the kernel.
+//! What a runtime keeps for the floors above the kernel.
 
 use std::task::Waker;
 use std::time::Instant;

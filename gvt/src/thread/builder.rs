@@ -9,9 +9,9 @@ use crate::thread::spawn::{Migration, Options, refused, spawn_here};
 
 /// [`spawn`](crate::spawn()) at a priority other than [`Priority::Normal`].
 ///
-/// Under the default queue Critical and High threads run before Normal ones, and Low ones when there is nothing
-/// else; while more urgent threads are always ready, the others still get a share. Other queues have other orders;
-/// one of [`Order::Fair`](gvt_traits::Order::Fair) ignores priorities.
+/// Under the default queue Critical and High threads run before Normal ones, and Low threads when nothing
+/// else is ready; while more urgent threads are always ready, the others still get a share. Other queues have
+/// other orders; one of [`Order::Fair`](gvt_traits::Order::Fair) ignores priorities.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -54,29 +54,30 @@ impl Builder {
         Self::default()
     }
 
-    /// Names the thread: in reports of panics, overflows and deadlocks.
+    /// Names the thread, for reports of panics, overflows and deadlocks.
     ///
-    /// Of panics if the process has std's own panic hook when its first runtime is built. Other hooks get the name from
-    /// [`current_name`](crate::current_name()).
+    /// Panic messages have it if the process has std's own panic hook when its first runtime is built. Other
+    /// hooks get it from [`current_name`](crate::current_name()).
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.options.name = Some(name.into().into());
         self
     }
 
-    /// Sets how urgent it is; see [`spawn_with_priority`].
+    /// Sets the priority; see [`spawn_with_priority`].
     pub fn priority(mut self, priority: Priority) -> Self {
         self.options.priority = priority;
         self
     }
 
-    /// Names the worker that it should rather run on. A wish: an idle worker may take it all the same.
+    /// Sets the worker that the thread prefers. A hint: any worker may run it.
     pub fn affinity(mut self, worker: usize) -> Self {
         self.options.affinity = Some(worker);
         self
     }
 
-    /// Spawns it under `token`: the thread's own token is a child of that one, and not of the spawning thread's. (For both,
-    /// let `token` be a child of the spawning thread's.) A shutdown of the runtime cancels it all the same.
+    /// Spawns the thread under `token`: its own token is a child of `token`, and not of the spawning
+    /// thread's. (For both, let `token` be a child of the spawning thread's.) A shutdown of the runtime
+    /// cancels it as well.
     ///
     /// ```
     /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -91,11 +92,10 @@ impl Builder {
         self
     }
 
-    /// Asks for a stack of `bytes` of address space, instead of the runtime's default: the thread gets one of the
-    /// smallest class of the runtime that is as large. With the default slots there are classes of 64 KiB, 256 KiB, 1 MiB
-    /// and 16 MiB. The guard and some staggering go off it; three quarters at least are stack.
-    ///
-    /// 0 asks for the default. A thread in 64 KiB costs about 4.5 KiB while it waits, one in 16 MiB about 8.5.
+    /// Asks for a stack of `bytes` of address space instead of the runtime's default. The thread gets a stack
+    /// of the smallest class that is at least as large; the default slots have classes of 64 KiB, 256 KiB, 1
+    /// MiB and 16 MiB. Guard and staggering are part of it; at least three quarters are stack. 0 asks for the
+    /// default. A waiting thread costs about 4.5 KiB with 64 KiB, and about 8.5 KiB with 16 MiB.
     ///
     /// ```
     /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -110,7 +110,7 @@ impl Builder {
         self
     }
 
-    /// Sets which OS threads it may run on.
+    /// Sets which OS threads the thread may run on.
     ///
     /// ```
     /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -134,36 +134,39 @@ impl Builder {
         self
     }
 
-    /// Lets the thread be taken off by a stack switch: a forced preemption then costs about what a signal costs, and puts no
-    /// OS thread to sleep, as long as reentrant threads follow each other. Without this, and always where it cannot be done (the thread
-    /// is pinned, or unwinds, or little of its stack is left, or it is in another signal's handler), the whole OS thread is put to
-    /// sleep, which is right for any code.
+    /// Lets the thread be preempted by a stack switch. While reentrant threads follow each other, a forced
+    /// preemption then costs about as much as a signal and puts no OS thread to sleep. Without this, and
+    /// where it is impossible (the thread is pinned, unwinds, has little stack left, or is in another
+    /// signal's handler), the whole OS thread is put to sleep, which is right for any code.
     ///
     /// The thread resumes on the same OS thread, so the addresses of its thread-locals stay right.
     ///
     /// # Safety
     ///
-    /// While the closure runs, from its first instruction to its last and the destructors of its locals included, any other
-    /// reentrant thread may run on the same OS thread between any two instructions. So the code must be reentrant, as a signal
-    /// handler's must be. It may compute, on its own stack and on memory that is its own or atomic, and call this crate's
-    /// functions as far as these do not allocate. It must not:
+    /// While the closure runs, destructors of its locals included, another reentrant thread may run on the
+    /// same OS thread between any two instructions. So the code must be reentrant, like a signal handler's.
+    /// It may compute, on its own stack and on memory that is its own or atomic, and call those functions of
+    /// this crate that do not allocate. It must not:
     ///
-    /// - allocate or free memory, also hidden in `Vec`, `String`, `Box`, `Arc`, formatting, or a collection that grows;
-    /// - take a lock that knows its OS thread or that another such thread takes too: std's, parking_lot's, libc's (standard
-    ///   output among them), or one that spins;
-    /// - touch a `thread_local!`, borrowed or not, or what uses one: `HashMap::new`, `rand::rng`, `std::thread::current`;
+    /// - allocate or free memory, also inside `Vec`, `String`, `Box`, `Arc`, formatting, or a collection that
+    ///   grows;
+    /// - take a lock that knows its OS thread or that another such thread takes too: std's, parking_lot's,
+    ///   libc's (standard output among them), or one that spins;
+    /// - use a `thread_local!`, borrowed or not, or what uses one: `HashMap::new`, `rand::rng`,
+    ///   `std::thread::current`;
     /// - panic, or unwind through its frames: that allocates, takes locks, and counts in a thread-local;
-    /// - call foreign functions that are not async-signal-safe, or any through a symbol that is bound lazily;
-    /// - rely on `errno` over more than one instruction.
+    /// - call foreign functions that are not async-signal-safe, or any function through a lazily bound
+    ///   symbol;
+    /// - rely on `errno` across more than one instruction.
     ///
-    /// What it needs (buffers, handles) it takes along in the closure, and what is to be freed it returns: the closure is
-    /// unpacked before, and the result stored after, under the ordinary preemption.
+    /// Put what the code needs (buffers, handles) into the closure, and return what is to be freed: the
+    /// closure is unpacked before, and the result stored after, under ordinary preemption.
     ///
     /// ```
     /// # gvt::Runtime::new(Default::default()).block_on(|| {
     /// let numbers: Vec<u64> = (0..10_000).collect();
     /// let builder = gvt::Builder::new();
-    /// // SAFETY: it reads memory of its own, and returns it with the sum, to be freed by whoever joins.
+    /// // SAFETY: it reads memory of its own and returns it, so that the joining thread frees it.
     /// let builder = unsafe { builder.reentrant() };
     /// let handle = builder.spawn(move |_| (numbers.iter().sum::<u64>(), numbers))?;
     /// assert_eq!(handle.join().unwrap().0, 49_995_000);
@@ -178,7 +181,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// As [`try_spawn`](crate::try_spawn()); [`SchedError::Memory`] if there is no stack as large as asked, or no room for one more; [`SchedError::Config`] for a worker number that no runtime has.
+    /// As [`try_spawn`](crate::try_spawn()); [`SchedError::Memory`] if no class of stacks is large enough, or
+    /// there is no room for another stack; [`SchedError::Config`] for a worker number that no runtime has.
     pub fn spawn<F, T>(self, f: F) -> Result<JoinHandle<T>, SchedError>
     where
         F: FnOnce(&CancellationToken) -> T + Send + 'static,
@@ -195,7 +199,7 @@ impl Builder {
     }
 }
 
-/// `f`, on the OS thread and in the mode that its `Builder` has asked for.
+/// `f`, run pinned or reentrant as its `Builder` says.
 pub(crate) fn staying<F, T>(f: F) -> impl FnOnce(&CancellationToken) -> T + Send
 where
     F: FnOnce(&CancellationToken) -> T + Send,

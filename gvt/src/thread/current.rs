@@ -1,4 +1,4 @@
-//! What a green thread is to others: its id, name, priority and token.
+//! The running thread's id, name, priority and token, and the handle that has them, [`Thread`].
 
 use std::fmt;
 use std::sync::atomic::Ordering::*;
@@ -12,7 +12,7 @@ use crate::kernel::worker::section::{self, give_way};
 use crate::kernel::worker::tls;
 use crate::wait::park;
 
-/// A green thread, as [`current`] and [`JoinHandle::thread`](crate::JoinHandle::thread) name it. Does not keep it running.
+/// A handle to a green thread, from [`current`] or [`JoinHandle::thread`](crate::JoinHandle::thread).
 #[derive(Clone)]
 pub struct Thread {
     /// Keeps the record.
@@ -45,23 +45,23 @@ impl Thread {
         self.token.record().expect("made from a record")
     }
 
-    /// Its id.
+    /// The thread's id.
     pub fn id(&self) -> ThreadId {
         // Relaxed: written before the record was first handed out.
         ThreadId(self.record().meta.unique_id.load(Relaxed))
     }
 
-    /// Its name, if it was given one.
+    /// The thread's name, if it has one.
     pub fn name(&self) -> Option<&str> {
         self.record().name()
     }
 
-    /// Its priority.
+    /// The thread's priority.
     pub fn priority(&self) -> Priority {
         Priority::from_u8(self.record().meta.priority.load(Relaxed))
     }
 
-    /// Its token, to cancel it by.
+    /// The thread's token, to cancel it with.
     pub fn token(&self) -> CancellationToken {
         self.token.clone()
     }
@@ -81,16 +81,15 @@ impl fmt::Debug for Thread {
     }
 }
 
-/// Runs `f`, which may block in the kernel for long, without holding up other green threads: the worker is
-/// handed on before and another taken after.
+/// Runs `f`, which may block in the kernel for long, without blocking other green threads: hands off the
+/// worker before `f` and takes one after it.
 ///
-/// Not needed for soundness or progress where the preemptor is [`Sigurg`](crate::Sigurg): a thread found blocked in the
-/// kernel loses its worker after about a slice. It spares that slice.
+/// With the preemptor [`Sigurg`](crate::Sigurg) neither soundness nor progress needs it: a thread that is
+/// blocked in the kernel loses its worker after about a slice. It saves that slice. Outside a runtime it runs
+/// `f` and does nothing else. At the bound on OS threads `f` blocks its worker.
 ///
-/// Outside a runtime it just runs `f`. At the bound on OS threads `f` blocks its worker.
-///
-/// Context: a green thread, or an OS thread. `f` runs on the same OS thread throughout; what it calls of this crate works
-/// as usual.
+/// Context: a green thread, or an OS thread. `f` runs on one OS thread; this crate's functions work in it as
+/// usual.
 pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
     give_way();
     crate::kernel::sched::detach::blocking(f)
@@ -131,9 +130,8 @@ pub fn is_in_gvthread() -> bool {
     park::current().is_some()
 }
 
-/// The worker that the running green thread is on at this moment; `None` outside a runtime.
-///
-/// Context: anywhere. The answer may be old by the time it is read.
+/// The worker that the running green thread is on; `None` outside a runtime.
+/// Context: anywhere. The thread may be on another worker by the time the value is read.
 pub fn current_worker() -> Option<usize> {
     give_way();
     let _section = section::Section::new();

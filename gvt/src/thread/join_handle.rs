@@ -1,4 +1,4 @@
-//! Waiting for a thread's end, and taking its result.
+//! Waiting for a thread's end and taking its result.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -38,8 +38,7 @@ use crate::wait::park;
 use crate::wait::park::Wait;
 
 /// Owns the right to a green thread's result.
-///
-/// Dropping it leaves the thread running; the thread then drops its result itself.
+/// Dropping it detaches the thread, which then drops its result itself.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -61,8 +60,8 @@ pub struct JoinHandle<T> {
     result: PhantomData<fn() -> T>,
 }
 
-// SAFETY: the handle is a counted reference to a `Sync` record, and passes on a `T`, which is `Send` by
-// the bounds of every function that spawns.
+// SAFETY: the handle is a counted reference to a `Sync` record and yields a `T`, which is `Send` by the
+// bounds of every function that spawns.
 unsafe impl<T> Send for JoinHandle<T> {}
 // SAFETY: through `&JoinHandle` only atomics are read; no `&T` is given out.
 unsafe impl<T> Sync for JoinHandle<T> {}
@@ -70,7 +69,7 @@ unsafe impl<T> Sync for JoinHandle<T> {}
 impl<T> JoinHandle<T> {
     /// # Safety
     ///
-    /// **C1**: the reference that thread and handle share has not been let go of, it is the only handle, and the
+    /// **C1**: the reference that thread and handle share is not released, this is the only handle, and the
     /// thread's result is a `T`.
     pub(crate) unsafe fn from_record(record: &Record) -> Self {
         JoinHandle { record: NonNull::from(record), result: PhantomData }
@@ -86,12 +85,12 @@ impl<T> JoinHandle<T> {
         unsafe { self.record.as_ref() }
     }
 
-    /// Waits for the thread's end and returns what its closure returned, or, if that panicked, the
-    /// panic's payload as `Err`. A thread that a shutdown has unwound, or that could not be given a stack, ends with
-    /// a [`SchedError`](crate::SchedError) as payload.
+    /// Waits for the thread's end and returns what its closure returned, or `Err` with the panic's payload.
+    /// The payload is a [`SchedError`](crate::SchedError) if a shutdown unwound the thread or there was no
+    /// stack for it.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too; not one that the joined
-    /// thread waits for). At shutdown a wait for ever is unwound.
+    /// Context: a green thread or an OS thread; parks. The joined thread must not wait for the caller. At
+    /// shutdown a wait without a limit is unwound.
     pub fn join(self) -> Result<T, Box<dyn Any + Send>> {
         self.wait();
         let this = ManuallyDrop::new(self);
@@ -101,7 +100,7 @@ impl<T> JoinHandle<T> {
         result
     }
 
-    /// [`join`](Self::join) that waits for `timeout` at the longest.
+    /// [`join`](Self::join) with a limit.
     ///
     /// Context: as [`join`](Self::join).
     ///
@@ -115,7 +114,7 @@ impl<T> JoinHandle<T> {
         }
     }
 
-    /// [`join`](Self::join) that waits until `deadline` at the longest.
+    /// [`join`](Self::join) with a deadline.
     ///
     /// Context: as [`join`](Self::join).
     ///
@@ -136,7 +135,7 @@ impl<T> JoinHandle<T> {
         Ok(self.join())
     }
 
-    /// Waits for the thread's end; whether it ever ran.
+    /// Waits for the thread's end; returns whether it ever ran.
     pub(crate) fn wait_and_see(&self) -> bool {
         self.wait();
         self.record().state() != GvtState::Cancelled
@@ -150,7 +149,7 @@ impl<T> JoinHandle<T> {
             return;
         }
         match park::current() {
-            // A wait that may be cancelled is known by its number, as a foreign one is: its waker may come late.
+            // In a cancellable wait, as in one across runtimes, the waker may be late: the wait has a number.
             Some(me) if ptr::eq(me.core(), self.record().core()) && !me.has_flag(SCOPED) => {
                 wait_green(self.record(), me);
             }
@@ -159,7 +158,7 @@ impl<T> JoinHandle<T> {
         }
     }
 
-    /// Waits for the end of a thread of `me`'s runtime without being unwound, as a part of the wait for `reason`.
+    /// Waits for the end of a thread of `me`'s runtime, as a part of the wait for `reason`. Is not unwound.
     pub(crate) fn wait_shielded(&self, me: &Record, reason: WaitReason) {
         let word = &self.record().meta.join_waiters;
         while !join::has_ended(word) {
@@ -198,14 +197,14 @@ impl<T> JoinHandle<T> {
         self.record().name()
     }
 
-    /// The thread, as it names itself.
+    /// A handle to the thread, as [`current`](crate::thread::current()) returns it there.
     ///
     /// Context: anywhere.
     pub fn thread(&self) -> crate::Thread {
         crate::Thread::of(self.record())
     }
 
-    /// The thread's token, to cancel it by.
+    /// The thread's token, to cancel it with.
     ///
     /// Context: anywhere.
     pub fn token(&self) -> CancellationToken {
@@ -213,7 +212,7 @@ impl<T> JoinHandle<T> {
     }
 }
 
-/// Joins all threads; their results in the order of the handles.
+/// Joins all threads and returns their results, in the order of the handles.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -222,8 +221,9 @@ impl<T> JoinHandle<T> {
 /// # });
 /// ```
 ///
-/// All handles are taken before the first is joined, so a lazy iterator spawns all its threads first. The newest is waited for
-/// first: trees of threads are walked depth first. A thread that panicked keeps nobody from waiting for the others.
+/// Takes all handles before it joins the first, so a lazy iterator spawns all its threads first. Waits for
+/// the newest first, so that trees of threads run depth first. After a panic it still waits for the other
+/// threads.
 ///
 /// Context: as [`JoinHandle::join`].
 pub fn join_all<T>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> Vec<Result<T, Box<dyn Any + Send>>> {
@@ -232,7 +232,7 @@ pub fn join_all<T>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> Vec<Resu
     handles.into_iter().map(JoinHandle::join).collect()
 }
 
-/// A waker that is to be called at a thread's end.
+/// A waker that is registered for a thread's end.
 struct Registered<'a> {
     word: &'a AtomicU64,
     waiter: Option<Waiter>,
@@ -243,7 +243,7 @@ impl<'a> Registered<'a> {
         Registered { word, waiter: None }
     }
 
-    /// Puts another waker in the place of the last one; `true`: the thread has ended.
+    /// Replaces the registered waker; `true`: the thread has ended.
     fn renew(&mut self, waker: impl FnOnce() -> user::Waker) -> bool {
         self.withdraw();
         if join::has_ended(self.word) {
@@ -275,10 +275,10 @@ impl Drop for Registered<'_> {
     }
 }
 
-/// Waits for a thread's end as a future; see [`JoinHandle`]. Dropping it leaves the thread running.
+/// The future of [`JoinHandle`]: waits for the thread's end. Dropping it detaches the thread.
 #[must_use = "a future does nothing unless it is polled"]
 pub struct JoinFuture<T> {
-    /// Refers to the handle's record; goes first.
+    /// Refers to the handle's record; dropped first.
     registered: Registered<'static>,
     handle: Option<JoinHandle<T>>,
 }
@@ -290,7 +290,7 @@ impl<T> IntoFuture for JoinHandle<T> {
 
     fn into_future(self) -> JoinFuture<T> {
         let word: *const AtomicU64 = &self.record().meta.join_waiters;
-        // SAFETY: the handle, which keeps the record, is kept beside it, and is given up only after.
+        // SAFETY: the handle keeps the record; it is beside the registration and dropped after it.
         let registered = Registered::new(unsafe { &*word });
         JoinFuture { registered, handle: Some(self) }
     }
@@ -315,7 +315,8 @@ impl<T> fmt::Debug for JoinFuture<T> {
     }
 }
 
-/// `join(handle) -> result` and `ended(handle) -> ()` in `select!`: waits for the end. The macro takes the result.
+/// `join(handle) -> result` and `ended(handle) -> ()` in `select!`: waits for the end; the macro takes the
+/// result.
 #[doc(hidden)]
 pub struct Ending<'a> {
     word: &'a AtomicU64,
@@ -387,7 +388,7 @@ impl Operation for Ending<'_> {
 }
 
 fn wait_green(awaited: &Record, me: &Record) {
-    /// Takes the registration back if the wait is unwound.
+    /// Withdraws the registration if the wait is unwound.
     struct Registered<'a>(&'a AtomicU64, Waiter);
     impl Drop for Registered<'_> {
         fn drop(&mut self) {
@@ -406,9 +407,9 @@ fn wait_green(awaited: &Record, me: &Record) {
     }
 }
 
-/// The joined thread is of another runtime: J4 of `join`.
+/// Joins a thread of another runtime: J4 of `join`.
 fn wait_foreign(word: &AtomicU64, me: &Record) {
-    /// Takes the registration back, or waits until the waker is done.
+    /// Withdraws the registration, or waits until the waker is done.
     struct Registered<'a>(&'a AtomicU64, Waiter, Arc<Foreign>);
     impl Drop for Registered<'_> {
         fn drop(&mut self) {
@@ -437,8 +438,8 @@ fn wait_foreign(word: &AtomicU64, me: &Record) {
     }
 }
 
-/// Does not unwind, wherever it is called (`std::thread::current` would, once an OS thread's thread-locals are gone): who lends
-/// the thread its stack waits here.
+/// Never unwinds, also where an OS thread's thread-locals are gone (`std::thread::current` panics there): the
+/// caller may have lent its stack to the thread.
 fn wait_os(word: &AtomicU64) {
     let flag = Arc::new(OsFlag::new());
     let waiter = Waiter::os(&flag);
@@ -463,7 +464,7 @@ impl<T> Drop for JoinHandle<T> {
             unsafe { entry(self.record(), Step::DropResult) };
             lineage::release_own_anywhere(self.record);
         }
-        // Otherwise the record is the thread's.
+        // Otherwise the thread frees the record.
     }
 }
 

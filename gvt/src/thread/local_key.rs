@@ -1,18 +1,20 @@
-//! Green-thread locals: a value a thread, made when the thread first asks for it, dropped when it ends.
+//! Green-thread locals: one value for each thread, made at its first access and dropped at its end.
 //!
-//! **Hazard.** A green thread goes on on another OS thread after any wait, so std's `thread_local!` gives it another's value, and a
-//! compiler may keep the address of the first. And a destructor is user code: it may wait, panic, or ask for other locals.
+//! **Hazard.** A green thread may resume on another OS thread after any wait. std's `thread_local!` then has
+//! another value there, or the compiler still uses the first address. And a destructor is user code: it may
+//! wait, panic, or use other locals.
 //!
-//! **Protocol.** Values are boxed and listed in the cold part of the thread's record, which nobody else touches (**L1**: only the
-//! thread itself, running, uses its list), so neither a switch nor a growing list moves them. A list is never borrowed while
-//! user code runs. At its end, on its own stack, with its result not yet given away, a thread drops its values, the youngest
-//! first, until none is left: destructors may make new ones. **L2** A value is marked as gone before it is dropped; who asks
-//! for it then gets [`AccessError`].
+//! **Protocol.** Values are boxed and listed in the cold part of the thread's record (**L1**: only the
+//! running thread itself uses its list), so neither a switch nor a growing list moves them. No list is
+//! borrowed while user code runs. At its end, on its own stack and before its result is published, a thread
+//! drops its values, the newest first, until none is left: destructors may make new ones. **L2** A value is
+//! marked as gone before it is dropped; an access then returns [`AccessError`].
 //!
-//! On an OS thread the list lies in a thread-local of std's, whose address stays on that thread: no green thread gets
-//! there (`park::current`), not even one that has no worker at the moment.
+//! On an OS thread the list is in a `thread_local!` of std's, which green threads never use
+//! (`park::current`), not even while they have no worker.
 //!
-//! **Cost.** A thread that uses none pays one load at its end. An access looks through the list of those that the thread has used.
+//! **Cost.** One load at the end of a thread that uses none. An access searches the list of the locals that
+//! the thread has used.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -22,12 +24,13 @@ use std::ptr;
 use crate::wait::locals::{Entry, Locals, State};
 use crate::wait::park;
 
-/// A green-thread local; made by [`gvt_local!`](crate::gvt_local). Its interface is that of [`std::thread::LocalKey`].
+/// A green-thread local; made by [`gvt_local!`](crate::gvt_local). Its interface is that of
+/// [`std::thread::LocalKey`].
 pub struct LocalKey<T: 'static> {
     init: fn() -> T,
 }
 
-/// The local has been dropped already: its thread is ending.
+/// The local is dropped: its thread is ending.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AccessError;
@@ -55,11 +58,12 @@ impl Drop for OsLocals {
 
 thread_local! {
     static OS_LOCALS: OsLocals = OsLocals::default();
-    /// While the values are dropped, when std gives `OS_LOCALS` out no more: where they are, for destructors that use others.
+    /// While the values are dropped, when std refuses access to `OS_LOCALS`: their address, for destructors
+    /// that use others.
     static ENDING: Cell<*const Locals> = const { Cell::new(ptr::null()) };
 }
 
-/// The calling OS thread's values; null when they are dropped. Not for green threads.
+/// The calling OS thread's values; null once they are dropped. Not for green threads.
 #[inline(never)]
 fn of_os_thread() -> *const Locals {
     OS_LOCALS.try_with(|locals| &raw const locals.0).unwrap_or_else(|_| ENDING.get())
@@ -84,7 +88,7 @@ impl<T: 'static> LocalKey<T> {
     fn value(&'static self) -> Result<*const T, AccessError> {
         let locals = here()?;
         let key: *const () = ptr::from_ref(self).cast();
-        // SAFETY: C1: `here` gave out the calling thread's; and throughout.
+        // SAFETY: C1: `here` returned the calling thread's; so for all calls below.
         match unsafe { locals.state(key) } {
             Some(State::Alive(value)) => return Ok(value.cast_const().cast()),
             Some(State::Gone) => return Err(AccessError),
@@ -94,7 +98,7 @@ impl<T: 'static> LocalKey<T> {
         let entry = Entry { key, state: State::Initialising, drop: drop_box::<T> };
         // SAFETY: C1.
         unsafe { locals.with(|entries| entries.push(entry)) };
-        /// Forgets an entry whose value was not made.
+        /// Removes the entry of a value that was not made.
         struct Undo<'a>(&'a Locals, *const ());
         impl Drop for Undo<'_> {
             fn drop(&mut self) {
@@ -103,7 +107,7 @@ impl<T: 'static> LocalKey<T> {
             }
         }
         let undo = Undo(locals, key);
-        // User code: may wait, and then goes on elsewhere. The list stays where it is.
+        // User code: may wait, and resume on another OS thread. The list stays where it is.
         let value = Box::into_raw(Box::new((self.init)()));
         std::mem::forget(undo);
         // SAFETY: C1.
@@ -111,15 +115,13 @@ impl<T: 'static> LocalKey<T> {
         Ok(value)
     }
 
-    /// Calls `f` with this thread's value, which is made now if it was not.
-    ///
-    /// `f` may wait: the value belongs to the thread, wherever that goes on.
+    /// Calls `f` with this thread's value, which the first access makes.
+    /// `f` may wait: the value belongs to the green thread.
     ///
     /// Context: a green thread or an OS thread. Allocates at a thread's first access.
     ///
     /// # Panics
-    ///
-    /// If the thread is ending and its value is dropped already; if the value asks for itself while it is made.
+    /// If the thread is ending and its value is dropped; if the value accesses itself while it is made.
     #[track_caller]
     pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
         match self.try_with(f) {
@@ -132,14 +134,13 @@ impl<T: 'static> LocalKey<T> {
     ///
     /// # Errors
     ///
-    /// If the thread is ending and its value is dropped already.
+    /// If the thread is ending and its value is dropped.
     ///
     /// # Panics
-    ///
-    /// If the value asks for itself while it is made.
+    /// If the value accesses itself while it is made.
     pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         let value = self.value()?;
-        // SAFETY: it lives until its thread, which is the caller, ends.
+        // SAFETY: it lives until its thread, the caller, ends.
         Ok(f(unsafe { &*value }))
     }
 }
@@ -153,7 +154,7 @@ unsafe fn drop_box<T>(value: *mut ()) {
 }
 
 impl<T: 'static> LocalKey<Cell<T>> {
-    /// A copy of the value.
+    /// Returns a copy of the value.
     pub fn get(&'static self) -> T
     where
         T: Copy,
@@ -166,7 +167,7 @@ impl<T: 'static> LocalKey<Cell<T>> {
         self.with(|cell| cell.set(value));
     }
 
-    /// The value, which becomes the default.
+    /// Takes the value and leaves the default.
     pub fn take(&'static self) -> T
     where
         T: Default,
@@ -174,7 +175,7 @@ impl<T: 'static> LocalKey<Cell<T>> {
         self.with(Cell::take)
     }
 
-    /// Replaces the value; the old one.
+    /// Replaces the value and returns the old one.
     pub fn replace(&'static self, value: T) -> T {
         self.with(|cell| cell.replace(value))
     }
@@ -208,7 +209,7 @@ impl<T: 'static> LocalKey<RefCell<T>> {
         self.replace(value);
     }
 
-    /// The value, which becomes the default.
+    /// Takes the value and leaves the default.
     ///
     /// # Panics
     ///
@@ -220,7 +221,7 @@ impl<T: 'static> LocalKey<RefCell<T>> {
         self.with(RefCell::take)
     }
 
-    /// Replaces the value; the old one.
+    /// Replaces the value and returns the old one.
     ///
     /// # Panics
     ///
@@ -252,8 +253,8 @@ impl Error for AccessError {}
 
 /// Declares locals of green threads, as `thread_local!` does for OS threads.
 ///
-/// Each green thread has a value of its own, which goes with it to whichever OS thread it goes on on, and is dropped when it
-/// ends. So has each OS thread outside a runtime.
+/// Each green thread has a value of its own, wherever it runs, which is dropped when it ends. So has each OS
+/// thread outside a runtime.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -272,8 +273,8 @@ impl Error for AccessError {}
 /// # });
 /// ```
 ///
-/// Values are dropped on their thread, before its `join` returns, the youngest first. Their destructors may wait; one that
-/// panics is reported by the panic hook and changes nothing else.
+/// Values are dropped on their thread, before its `join` returns, the newest first. Their destructors may
+/// wait; a panic in one is reported by the panic hook and has no other effect.
 #[macro_export]
 macro_rules! gvt_local {
     () => {};

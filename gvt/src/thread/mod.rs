@@ -1,8 +1,9 @@
 //! Green threads, with the names of [`std::thread`].
 //!
-//! Code moves here by a change of its `use` lines, with two exceptions: [`current`] returns an `Option`, `None` outside
-//! a runtime; and closures that [`Builder::spawn`] and [`Scope::spawn`] run take their thread's
-//! [token](crate::cancel), `|_| …`. ([`Builder`] is [`gvt::Builder`](crate::Builder), whose closures take it too.)
+//! Code moves here by a change of its `use` lines, with two exceptions: [`current`] returns an `Option`,
+//! `None` outside a runtime; and closures that [`Builder::spawn`] and [`Scope::spawn`] run take their
+//! thread's [token](crate::cancel), `|_| …`. ([`Builder`] is [`gvt::Builder`](crate::Builder), whose closures
+//! take it too.)
 //!
 //! ```
 //! use gvt::thread;
@@ -25,7 +26,8 @@
 //! | end together | [`TaskSet`], [`TaskError`] |
 //! | wait | [`sleep`], [`sleep_until`], [`park`], [`park_timeout`], [`Thread::unpark`] |
 //! | let others run | [`yield_now`], [`safepoint!`](crate::safepoint), [`blocking`] |
-//! | ask about the running thread | [`current`], [`current_id`], [`current_name`], [`current_priority`], [`current_tag`], [`current_token`], [`current_worker`], [`is_in_gvthread`], [`panicking`] |
+//! | ask about the running thread | [`current`], [`current_id`], [`current_name`], [`current_priority`] |
+//! | | [`current_tag`], [`current_token`], [`current_worker`], [`is_in_gvthread`], [`panicking`] |
 //! | name a thread | [`Thread`], [`ThreadId`] |
 //! | have a value for each thread | [`gvt_local!`](crate::gvt_local), [`LocalKey`], [`AccessError`] |
 //! | test | [`settle`] |

@@ -1,19 +1,20 @@
 //! Threads that borrow from their spawner's stack.
 //!
-//! **Hazard.** The scope's frame must not go while one of its threads may still look into it: not when the closure
-//! panics, not when a handle is forgotten, not when the runtime shuts down and unwinds the waiting thread.
+//! **Hazard.** The scope's frame must outlive every use by its threads, also when the closure panics, a
+//! handle is forgotten, or a shutdown unwinds the waiting thread.
 //!
-//! **Protocol.** `running` counts the scope's threads and the scope itself. **V1** A thread counts down when its
-//! closure and its share of the packet are gone, as its very last use of anything borrowed. A result that its
-//! handle does not claim is dropped by the last of thread and handle; a handle lives inside the scope, in something
-//! that is counted itself, or is leaked together with the result. **V2** Whoever reaches zero swaps ENDED into
-//! `done` (the word of `protocol::join`) and from there on uses only what it got from it. **V3** The scope
-//! returns only when `done` says ENDED, and that wait is not unwound. **V4** A thread of the owner's runtime keeps that while it
-//! wakes the owner; anybody else (a scope may be carried into another runtime) takes a reference to the owner's record
-//! before V1, and with it keeps the owner's core beyond the owner's end.
+//! **Protocol.** `running` counts the scope's threads and the scope itself. **V1** A thread counts down after
+//! its closure and its share of the packet are dropped, as its last use of anything borrowed. The last of
+//! thread and handle drops a result that was not joined; a handle is inside the scope, in something that is
+//! counted itself, or is leaked together with the result. **V2** The thread that reaches zero swaps ENDED
+//! into `done` (the word of `protocol::join`) and afterwards uses only what the swap returned. **V3** The
+//! scope returns only when `done` is ENDED, and that wait is not unwound. **V4** A thread of the owner's
+//! runtime keeps that runtime while it wakes the owner; any other thread (a scope may be used in another
+//! runtime) takes a reference to the owner's record before V1, which keeps the owner's core beyond the
+//! owner's end.
 //!
-//! Before it waits for the count, the scope's end waits for its unjoined threads one by one, so that trees of threads are walked
-//! depth first: see `unjoined`.
+//! Before it waits for the count, the end of the scope waits for its unjoined threads one by one, so that
+//! trees of threads run depth first: see `unjoined`.
 
 use std::any::Any;
 use std::marker::PhantomData;
@@ -38,7 +39,7 @@ use crate::thread::{self, Options, local_key};
 use crate::wait::park;
 use crate::wait::park::{ShutdownUnwind, Wait};
 
-/// A scope to spawn borrowing threads in; see [`scope`].
+/// A scope in which threads that borrow are spawned; see [`scope`].
 ///
 /// Threads of a scope may spawn others in it:
 ///
@@ -68,7 +69,7 @@ pub struct Scope<'scope, 'env: 'scope> {
 
 #[derive(Debug)]
 struct Data {
-    /// Who opened the scope.
+    /// The thread that opened the scope.
     owner: NonNull<Record>,
     running: AtomicUsize,
     panicked: AtomicBool,
@@ -76,7 +77,7 @@ struct Data {
     unjoined: Unjoined,
 }
 
-// What is in it is never half done.
+// A panic leaves its fields consistent.
 impl std::panic::RefUnwindSafe for Data {}
 
 // SAFETY: records are `Sync`; V4 says when the owner's is used.
@@ -85,10 +86,10 @@ unsafe impl Send for Data {}
 unsafe impl Sync for Data {}
 
 impl Data {
-    /// Waits for the threads that nobody has joined and that are known still, the newest first, as explicit joins would.
+    /// Waits for the unjoined threads whose handles are kept, the newest first, as explicit joins would.
     fn walk_depth_first(&self, me: &Record) {
         while let Some(handle) = self.unjoined.take_newest() {
-            // Relaxed: a hint. At 1 all threads have counted down, and only `me` is left.
+            // Relaxed: a hint. At 1 all threads have counted down but `me`.
             if self.running.load(Relaxed) > 1 {
                 // V3.
                 handle.wait_shielded(me, WaitReason::Scope);
@@ -98,11 +99,11 @@ impl Data {
 
     /// V1, V2 and V4.
     fn finish(&self) {
-        // SAFETY: this caller is still counted, so the owner is in its scope.
+        // SAFETY: the caller is still counted, so the owner is in its scope.
         let owner = unsafe { self.owner.as_ref() };
         let foreign = !park::current().is_some_and(|me| ptr::eq(me.core(), owner.core()));
         let _kept = foreign.then(|| CancellationToken::of(owner));
-        // ORDERING O1: AcqRel: the last one sees, and passes on, what all the others did.
+        // ORDERING O1: AcqRel: the last one sees, and publishes, what all the others did.
         if self.running.fetch_sub(1, AcqRel) == 1
             // The owner waits as a green thread.
             && let Ended::Wake(waiter) = join::end(&self.done, Prepared::Yes)
@@ -113,7 +114,7 @@ impl Data {
     }
 }
 
-/// Runs `f` with a scope whose threads may borrow what lives outside it; returns when all of them have
+/// Runs `f` with a scope whose threads may borrow what outlives the scope. Returns when all of them have
 /// ended.
 ///
 /// ```
@@ -126,13 +127,10 @@ impl Data {
 /// assert_eq!(lengths, [3, 3, 5]);
 /// # });
 /// ```
-///
-/// Context: a green thread. The wait for the scope's threads is not cut short by a shutdown, which unwinds them
-/// first.
+/// Context: a green thread. A shutdown does not end the wait for the scope's threads: it unwinds the threads.
 ///
 /// # Panics
-///
-/// If `f` panics, with its payload; if a thread panicked whose handle was not joined.
+/// If `f` panics, with its payload; if a thread panicked that was not joined.
 #[track_caller]
 pub fn scope<'env, F, T>(f: F) -> T
 where
@@ -182,7 +180,7 @@ struct Packet<T> {
 
 impl<T> Drop for Packet<T> {
     fn drop(&mut self) {
-        // The last of thread and handle.
+        // The last of thread and handle runs this.
         let result = self.result.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         if matches!(&result, Some(Err(payload)) if !payload.is::<ShutdownUnwind>()) {
             self.scope.panicked.store(true, Relaxed);
@@ -193,7 +191,7 @@ impl<T> Drop for Packet<T> {
     }
 }
 
-/// Counts one of a scope's threads, until it is dropped (V1).
+/// One of a scope's threads in the count, until it is dropped (V1).
 struct Counted(Arc<Data>);
 
 impl Drop for Counted {
@@ -235,7 +233,7 @@ impl<'scope> Scope<'scope, '_> {
         self.spawn_with(None, f)
     }
 
-    /// Spawns a thread with a name, a priority or a preferred worker.
+    /// Spawns a thread with the builder's name, priority, stack and so on.
     ///
     /// # Errors
     ///
@@ -261,20 +259,21 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce(&CancellationToken) -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        // Relaxed: whoever spawns is counted itself.
+        // Relaxed: the spawning thread is counted itself.
         self.data.running.fetch_add(1, Relaxed);
         let packet = Arc::new(Packet { result: Mutex::new(None), scope: self.data.clone() });
         let job = Job { f, packet: packet.clone(), counted: Counted(self.data.clone()) };
         let run = move |token: &CancellationToken| job.run(token);
-        // SAFETY: C1 of `spawn_here`: `scope` returns only after the thread has counted down (V1, V3), and
-        // by then the closure is consumed. The result that `spawn_here` knows of is `()`.
+        // SAFETY: C1 of `spawn_here`: `scope` returns only after the thread has counted down (V1, V3), and by
+        // then the closure is consumed. The result that `spawn_here` stores is `()`.
         let handle = unsafe { thread::spawn_here(options, run) }?;
         Ok(ScopedJoinHandle { handle: Some(handle), packet, scope: PhantomData })
     }
 }
 
 impl crate::Builder {
-    /// Spawns the thread in a scope, so that it may borrow; as [`Scope::spawn_builder`](crate::Scope::spawn_builder), with std's name.
+    /// Spawns the thread in a scope, so that it may borrow:
+    /// [`Scope::spawn_builder`](crate::Scope::spawn_builder) by std's name.
     ///
     /// ```
     /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -303,8 +302,8 @@ impl crate::Builder {
     }
 }
 
-/// What a scoped thread runs. If it never runs, the closure is dropped before the packet, and the count
-/// last: fields go in order (V1).
+/// What a scoped thread runs. If it never runs, the closure is dropped before the packet, and the count last:
+/// fields are dropped in order (V1).
 struct Job<F, T> {
     f: F,
     packet: Arc<Packet<T>>,
@@ -318,7 +317,8 @@ where
     fn run(self, token: &CancellationToken) {
         let Job { f, packet, counted } = self;
         let result = user::catch(|| f(token));
-        // Before the scope can see the end, as before a join; and again what the result's destructor has made.
+        // Before the scope can see the end, as before a join. Below again, for locals that the result's
+        // destructor makes.
         local_key::end_of_running();
         let kept = {
             // N2 of `unjoined`.
@@ -342,7 +342,7 @@ where
 
 /// Owns the right to a scoped thread's result.
 pub struct ScopedJoinHandle<'scope, T> {
-    /// There until it is joined or dropped.
+    /// `Some` until it is joined or dropped.
     handle: Option<JoinHandle<()>>,
     packet: Arc<Packet<T>>,
     scope: PhantomData<&'scope ()>,
@@ -358,17 +358,17 @@ impl<T> ScopedJoinHandle<'_, T> {
         match result {
             Some(Err(payload)) if payload.is::<ShutdownUnwind>() => Err(Box::new(SchedError::ShutDown)),
             Some(result) => result,
-            // It never ran; the handle knows why.
+            // It never ran; the handle has the reason.
             None => Err(ended.err().unwrap_or_else(|| Box::new(SchedError::ShutDown))),
         }
     }
 
-    /// The thread, as it names itself.
+    /// A handle to the thread, as [`current`](crate::thread::current()) returns it there.
     pub fn thread(&self) -> crate::Thread {
         self.as_handle().thread()
     }
 
-    /// Whose end is the thread's.
+    /// The handle of the green thread.
     pub(crate) fn as_handle(&self) -> &JoinHandle<()> {
         self.handle.as_ref().expect("not yet joined")
     }
@@ -389,12 +389,12 @@ impl<T> ScopedJoinHandle<'_, T> {
     }
 }
 
-/// Leaves the thread to the scope's end.
+/// Leaves the join to the scope's end.
 impl<T> Drop for ScopedJoinHandle<'_, T> {
     fn drop(&mut self) {
         let Some(handle) = self.handle.take() else { return };
         let data = &self.packet.scope;
-        // Only the owner waits for them, and only for threads of its own runtime.
+        // Only the owner waits for kept handles, and only for threads of its own runtime.
         let Some(me) = park::current().filter(|me| ptr::eq(*me, data.owner.as_ptr())) else { return };
         if !ptr::eq(me.core(), handle.record().core()) {
             return;

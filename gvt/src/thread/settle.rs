@@ -1,18 +1,19 @@
-//! Waiting until nothing moves any more; `wait::settlers` has the protocol.
+//! Waiting until all other threads are parked; `wait::settlers` has the protocol.
 
 use gvt_traits::SchedError;
 
 use crate::thread::spawn::refused;
 use crate::wait::park;
 
-/// Waits until all other threads of the runtime are parked: in a channel, at a lock, in a join, in a sleep, wherever this
-/// crate waits. What a test has set going has then come as far as it comes by itself.
+/// Waits until all other threads of the runtime are parked: in a channel, at a lock, in a join, in a sleep,
+/// or in any other wait of this crate. What a test has started has then come as far as it can by itself.
 ///
-/// Under virtual time (`gvt_decorators::VirtualTime`) time stands still meanwhile: threads that sleep stay asleep, however many
-/// settle. Under real time a sleeper is parked until it is due.
+/// Under virtual time (`gvt_decorators::VirtualTime`) time stands still meanwhile, so sleeping threads stay
+/// asleep. Under real time a sleeper is parked until it is due.
 ///
-/// Threads in the kernel, or in [`blocking`](crate::blocking()), run: this waits for them. OS threads outside the runtime, and
-/// other runtimes, are not waited for. Several threads may settle at once; each counts as parked for the others.
+/// A thread in the kernel, or in [`blocking`](crate::blocking()), counts as running. OS threads outside the
+/// runtime and other runtimes do not count. Several threads may settle at once; each counts as parked for the
+/// others.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -33,7 +34,8 @@ use crate::wait::park;
 /// # });
 /// ```
 ///
-/// Each time that all workers are idle while somebody settles, one of them looks at every place for a thread that was ever used.
+/// Whenever all workers are idle while a thread settles, one of them looks at every record that was ever
+/// used.
 ///
 /// Context: a green thread, which parks. At shutdown it is unwound.
 ///

@@ -1,4 +1,4 @@
-//! Spawning: a record, a closure in it, a place in the queue.
+//! Spawning: takes a record, stores the closure in it, and pushes it to the ready queue.
 
 use std::cell::UnsafeCell;
 use std::sync::Arc;
@@ -22,20 +22,20 @@ use crate::wait::park::ShutdownUnwind;
 /// Which OS threads a thread may run on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub enum Migration {
-    /// Any: after whatever yields or waits the OS thread may be another.
+    /// Any. After each call that yields or waits, the thread may be on another OS thread.
     #[default]
     Free,
-    /// One, which is its own: from its closure's first instruction to its last the thread runs on one OS thread, and
-    /// meanwhile no other green thread runs there.
+    /// One, for itself: the closure runs on one OS thread from beginning to end, and no other green thread
+    /// runs there meanwhile. Go's `LockOSThread`.
     ///
-    /// So everything holds that holds on an OS thread: thread-locals keep their address and their value over every wait, also
-    /// borrowed ones; guards and handles that are bound to an OS thread may be held. Each pinned thread takes one OS thread of
-    /// [`max_os_threads`](crate::SchedulerConfig::max_os_threads), at the bound of which others run beside it, and each
-    /// change to and from it costs a hand-over in the kernel, some 5 to 10 µs.
+    /// So thread-locals keep their address and value over every wait, also while borrowed, and guards and
+    /// handles that are bound to an OS thread may be held. Each pinned thread takes one OS thread of
+    /// [`max_os_threads`](crate::SchedulerConfig::max_os_threads); at that bound other threads share it. Each
+    /// switch to and from a pinned thread is a hand-off in the kernel, some 5 to 10 µs.
     Pinned,
 }
 
-/// What to spawn a thread with.
+/// What a [`Builder`](crate::Builder) has chosen.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     pub(crate) tag: u64,
@@ -67,16 +67,17 @@ pub(crate) struct Options {
 /// # });
 /// ```
 ///
-/// The closure receives the thread's own [`CancellationToken`], a child of the spawning thread's. The
-/// new thread takes its turn when this one waits, yields or ends, or at once on an idle worker. Dropping
-/// the handle leaves the thread running; dropping the [`Runtime`](crate::Runtime) waits for it.
+/// The closure receives the thread's own [`CancellationToken`], a child of the spawning thread's. The new
+/// thread runs when this one waits, yields or ends, or at once on an idle worker. Dropping the handle leaves
+/// the thread running; dropping the [`Runtime`](crate::Runtime) waits for it.
+/// [`thread::spawn`](crate::thread::spawn()) takes a closure without a token.
 ///
 /// Context: a green thread. Does not block; allocates only if the closure is larger than 64 bytes.
 ///
 /// # Panics
 ///
-/// Outside a runtime, and when `max_gvthreads` threads are alive: with the sentence of the
-/// [`SchedError`] that [`try_spawn`] returns instead.
+/// Outside a runtime, and when `max_gvthreads` threads are alive: with the message of the [`SchedError`] that
+/// [`try_spawn`] returns.
 #[inline]
 #[track_caller]
 pub fn spawn<F, T>(f: F) -> JoinHandle<T>
@@ -108,7 +109,7 @@ where
     F: FnOnce(&CancellationToken) -> T + Send + 'static,
     T: Send + 'static,
 {
-    // SAFETY: nothing that the closure borrows can end: it is `'static`.
+    // SAFETY: the closure is `'static`, so nothing that it borrows can end.
     unsafe { spawn_here(None, f) }
 }
 
@@ -133,20 +134,20 @@ where
     // SAFETY: C1; entered, on the worker's OS thread.
     let spawned = unsafe { spawn_on(worker.core(), Some(worker), options, f) };
     tls::leave();
-    // What was refused is dropped here, outside the runtime: its destructor is user code.
+    // A refused closure is dropped here, outside the runtime: its destructor is user code.
     spawned.map_err(|Refused(error, _)| error)
 }
 
-/// Why a thread was not spawned, and what it was to run.
+/// Why a thread was not spawned, and its closure.
 pub(crate) struct Refused<F>(pub(crate) SchedError, pub(crate) F);
 
-/// Spawns on a runtime, from one of its workers or from outside. The closure comes back if it is refused;
-/// the caller drops it outside the runtime and without a lock.
+/// Spawns on a runtime, from one of its workers or from outside. Returns the closure if it is refused; the
+/// caller drops it outside the runtime and without a lock.
 ///
 /// # Safety
 ///
-/// C1 of [`spawn_here`]; **C2**: `worker` is carried by this OS thread, inside the runtime, and of this
-/// core; **C3**: the core is alive throughout.
+/// C1 of [`spawn_here`]; **C2**: this OS thread carries `worker`, which is of this core, and is inside the
+/// runtime; **C3**: the core is alive throughout.
 #[inline]
 pub(crate) unsafe fn spawn_on<F, T>(
     core: &CoreBase,
@@ -174,13 +175,14 @@ where
             return Err(Refused(error, f));
         }
     };
-    // SAFETY: fresh from the table, and this call's alone.
+    // SAFETY: fresh from the table; only this call has it.
     let record = unsafe { record.as_ref() };
     let meta = &record.meta;
 
-    // Relaxed throughout, but where it says more: pushing the token publishes the record.
+    // Relaxed, unless it says otherwise: pushing the `Runnable` publishes the record.
     meta.preempt_flag.store(0, Relaxed);
-    // ORDERING O1: Release pairs with the looks along links that have led here by mistake (L6 of `links`); so does the link's.
+    // ORDERING O1: Release pairs with the reads of walkers that a stale link led here (L6 of `links`); the
+    // link's store below does too.
     meta.cancelled.store(0, Release);
     meta.flags.store(choice.as_flags(), Relaxed);
     meta.wait_reason.store(0, Relaxed);
@@ -189,7 +191,7 @@ where
     meta.outcome.store(Outcome::None as u8, Relaxed);
     meta.priority.store(Priority::Normal as u8, Relaxed);
     meta.affinity.store(u8::MAX, Relaxed);
-    // One that the thread shares with its handle, and what it may hand to its children.
+    // One reference that the thread shares with its handle, and those that it may hand to its children.
     meta.references.store(1 + lineage::CREDIT, Relaxed);
     meta.children_credit.store(lineage::CREDIT, Relaxed);
     record.set_state(GvtState::Created);
@@ -209,7 +211,7 @@ where
     meta.entry_fn.store(entry::<F, T> as EntryFn as usize as u64, Relaxed);
     // SAFETY: the storage of a fresh record holds nothing.
     unsafe { record.put(&meta.entry_arg, f) };
-    // SAFETY: C1 of `runnable`: it is ready now, and this is its first token.
+    // SAFETY: C1 of `runnable`: the thread is ready, and this is its first `Runnable`.
     let task = unsafe { record.runnable() };
     match worker {
         Some(worker) => {
@@ -223,7 +225,7 @@ where
             core.push(task, PushKind::Spawn);
         }
     }
-    // SAFETY: C1: the thread's end leaves the record to its handle.
+    // SAFETY: C1: the thread and this handle share the reference; it is the only handle.
     Ok(unsafe { JoinHandle::from_record(record) })
 }
 
@@ -270,8 +272,8 @@ fn next_id(worker: Option<&WorkerBase>) -> u64 {
 ///
 /// # Safety
 ///
-/// **C1**: called as the step says: `Run` or `Refuse` once, by the thread's own runner, with the closure stored;
-/// `DropResult` once, by whoever owns the stored outcome.
+/// **C1**: called as the step says: `Run` or `Refuse` once, by the thread's own runner, with the closure
+/// stored; `DropResult` once, by the owner of the stored outcome.
 unsafe fn entry<F, T>(record: &Record, step: Step)
 where
     F: FnOnce(&CancellationToken) -> T,

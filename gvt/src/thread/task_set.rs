@@ -1,8 +1,9 @@
-//! Threads that belong together: the first that fails has the others cancelled.
+//! Threads that belong together: the first failure cancels the others.
 //!
-//! **Protocol.** Each thread has a [`Report`] that sends how it came out, exactly once: when its closure has returned or panicked,
-//! or, if it never ran or was unwound, when the report is dropped. Whoever takes a report joins its thread before
-//! passing it on, so what is reported has ended. The set's token is the parent of its threads' tokens.
+//! **Protocol.** Each thread has a [`Report`] that sends its outcome exactly once: when its closure returns
+//! or panics, or, if it never ran or was unwound, when the report is dropped. The receiver of a report joins
+//! its thread before it returns the outcome, so a reported thread has ended. The set's token is the parent of
+//! its threads' tokens.
 
 use std::any::Any;
 use std::error::Error;
@@ -24,23 +25,23 @@ use crate::wait::list::Node;
 use crate::wait::list::WaitOutcome;
 use crate::wait::park::ShutdownUnwind;
 
-/// What the siblings of a failed thread find as [`reason`](CancellationToken::reason).
+/// The [`reason`](CancellationToken::reason) that the siblings of a failed thread see.
 const SIBLING_FAILED: &str = "a sibling has failed";
 
 /// How a thread of a [`TaskSet`] failed.
 pub enum TaskError<E> {
-    /// It returned this.
+    /// It returned this error.
     Failed(E),
     /// It panicked, with this payload.
     Panicked(Box<dyn Any + Send>),
-    /// It was unwound by a shutdown, or could not be given a stack.
+    /// A shutdown unwound it, or there was no stack for it.
     Ended,
 }
 
-/// Green threads that belong together, and end together: a *nursery*.
+/// Green threads that belong together and end together: a *nursery*, tokio's `JoinSet`.
 ///
-/// The first of them that fails, by returning an error or by a panic, has the others cancelled; dropping the set cancels
-/// those that still run, and waits for them. So no thread outlives its set.
+/// The first that fails, by an error or a panic, cancels the others. Dropping the set cancels the threads
+/// that still run and waits for them, so no thread outlives its set.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -57,8 +58,7 @@ pub enum TaskError<E> {
 /// }
 /// # });
 /// ```
-///
-/// For threads that borrow from their spawner there is [`scope`](crate::thread::scope()).
+/// Threads that borrow from their spawner need a [`scope`](crate::thread::scope()).
 pub struct TaskSet<T, E> {
     token: CancellationToken,
     reports: Receiver<Outcome<T, E>>,
@@ -68,7 +68,7 @@ pub struct TaskSet<T, E> {
     running: usize,
 }
 
-/// A thread's number, and how it came out.
+/// A thread's number and outcome.
 type Outcome<T, E> = (usize, Result<T, TaskError<E>>);
 
 /// Sends one thread's outcome.
@@ -85,11 +85,12 @@ impl<T, E> Report<T, E> {
 
     fn send_once(&mut self, outcome: Result<T, TaskError<E>>) {
         if let Some(reporter) = self.reporter.take() {
-            // One that never ran may be one that was refused, which is no failure of the set's: see `join_next`.
+            // A thread that never ran may be a refused one, which is not a failure of the set: see
+            // `join_next`.
             let failed = matches!(outcome, Err(TaskError::Failed(_) | TaskError::Panicked(_)));
-            // Fails only if the set is gone, and has waited for the thread.
+            // Fails only if the set is dropped, after it has waited for the thread.
             let _ = reporter.send((self.number, outcome));
-            // After the report: those that fail because of this report later.
+            // After the report, so that threads that fail because of it report later.
             if failed {
                 self.token.cancel_because(SIBLING_FAILED);
             }
@@ -104,7 +105,7 @@ impl<T, E> Drop for Report<T, E> {
 }
 
 impl<T, E> TaskSet<T, E> {
-    /// A set whose token is a child of the calling thread's; outside a runtime, of none.
+    /// A set whose token is a child of the calling thread's token; outside a runtime it has no parent.
     pub fn new() -> Self {
         Self::under(&crate::current_token().unwrap_or_default())
     }
@@ -115,17 +116,17 @@ impl<T, E> TaskSet<T, E> {
         TaskSet { token: token.child(), reports, reporter, handles: Vec::new(), running: 0 }
     }
 
-    /// The set's token. Cancelling it cancels all its threads, those to come included.
+    /// The set's token. Cancelling it cancels all threads of the set, later ones included.
     pub fn token(&self) -> &CancellationToken {
         &self.token
     }
 
-    /// How many threads have not been joined.
+    /// How many threads are not joined.
     pub fn len(&self) -> usize {
         self.running
     }
 
-    /// Whether all threads have been joined.
+    /// Whether all threads are joined.
     pub fn is_empty(&self) -> bool {
         self.running == 0
     }
@@ -136,7 +137,7 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    /// Spawns a thread in the set; its number, which counts from 0.
+    /// Spawns a thread in the set and returns its number, from 0 up.
     ///
     /// Context: a green thread; allocates.
     ///
@@ -154,7 +155,7 @@ where
         }
     }
 
-    /// Spawns a thread with a name, a priority or a preferred worker; its number.
+    /// Spawns a thread with the builder's name, priority, stack and so on; returns its number.
     ///
     /// # Errors
     ///
@@ -166,7 +167,7 @@ where
         let number = self.handles.len();
         let report = Report { number, reporter: Some(self.reporter.clone()), token: self.token.clone() };
         let run = move |token: &CancellationToken| {
-            // Moved in, so that a closure that never runs reports too.
+            // Moved into the closure, which reports when it is dropped without having run.
             let report = report;
             match user::catch(|| f(token)) {
                 Ok(outcome) => report.send(outcome.map_err(TaskError::Failed)),
@@ -178,7 +179,7 @@ where
             }
         };
         let spawned = builder.token(&self.token).spawn(run);
-        // The report of one that was refused finds no handle.
+        // The report of a refused thread finds no handle.
         let (handle, outcome) = match spawned {
             Ok(handle) => (Some(handle), Ok(number)),
             Err(error) => (None, Err(error)),
@@ -188,15 +189,15 @@ where
         outcome
     }
 
-    /// Waits for the next thread to end, whichever it is; its number and how it came out. `None`: all have been joined.
+    /// Waits for any thread to end and returns its number and outcome. `None`: all are joined.
     ///
-    /// Context: a green thread or an OS thread. Unwinds at shutdown if it would wait for ever.
+    /// Context: a green thread or an OS thread; parks. At shutdown a wait without a limit is unwound.
     pub fn join_next(&mut self) -> Option<(usize, Result<T, TaskError<E>>)> {
         while self.running != 0 {
             let (number, outcome) = self.reports.recv().expect("the set has a sender");
             if let Some(handle) = self.handles[number].take() {
                 self.running -= 1;
-                // What it had to say it has said.
+                // Its outcome is in the report.
                 let _ = handle.join();
                 if matches!(outcome, Err(TaskError::Ended)) {
                     self.token.cancel_because(SIBLING_FAILED);
@@ -207,16 +208,14 @@ where
         None
     }
 
-    /// Waits for all threads. Their results in the order in which they were spawned, or how the first of them failed: then the others
-    /// have been cancelled, and have ended.
-    ///
-    /// Results that [`join_next`](Self::join_next) has returned before are not among them.
+    /// Waits for all threads. Returns their results in the order of spawning, or the first failure; then the
+    /// others were cancelled and have ended. Results that [`join_next`](Self::join_next) has returned are not
+    /// among them.
     ///
     /// Context: as [`join_next`](Self::join_next).
     ///
     /// # Errors
-    ///
-    /// How the first thread failed that failed.
+    /// The first failure.
     pub fn join_all(mut self) -> Result<Vec<T>, TaskError<E>> {
         let mut results: Vec<Option<T>> = Vec::new();
         results.resize_with(self.handles.len(), || None);
@@ -231,7 +230,7 @@ where
     }
 }
 
-/// `ended(set) -> ()` in `select!`: a thread has ended that [`TaskSet::join_next`] has not returned, or all have.
+/// `ended(set) -> ()` in `select!`: [`TaskSet::join_next`] would return at once.
 #[doc(hidden)]
 pub struct SomeEnding<'a, T, E>(&'a TaskSet<T, E>);
 
@@ -279,13 +278,13 @@ impl<T, E> Operation for SomeEnding<'_, T, E> {
 }
 
 impl<T, E> Drop for TaskSet<T, E> {
-    /// Cancels the threads that still run, and waits for them.
+    /// Cancels the threads that still run and waits for them.
     fn drop(&mut self) {
         if self.running == 0 {
             return;
         }
         self.token.cancel();
-        // The newest first, so that trees of threads are walked depth first.
+        // The newest first, so that trees of threads run depth first.
         for handle in self.handles.drain(..).flatten().rev() {
             let _ = handle.join();
         }

@@ -1,7 +1,8 @@
-//! `park` and `unpark`: std's, for green threads.
+//! `park` and `unpark` of std, for green threads.
 //!
-//! **Protocol.** Each thread has a token, in the cold part of its record, behind a short lock. **U1** Parking takes the token, or waits in a
-//! list of one. **U2** Unparking wakes who waits there, or leaves the token. A token that woke a thread which is then unwound is left again.
+//! **Protocol.** Each thread has a permit, in the cold part of its record, behind a short lock. **U1** `park`
+//! takes the permit, or waits in a list of one. **U2** `unpark` wakes the thread that waits there, or leaves
+//! the permit. If a woken thread is unwound, its permit is left again.
 
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use crate::wait::clock::{deadline_ns, now};
 use crate::wait::host::give_way;
 use crate::wait::park::current;
 
-/// Waits until another thread calls [`Thread::unpark`] for this one, or returns at once if that has happened since the last time: as
-/// [`std::thread::park`], but it never returns for no reason.
+/// Waits until another thread calls [`Thread::unpark`] for this one; returns at once if that has happened
+/// since the last `park`. Like [`std::thread::park`], but without spurious wake-ups.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -31,7 +32,8 @@ use crate::wait::park::current;
 ///
 /// Outside a runtime: `std::thread::park`.
 ///
-/// Context: a green thread, or an OS thread. At shutdown a wait for ever is unwound. A thread's first call allocates.
+/// Context: a green thread, or an OS thread. At shutdown a wait without a limit is unwound. A thread's first
+/// call allocates.
 pub fn park() {
     give_way();
     match current() {
@@ -40,7 +42,7 @@ pub fn park() {
     }
 }
 
-/// [`park`] for `timeout` at the longest.
+/// [`park`] with a limit.
 ///
 /// Context: as [`park`].
 pub fn park_timeout(timeout: Duration) {
@@ -52,7 +54,7 @@ pub fn park_timeout(timeout: Duration) {
 }
 
 impl Thread {
-    /// Lets the thread return from [`park`], now or when it next calls that.
+    /// Lets the thread return from [`park`], now or at its next call.
     ///
     /// Context: anywhere but in a signal handler. The first call for a thread allocates.
     pub fn unpark(&self) {

@@ -7,18 +7,18 @@ use crate::kernel::worker::scale::later;
 use crate::time::sleep::sleep_until;
 use crate::wait::clock::now;
 
-/// A tick that comes later than this was missed; see [`MissedTicks`]. As in tokio.
+/// A tick that is taken later than this counts as missed; see [`MissedTicks`]. As in tokio.
 const TOLERANCE: Duration = Duration::from_millis(5);
 
-/// What an [`Interval`] does when a tick is asked for more than 5 ms late.
+/// What an [`Interval`] does when a tick is taken more than 5 ms late.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum MissedTicks {
-    /// Makes up for it: ticks follow each other at once until it is on schedule again.
+    /// Catches up: ticks follow each other at once until the interval is on schedule again.
     #[default]
     Burst,
     /// Starts a new schedule: the next tick is one period from now.
     Delay,
-    /// Leaves them out: the next tick is the next on the old schedule.
+    /// Skips missed ticks: the next tick is the next one of the old schedule.
     Skip,
 }
 
@@ -64,25 +64,26 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
 }
 
 impl Interval {
-    /// Sets what is done about ticks that were missed.
+    /// Sets what the interval does about missed ticks.
     pub fn missed_ticks(mut self, missed: MissedTicks) -> Self {
         self.set_missed_ticks(missed);
         self
     }
 
-    /// Sets what is done about ticks that are missed from now on.
+    /// Sets what the interval does about missed ticks from now on.
     pub fn set_missed_ticks(&mut self, missed: MissedTicks) {
         self.missed = missed;
     }
 
-    /// From one tick to the next.
+    /// The time from one tick to the next.
     pub fn period(&self) -> Duration {
         self.period
     }
 
-    /// Waits for the next tick; when it was to come.
+    /// Waits for the next tick; returns when it was due.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which sleeps). As [`sleep`](crate::sleep) at shutdown.
+    /// Context: a green thread (which parks) or an OS thread (which sleeps). At shutdown as
+    /// [`sleep`](crate::sleep()).
     pub fn tick(&mut self) -> Instant {
         let due = self.next;
         if now() < due {
@@ -91,7 +92,7 @@ impl Interval {
         self.advance(now())
     }
 
-    /// [`tick`](Self::tick) as a future. Dropping it skips nothing.
+    /// [`tick`](Self::tick) as a future. Dropping it skips no tick.
     ///
     /// Context: any executor, on any thread.
     pub async fn tick_async(&mut self) -> Instant {
@@ -101,17 +102,17 @@ impl Interval {
         self.advance(now())
     }
 
-    /// The next tick comes one period from now.
+    /// Sets the next tick to one period from now.
     pub fn reset(&mut self) {
         self.next = later(now(), self.period);
     }
 
-    /// The next tick comes now.
+    /// Sets the next tick to now.
     pub fn reset_immediately(&mut self) {
         self.next = now();
     }
 
-    /// A tick that was due at `next` is taken at `now`.
+    /// Takes the tick that is due at `next`, at the time `now`.
     fn advance(&mut self, now: Instant) -> Instant {
         let due = self.next;
         let late = now.saturating_duration_since(due);

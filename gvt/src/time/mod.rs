@@ -19,8 +19,9 @@
 //! # });
 //! ```
 //!
-//! [`future`](crate::future) has `sleep` and `timeout` for async code. [`channel::after`](crate::channel::after) and
-//! [`channel::tick`](crate::channel::tick) are clocks for `select!`.
+//! [`future`](crate::future) has `sleep` and `timeout` for async code.
+//! [`channel::after`](crate::channel::after) and [`channel::tick`](crate::channel::tick) are clocks for
+//! `select!`.
 
 pub(crate) mod interval;
 pub(crate) mod ringer;

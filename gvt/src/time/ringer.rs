@@ -1,10 +1,11 @@
-//! WakeList a future at a time of a clock that is not the process's.
+//! Waking a future at a time of a clock that is not the process's.
 //!
-//! In a runtime whose timer backend keeps a clock of its own (virtual time) only that runtime's timers know when a deadline has
-//! come, and they wake green threads. So each such deadline gets a green thread, which waits for it in an empty channel and calls
-//! the waker. It ends with the deadline, or when the [`Ringer`] is dropped.
+//! In a runtime whose timer backend has a clock of its own (virtual time), only that runtime's timers know
+//! when a deadline has passed, and they wake green threads. So each such deadline has a green thread, which
+//! waits for it in an empty channel and calls the waker. It ends with the deadline, or when the [`Ringer`] is
+//! dropped.
 //!
-//! **Rejected.** Timers that wake wakers: these are somebody else's code, and timers are fired inside the runtime.
+//! **Rejected.** Timers that call wakers: wakers are user code, and timers fire inside the runtime.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -19,12 +20,12 @@ use crate::wait::lock::Lock;
 
 /// A green thread that waits for a deadline; dropping this ends it.
 struct Ringer {
-    /// Empty once it has rung.
+    /// `None` once the waker was called.
     waker: Arc<Lock<Option<Waker>>>,
     _stop: Sender<Infallible>,
 }
 
-/// WakeList `waker` at `when` of the running thread's clock, whichever that is; `None`: a thread was refused.
+/// Calls `waker` at `when` of the running thread's clock; `None`: no thread could be spawned.
 pub(crate) fn ring(when: Instant, waker: &std::task::Waker) -> Option<Box<dyn Ring>> {
     let waker = Arc::new(Lock::new(Some(Waker::from_ref(waker))));
     let (stop, stopped) = bounded::<Infallible>(0);
@@ -50,7 +51,7 @@ impl Ring for Ringer {
             None => return false,
         };
         drop(place);
-        // Somebody else's code.
+        // User code.
         drop(old);
         true
     }

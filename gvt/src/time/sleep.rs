@@ -11,7 +11,7 @@ use crate::wait::clock::{deadline_ns, has_passed};
 use crate::wait::park;
 use crate::wait::park::Wait;
 
-/// Lets this green thread sleep for `duration` at least; its worker runs others meanwhile.
+/// Sleeps for at least `duration`; the worker runs other threads meanwhile.
 ///
 /// Outside a runtime: `std::thread::sleep`.
 ///
@@ -27,14 +27,14 @@ pub fn sleep(duration: Duration) {
     sleep_until_ns(record.core().now_ns().saturating_add(nanoseconds(duration)));
 }
 
-/// Sleeps on a green thread until its clock shows `deadline_ns`.
+/// Sleeps on a green thread until its clock reaches `deadline_ns`.
 fn sleep_until_ns(deadline_ns: u64) {
     let record = park::current().expect("only a green thread has a clock to sleep by");
     let core = record.core();
     loop {
         Wait::new(record, WaitReason::Sleep).park_until(deadline_ns, TimerType::Sleep);
-        // A sleep ends by its timer, and that is never early (T2); what else may end it is a shutdown
-        // that this thread has caught, or a token.
+        // Its timer, which is never early (T2), ends the sleep. Otherwise it is a shutdown whose unwinding
+        // this thread caught, or a token.
         if !(core.lifecycle.is_closing() || record.has_flag(SCOPED)) || core.now_ns() >= deadline_ns {
             return;
         }
@@ -42,17 +42,17 @@ fn sleep_until_ns(deadline_ns: u64) {
     }
 }
 
-/// [`sleep`] for so many milliseconds.
+/// [`sleep`] for `milliseconds`.
 pub fn sleep_ms(milliseconds: u64) {
     sleep(Duration::from_millis(milliseconds));
 }
 
-/// [`sleep`] for so many microseconds.
+/// [`sleep`] for `microseconds`.
 pub fn sleep_us(microseconds: u64) {
     sleep(Duration::from_micros(microseconds));
 }
 
-/// [`sleep`] until `deadline`, by the clock of [`now`](crate::now); returns at once if that has passed.
+/// [`sleep`] until `deadline`, by the clock of [`now`](crate::now); returns at once if it has passed.
 pub fn sleep_until(deadline: Instant) {
     match park::current() {
         Some(_) if has_passed(deadline) => crate::yield_now(),

@@ -1,4 +1,4 @@
-//! Limits on how long something may take.
+//! Time limits.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use crate::thread::{self, Builder};
 use crate::wait::clock::TimedOut;
 use crate::wait::clock::{has_passed, now};
 
-/// Runs `f` on a green thread of its own and waits for it, for `limit` at the longest.
+/// Runs `f` on a green thread of its own and waits for its result, at most for `limit`.
 ///
-/// `f` gets the thread's token, which is cancelled when time is up: a thread cannot be ended from outside, so `f` is to look
-/// at it where it can stop. Whether it does or not, this returns in time; the thread then goes on by itself, and its result is
-/// dropped. The token is a child of the caller's.
+/// `f` gets the thread's token, a child of the caller's, which is cancelled when the limit has passed. No
+/// thread can be ended from outside, so `f` must check its token where it can stop. Whether it does or not,
+/// this returns in time; the thread then runs on, and its result is dropped.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -24,11 +24,11 @@ use crate::wait::clock::{has_passed, now};
 /// # });
 /// ```
 ///
-/// Context: a green thread, which parks. At shutdown it is unwound, as by [`JoinHandle::join`](crate::JoinHandle::join).
+/// Context: a green thread, which parks. At shutdown it is unwound, as by
+/// [`JoinHandle::join`](crate::JoinHandle::join).
 ///
 /// # Errors
-///
-/// If time ran out before `f` had returned.
+/// If the limit passes before `f` returns.
 ///
 /// # Panics
 ///
@@ -42,11 +42,10 @@ where
     run(now().checked_add(limit), f)
 }
 
-/// [`timeout`] until `deadline`.
+/// [`timeout`] with a deadline.
 ///
 /// # Errors
-///
-/// If time ran out.
+/// If the deadline passes before `f` returns.
 ///
 /// # Panics
 ///
@@ -73,7 +72,7 @@ where
         Some(deadline) => token.with_deadline(deadline),
         None => token.child(),
     };
-    /// The thread is told also if its waiter is unwound.
+    /// Cancels the thread also if its waiter is unwound.
     struct Cancel(Option<CancellationToken>);
     impl Drop for Cancel {
         fn drop(&mut self) {
@@ -82,13 +81,13 @@ where
             }
         }
     }
-    // What `f` returns because it was told is not in time, whoever then looks first.
+    // What `f` returns after the deadline is late, also if this thread sees the result first.
     let run = move |token: &CancellationToken| (f(token), deadline.is_some_and(has_passed));
     let handle = match Builder::new().token(&token).spawn(run) {
         Ok(handle) => handle,
         Err(error) => thread::refused(error),
     };
-    // The token has a deadline, but an OS thread that looks at it may have another clock.
+    // The token has the deadline, but an OS thread that reads the token may have another clock.
     let mut cancel = Cancel(Some(token));
     let joined = match deadline {
         Some(deadline) => handle.join_deadline(deadline).map_err(|_| TimedOut)?,
