@@ -93,6 +93,7 @@ impl Ending for Registration {
 }
 
 /// A token's cancellation, to wait for; see [`CancellationToken::cancelled`].
+///
 /// It is a [`Receiver`] that receives nothing and is disconnected by the cancellation, and it is a future.
 pub struct Cancelled {
     receiver: Receiver<Infallible>,

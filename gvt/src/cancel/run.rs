@@ -114,6 +114,7 @@ impl CancellationToken {
     /// begins. `select!` with `cancelled(token)` works there too.
     ///
     /// # Errors
+    ///
     /// Why the token is cancelled, if that was before `f` began or ended a wait in `f`.
     ///
     /// # Panics
@@ -161,6 +162,7 @@ impl CancellationToken {
 /// assert_eq!(thread.join().unwrap(), Err(gvt::CancelReason::Requested));
 /// # });
 /// ```
+///
 /// Context: as there; outside a runtime there is no token, and `f` runs to its end.
 ///
 /// # Errors

@@ -150,6 +150,7 @@ impl CancellationToken {
     /// assert_eq!(token.check(), Err(CancelReason::DeadlinePassed));
     /// # });
     /// ```
+    ///
     /// Context: anywhere. Needs no timer until a thread waits for it.
     pub fn with_deadline(&self, deadline: Instant) -> Self {
         Self::own(Some(self.clone()), Some(deadline))
@@ -217,6 +218,7 @@ impl CancellationToken {
 
     /// Whether this token or an ancestor was cancelled. The root of all threads' tokens is the runtime,
     /// which is cancelled by [`Runtime::shutdown`](crate::Runtime::shutdown).
+    ///
     /// Context: anywhere; reads one flag for each generation, and the clock for each deadline.
     pub fn is_cancelled(&self) -> bool {
         give_way();

@@ -22,6 +22,7 @@ use crate::runtime::runtime::Runtime;
 /// assert_eq!(runtime.block_on(|| 1 + 1), 2);
 /// # Ok::<(), gvt::SchedError>(())
 /// ```
+///
 /// A value that is not such a part is a compile error:
 ///
 /// ```compile_fail

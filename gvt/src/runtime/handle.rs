@@ -66,6 +66,7 @@ impl Handle {
     /// Spawns a green thread on the handle's runtime.
     ///
     /// # Errors
+    ///
     /// [`SchedError::ShutDown`] if the runtime has ended or is ending; else as
     /// [`try_spawn`](crate::try_spawn).
     pub fn try_spawn<F, T>(&self, f: F) -> Result<JoinHandle<T>, SchedError>

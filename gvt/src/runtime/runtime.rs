@@ -385,6 +385,7 @@ where
     /// running.
     ///
     /// # Errors
+    ///
     /// [`StillRunning`], with the number of threads that are left.
     pub fn shutdown_timeout(self, limit: Duration) -> Result<(), StillRunning> {
         match self.end(Some(limit)) {
@@ -502,7 +503,8 @@ where
 {
     fn drop(&mut self) {
         if !self.core.is_null() {
-            // Nobody is left who could wake them: what is waited for may be this caller's own doing.
+            // Threads may wait for something that this panicking caller was to do, and nothing else would
+            // wake them.
             let remaining = if std::thread::panicking() { Remaining::Unwind } else { Remaining::Wait };
             let _ = self.close(remaining, None);
         }

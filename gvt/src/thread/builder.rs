@@ -94,8 +94,10 @@ impl Builder {
 
     /// Asks for a stack of `bytes` of address space instead of the runtime's default. The thread gets a stack
     /// of the smallest class that is at least as large; the default slots have classes of 64 KiB, 256 KiB, 1
-    /// MiB and 16 MiB. Guard and staggering are part of it; at least three quarters are stack. 0 asks for the
-    /// default. A waiting thread costs about 4.5 KiB with 64 KiB, and about 8.5 KiB with 16 MiB.
+    /// MiB and 16 MiB. Guard and staggering are part of it; at least three quarters are stack.
+    ///
+    /// 0 asks for the default. A waiting thread costs about 4.5 KiB with 64 KiB, and about 8.5 KiB with 16
+    /// MiB.
     ///
     /// ```
     /// # gvt::Runtime::new(Default::default()).block_on(|| {

@@ -85,7 +85,9 @@ impl fmt::Debug for Thread {
 /// worker before `f` and takes one after it.
 ///
 /// With the preemptor [`Sigurg`](crate::Sigurg) neither soundness nor progress needs it: a thread that is
-/// blocked in the kernel loses its worker after about a slice. It saves that slice. Outside a runtime it runs
+/// blocked in the kernel loses its worker after about a slice. It saves that slice.
+///
+/// Outside a runtime it runs
 /// `f` and does nothing else. At the bound on OS threads `f` blocks its worker.
 ///
 /// Context: a green thread, or an OS thread. `f` runs on one OS thread; this crate's functions work in it as
@@ -131,6 +133,7 @@ pub fn is_in_gvthread() -> bool {
 }
 
 /// The worker that the running green thread is on; `None` outside a runtime.
+///
 /// Context: anywhere. The thread may be on another worker by the time the value is read.
 pub fn current_worker() -> Option<usize> {
     give_way();

@@ -38,6 +38,7 @@ use crate::wait::park;
 use crate::wait::park::Wait;
 
 /// Owns the right to a green thread's result.
+///
 /// Dropping it detaches the thread, which then drops its result itself.
 ///
 /// ```

@@ -116,11 +116,13 @@ impl<T: 'static> LocalKey<T> {
     }
 
     /// Calls `f` with this thread's value, which the first access makes.
+    ///
     /// `f` may wait: the value belongs to the green thread.
     ///
     /// Context: a green thread or an OS thread. Allocates at a thread's first access.
     ///
     /// # Panics
+    ///
     /// If the thread is ending and its value is dropped; if the value accesses itself while it is made.
     #[track_caller]
     pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
@@ -137,6 +139,7 @@ impl<T: 'static> LocalKey<T> {
     /// If the thread is ending and its value is dropped.
     ///
     /// # Panics
+    ///
     /// If the value accesses itself while it is made.
     pub fn try_with<R>(&'static self, f: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         let value = self.value()?;

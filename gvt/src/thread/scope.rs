@@ -127,9 +127,11 @@ impl Data {
 /// assert_eq!(lengths, [3, 3, 5]);
 /// # });
 /// ```
+///
 /// Context: a green thread. A shutdown does not end the wait for the scope's threads: it unwinds the threads.
 ///
 /// # Panics
+///
 /// If `f` panics, with its payload; if a thread panicked that was not joined.
 #[track_caller]
 pub fn scope<'env, F, T>(f: F) -> T

@@ -58,6 +58,7 @@ pub enum TaskError<E> {
 /// }
 /// # });
 /// ```
+///
 /// Threads that borrow from their spawner need a [`scope`](crate::thread::scope()).
 pub struct TaskSet<T, E> {
     token: CancellationToken,
@@ -209,12 +210,15 @@ where
     }
 
     /// Waits for all threads. Returns their results in the order of spawning, or the first failure; then the
-    /// others were cancelled and have ended. Results that [`join_next`](Self::join_next) has returned are not
+    /// others were cancelled and have ended.
+    ///
+    /// Results that [`join_next`](Self::join_next) has returned are not
     /// among them.
     ///
     /// Context: as [`join_next`](Self::join_next).
     ///
     /// # Errors
+    ///
     /// The first failure.
     pub fn join_all(mut self) -> Result<Vec<T>, TaskError<E>> {
         let mut results: Vec<Option<T>> = Vec::new();

@@ -28,6 +28,7 @@ use crate::wait::clock::{has_passed, now};
 /// [`JoinHandle::join`](crate::JoinHandle::join).
 ///
 /// # Errors
+///
 /// If the limit passes before `f` returns.
 ///
 /// # Panics
@@ -45,6 +46,7 @@ where
 /// [`timeout`] with a deadline.
 ///
 /// # Errors
+///
 /// If the deadline passes before `f` returns.
 ///
 /// # Panics
