@@ -5,9 +5,9 @@
 //! a panic says, which auto traits hold and what comes back is *observed* on both sides, on gvt's on OS
 //! threads and on green threads, and compared.
 //!
-//! What cannot be the same: closures take a token (those of `gvt::thread::spawn` do not); `gvt::current` is `None` outside
-//! a runtime; spawning may return gvt's own errors. gvt may have more auto traits than std where no soundness hangs on
-//! them (`UnwindSafe`, `RefUnwindSafe`, `Unpin`).
+//! What cannot be the same: closures take a token (those of `gvt::thread::spawn` do not); `gvt::current` is
+//! `None` outside a runtime; spawning may return gvt's own errors. gvt may have more auto traits than std
+//! where no soundness hangs on them (`UnwindSafe`, `RefUnwindSafe`, `Unpin`).
 
 #[macro_use]
 mod observing;
