@@ -511,8 +511,8 @@ impl Seen {
         (thread, if thread == 0 { 0 } else { cpu_time_ns(thread).saturating_sub(ago_ns) })
     }
 
-    /// Measures how long the kernel has kept the OS thread off the processors. One that is asleep at this look
-    /// keeps itself off, as far as the kernel tells.
+    /// Measures how long the kernel has kept the OS thread off the processors. One that is asleep at this
+    /// look keeps itself off, as far as the kernel tells.
     fn measure(&mut self, carrier: Option<&OsThread>, now: u64) {
         let (thread, cpu_ns) = Seen::clock_at(carrier, 0);
         if thread != self.clock.0 {

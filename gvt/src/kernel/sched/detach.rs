@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | [`park_detached`] | it waits while it unwinds: the panic count is this OS thread's | when woken |
 //! | [`blocking`] | it announces that it will block in the kernel | when it comes back |
-//! | [`take_from_blocked`] | the monitor finds it blocked in the kernel, or deaf | when it enters the runtime, or runs |
+//! | [`take_from_blocked`] | the monitor finds it blocked, or deaf | when it enters the runtime, or runs |
 //! | [`on_interrupt`] | the preemption signal takes it off | at once |
 //!
 //! **Protocol.** **Y1** The record's `suspended` names the OS thread; the OS thread's `bound_thread` names
@@ -382,7 +382,7 @@ fn preempt(os_thread: &OsThread, worker: &WorkerBase) {
 }
 
 /// For the preemption signal's hook: makes the interrupted thread switch stacks; `false` if that is
-/// impossible at this point. After `true`, [`diverted`] lowers the preempt count.
+/// impossible at this point. After `true`, `pinned::diverted` lowers the preempt count.
 ///
 /// # Safety
 ///

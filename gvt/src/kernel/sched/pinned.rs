@@ -207,11 +207,11 @@ impl Drop for Stay {
     }
 }
 
-/// [`divert`], for a runtime's parts.
+/// `detach::divert`, for a runtime's parts.
 ///
 /// # Safety
 ///
-/// C1 of [`divert`].
+/// C1 of `detach::divert`.
 pub(crate) unsafe fn divert_on<P: Parts>(base: &WorkerBase, context: *mut std::ffi::c_void) -> bool {
     let record = base.current();
     let slot = record.meta.slot.load(Relaxed);

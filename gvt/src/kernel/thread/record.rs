@@ -378,10 +378,10 @@ impl Record {
         NonNull::new(self.meta.cold.load(Acquire).cast())
     }
 
-    /// Calls one of its table's functions; `None`: the thread has no cold part. The caller holds a reference or runs the
-    /// thread.
+    /// Calls one of its table's functions; `None`: the thread has no cold part. The caller holds a reference
+    /// or runs the thread.
     pub(crate) fn with_above<R>(&self, f: impl FnOnce(&Above, NonNull<Cold>) -> R) -> Option<R> {
-        // SAFETY: as in `cold_if_any`.
+        // SAFETY: freed only with the last reference.
         self.whole_cold().map(|cold| f(unsafe { cold.as_ref() }.above, cold))
     }
 
