@@ -9,8 +9,8 @@ use super::selected::{Token, Wish};
 use crate::sync::semaphore::{Semaphore, SemaphorePermit, check};
 use crate::wait::list::{Node, WaitOutcome};
 
-/// `acquire(semaphore) -> permit` and `acquire_many(semaphore, permits) -> permit` in `select!`. What is chosen has its
-/// permits, and gives them back if it is abandoned.
+/// `acquire(semaphore) -> permit` and `acquire_many(semaphore, permits) -> permit` in `select!`. A chosen
+/// operation has its permits, and gives them back if it is abandoned.
 #[doc(hidden)]
 pub struct Acquiring<'a> {
     semaphore: &'a Semaphore,
@@ -32,7 +32,7 @@ impl On<Semaphore> {
 
 impl Acquiring<'_> {
     fn needed(&self) -> usize {
-        // SAFETY: written when it was made only.
+        // SAFETY: written only at construction.
         unsafe { *self.needed.get() }.expect("a waiter says what it needs")
     }
 }
@@ -47,8 +47,8 @@ impl Handle for Acquiring<'_> {
     }
 
     unsafe fn enlist(&self, node: *mut Node, _: Wish) -> bool {
-        // SAFETY: C1 of `RawSemaphore::enlist`: the operation outlives the node's time in the list, and `needed` is not written
-        // again; the caller's C1.
+        // SAFETY: C1 of `RawSemaphore::enlist`: the operation outlives the node's time in the list, and
+        // `needed` is not written again; the caller's C1.
         unsafe { self.semaphore.raw.enlist(node, &self.needed) }
     }
 

@@ -1,18 +1,21 @@
-//! What an arm of `select!` waits for.
+//! The arms of `select!`.
 //!
-//! **Shape.** `keyword(end) -> …` in a `select!` is `On::new(end).keyword()`: a method on a wrapper around what is in the parentheses.
-//! So each type says beside its own code which keywords it has, the wrapper follows references and smart pointers as a method
-//! call does, and the compiler's message about a wrong end or a wrong keyword points at the keyword in the arm. The method makes an
-//! *operation*, which lives until one was chosen; it borrows the end, but has no destructor that looks at it, so the body
-//! of an arm may use, change or drop all ends again.
+//! **Shape.** `keyword(end) -> …` in a `select!` is `On::new(end).keyword()`: a method on a wrapper around
+//! the expression in the parentheses. So each type lists its keywords beside its own code, the wrapper
+//! dereferences like any method call, and the compiler's message about a wrong end or a wrong keyword points
+//! at the keyword in the arm. The method makes an *operation*, which lives until one is chosen. It borrows
+//! the end, but has no destructor that looks at it, so the body of an arm may use, change or drop all ends
+//! again.
 //!
-//! **Operations.** An operation is a [`Handle`], which `select` chooses among, and [`Operation`] completes it. Between the two no
-//! code of users' runs, but for a send, whose message is made then ([`Reserved`]). What is not chosen takes nothing: most operations
-//! ([`Waited`]) only find out that they need not wait, and take when they are completed.
+//! **Operations.** `select` chooses among operations as [`Handle`]s, and [`Operation`] completes the chosen
+//! one. No users' code runs between the two, except for a send, whose message is evaluated then
+//! ([`Reserved`]). An operation that is not chosen takes nothing: most operations ([`Waited`]) only find out
+//! that they need not wait, and take on completion.
 //!
-//! **Rejected.** One keyword for everything, with a trait of users' for what waits: an arm then does not say what it waits for.
-//! Mutable borrows for the receivers that have a place of their own (`watch`, `broadcast`): the macro would have to know the type.
-//! These keep their place in an atomic instead, which is read and written under their channel's lock.
+//! **Rejected.** One keyword for everything, with a public trait for what waits: an arm then does not say
+//! what it waits for. Mutable borrows for the receivers with a position of their own (`watch`, `broadcast`):
+//! the macro would have to know the type. These keep their position in an atomic instead, which is read and
+//! written under their channel's lock.
 
 use std::ops::Deref;
 use std::time::Instant;
@@ -25,18 +28,18 @@ use crate::wait::list::Node;
 use crate::wait::list::{List, WaitOutcome};
 use crate::wait::lock::Lock;
 
-/// What an arm is about.
+/// The end in an arm.
 #[repr(transparent)]
 pub struct On<E: ?Sized>(E);
 
 impl<E: ?Sized> On<E> {
-    /// Wraps what is in an arm's parentheses.
+    /// Wraps the expression in an arm's parentheses.
     pub fn new(end: &E) -> &Self {
         // SAFETY: transparent, so a reference to the one is a reference to the other.
         unsafe { &*(std::ptr::from_ref(end) as *const Self) }
     }
 
-    /// What is wrapped.
+    /// The wrapped end.
     pub(crate) fn end(&self) -> &E {
         &self.0
     }
@@ -50,12 +53,12 @@ impl<E: Deref + ?Sized> Deref for On<E> {
     }
 }
 
-/// What an arm waits for.
+/// The operation of an arm.
 pub trait Operation: Handle {
-    /// What the arm's pattern is matched with.
+    /// The type that the arm's pattern matches.
     type Output;
 
-    /// Completes it after it was chosen.
+    /// Completes the operation after it was chosen.
     fn complete(&self, token: Token) -> Self::Output;
 }
 
@@ -64,26 +67,26 @@ pub fn complete<O: Operation>(operation: &O, selected: Selected) -> O::Output {
     operation.complete(selected.token)
 }
 
-/// Ends all operations of a select.
+/// Drops all operations of a select.
 pub fn end<O>(operations: O) {
     drop(operations);
 }
 
-/// An operation as one of several.
+/// An operation as one arm of a select.
 pub fn arm<'a>(operation: &'a dyn Handle) -> Arm<'a> {
     Arm::new(operation, std::ptr::null(), 0)
 }
 
-/// Which operation was chosen, and what it has reserved: to be completed at once.
+/// Which operation was chosen, and its reservation; it must be completed at once.
 #[derive(Clone, Copy)]
 #[must_use = "a chosen operation must be completed"]
 pub struct Selected {
-    /// Its place among the arms.
+    /// The index of its arm.
     pub index: usize,
     token: Token,
 }
 
-/// What `select!` does.
+/// The body of `select!`.
 #[inline]
 pub fn select(arms: &mut [Arm<'_>], limit: Limit, choice: Choice) -> Option<Selected> {
     for (index, arm) in arms.iter_mut().enumerate() {
@@ -93,7 +96,7 @@ pub fn select(arms: &mut [Arm<'_>], limit: Limit, choice: Choice) -> Option<Sele
     Some(Selected { index: chosen.index, token: chosen.token })
 }
 
-/// An end of a channel: what it is as a [`Handle`] is written beside it.
+/// An end of a channel; its own file implements `Handle` for it.
 macro_rules! ends {
     ($($name:ident $method:ident $end:ident;)+) => {
         $(
@@ -155,7 +158,7 @@ impl<T> Operation for Receiving<'_, T> {
     }
 }
 
-/// A send that was chosen, while its message is made. Dropped, it lets go of what is reserved.
+/// A chosen send while its message is evaluated. On drop it releases the reservation.
 pub struct Reserved<'a, T> {
     sender: &'a Sender<T>,
     token: Token,
@@ -180,14 +183,14 @@ impl<T> Drop for Reserved<'_, T> {
     }
 }
 
-/// An operation that waits in a list behind a lock, and that nobody else can do once it is ready.
+/// An operation that waits in a list behind a lock, and that no other thread can perform once it is ready.
 pub(crate) trait Waited {
     type State;
     type Slot;
 
     fn lock(&self) -> &Lock<Self::State>;
     fn is_ready(&self, state: &Self::State) -> bool;
-    /// Where it waits, and the list's number.
+    /// The list that it waits in, and the list's number.
     fn list<'s>(&self, state: &'s mut Self::State) -> (&'s mut List<Self::Slot>, u8);
 }
 
@@ -206,7 +209,7 @@ impl<W: Waited> Handle for W {
             return false;
         }
         let (list, number) = self.list(&mut state);
-        // SAFETY: the caller's C1; locked; a node of several has no slot.
+        // SAFETY: the caller's C1; locked; a select's node has no slot.
         unsafe { list.push(node, number) };
         true
     }

@@ -1,6 +1,7 @@
-//! A channel whose every receiver gets every message.
+//! A channel in which every receiver gets every message.
 //!
-//! It keeps the last so many messages. A receiver that falls further behind loses the oldest and is told how many.
+//! It keeps a limited number of messages. A receiver that falls further behind loses the oldest and is told
+//! how many.
 //!
 //! ```
 //! # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -16,12 +17,14 @@
 //! # });
 //! ```
 
-// **Protocol.** Under one lock: messages with consecutive numbers, each receiver with the number of its next. **M1** A receiver that
-// has seen all waits; a send wakes all that wait, and each looks again. **M2** A message counts those that have yet to receive it:
-// receivers whose next number is not above its own. So the counts never fall along the queue, and messages that nobody needs
-// any more are at its front; they go at once. The last of its receivers gets the message itself, the others a clone.
+// **Protocol.** Under one lock: messages with consecutive numbers, and for each receiver the number of its
+// next. **M1** A receiver that has seen all messages waits; a send wakes all waiters, and each looks again.
+// **M2** A message counts the receivers that have yet to receive it: those whose next number is not above its
+// own. So the counts never fall along the queue, and messages without readers are at its front; they are
+// dropped at once. The last receiver of a message gets the message itself, the others a clone.
 //
-// A message is boxed, so that it is cloned, and dropped, without the lock: that is user code. One allocation a message.
+// A message is boxed, so that it is cloned and dropped without the lock: that is users' code. One allocation
+// a message.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -74,7 +77,7 @@ impl<T> State<T> {
         self.first + self.messages.len() as u64
     }
 
-    /// Messages that a receiver has yet to see.
+    /// The messages that a receiver has yet to see.
     fn awaited(&mut self, next: u64) -> impl Iterator<Item = &mut Kept<T>> {
         let skip = next.saturating_sub(self.first) as usize;
         self.messages.iter_mut().skip(skip)
@@ -95,7 +98,7 @@ impl<T> State<T> {
                 Ok(kept.message.clone())
             }
             Some(_) => {
-                // M2: who is the last to receive it has nobody behind, so it is the first.
+                // M2: no receiver is behind the last one, so this message is the first.
                 debug_assert_eq!(place, 0);
                 *next += 1;
                 self.first += 1;
@@ -121,7 +124,7 @@ fn wake_all<T>(mut state: crate::wait::lock::LockGuard<'_, State<T>>) {
 ///
 /// # Panics
 ///
-/// If `capacity` is 0, or memory for so many messages cannot be had.
+/// If `capacity` is 0, or there is no memory for so many messages.
 #[track_caller]
 pub fn channel<T: Clone>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a broadcast channel keeps one message at least");
@@ -141,14 +144,14 @@ pub struct Sender<T> {
     shared: Arc<Lock<State<T>>>,
 }
 
-/// Receives every message that is sent after it came to be. A clone goes on from the same place.
+/// Receives every message that is sent after its creation. A clone continues from the same position.
 pub struct Receiver<T> {
     shared: Arc<Lock<State<T>>>,
-    /// The number of its next message. Relaxed: through a shared borrow it is used under the lock only.
+    /// The number of its next message. Relaxed: through a shared borrow it is used only under the lock.
     next: AtomicU64,
 }
 
-/// No receiver is there; holds the message.
+/// There is no receiver; holds the message.
 #[derive(PartialEq, Eq, Clone, Copy)]
 pub struct SendError<T>(pub T);
 
@@ -157,7 +160,7 @@ pub struct SendError<T>(pub T);
 pub enum RecvError {
     /// No sender is left, and all messages have been received.
     Closed,
-    /// So many messages were lost; the next is the oldest that is kept.
+    /// This many messages were lost; the next is the oldest that is kept.
     Lagged(u64),
 }
 
@@ -168,12 +171,12 @@ pub enum TryRecvError {
     Empty,
     /// No sender is left, and all messages have been received.
     Closed,
-    /// So many messages were lost; the next is the oldest that is kept.
+    /// This many messages were lost; the next is the oldest that is kept.
     Lagged(u64),
 }
 
 impl<T> Sender<T> {
-    /// Sends a message to all receivers; says how many there are. Does not wait.
+    /// Sends a message to all receivers; returns their number. Does not wait.
     ///
     /// Context: anywhere but in a signal handler; allocates.
     ///
@@ -205,7 +208,7 @@ impl<T> Sender<T> {
         Ok(receivers)
     }
 
-    /// A receiver for the messages from now on.
+    /// A receiver of all messages sent from this point on.
     pub fn subscribe(&self) -> Receiver<T> {
         let mut state = self.shared.lock();
         state.receivers += 1;
@@ -220,7 +223,7 @@ impl<T> Sender<T> {
         self.shared.lock().receivers
     }
 
-    /// How many messages are kept: those that some receiver has yet to receive.
+    /// How many messages are kept: those that at least one receiver has yet to receive.
     pub fn len(&self) -> usize {
         give_way();
         self.shared.lock().messages.len()
@@ -240,8 +243,8 @@ impl<T> Sender<T> {
 impl<T: Clone> Receiver<T> {
     /// Waits for the next message.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
-    /// ever.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Shutdown unwinds an endless
+    /// wait.
     ///
     /// # Errors
     ///
@@ -254,7 +257,7 @@ impl<T: Clone> Receiver<T> {
         }
     }
 
-    /// [`recv`](Self::recv) that waits for `timeout` at the longest.
+    /// [`recv`](Self::recv) with a time limit.
     ///
     /// Context: as [`recv`](Self::recv).
     ///
@@ -278,7 +281,7 @@ impl<T: Clone> Receiver<T> {
         Ok(unwrap(message))
     }
 
-    /// A receiver for the messages from now on; a clone goes on from this one's place.
+    /// A receiver of all messages sent from this point on; a clone continues from this one's position.
     pub fn resubscribe(&self) -> Self {
         let mut state = self.shared.lock();
         state.receivers += 1;
@@ -287,7 +290,7 @@ impl<T: Clone> Receiver<T> {
         Receiver { shared: self.shared.clone(), next: AtomicU64::new(next) }
     }
 
-    /// How many messages wait for this receiver, those that it has lost not counted.
+    /// How many messages wait for this receiver, without those that it has lost.
     pub fn len(&self) -> usize {
         give_way();
         let state = self.shared.lock();
@@ -379,7 +382,7 @@ impl<T: Clone> Operation for Receiving<'_, T> {
                 }
                 Err(TryRecvError::Lagged(lost)) => return Err(RecvError::Lagged(lost)),
                 Err(TryRecvError::Closed) => return Err(RecvError::Closed),
-                // Somebody with the same receiver was faster.
+                // Another thread with the same receiver was faster.
                 Err(TryRecvError::Empty) => {
                     wait(&(), state, &State::POLICY, 0, &mut None, None);
                 }
@@ -388,7 +391,7 @@ impl<T: Clone> Operation for Receiving<'_, T> {
     }
 }
 
-/// The message, cloned unless this was its last holder. Without the lock: cloning is user code.
+/// The message, cloned unless this is its last holder. Without the lock: cloning is users' code.
 fn unwrap<T: Clone>(message: Arc<T>) -> T {
     Arc::unwrap_or_clone(message)
 }
@@ -404,7 +407,7 @@ impl<T: Clone> Future for RecvFuture<'_, T> {
     type Output = Result<T, RecvError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // SAFETY: nothing is moved out of the seat's place.
+        // SAFETY: nothing is moved out of the seat.
         let this = unsafe { self.get_unchecked_mut() };
         if this.seat.is_taken() {
             ready!(this.seat.poll(&this.receiver.shared, context));

@@ -1,7 +1,7 @@
-//! The two ends of a channel: who still has one.
+//! The two ends of a channel, and when it is freed.
 //!
 //! **Protocol.** Each side counts its ends. **E1** The last end of a side disconnects the channel. **E2** The
-//! side that is gone second frees it: whoever sets `gone` and finds it set.
+//! second side to go frees it: the one that sets `gone` and finds it set.
 //!
 //! **Evidence.** loom `models::*`; mutant `CountBlind` (E1 without a read-modify-write) fails.
 
@@ -61,16 +61,16 @@ impl<C, S: Side> End<C, S> {
 
     /// One more end of this side.
     pub(super) fn again(&self) -> Self {
-        // Relaxed: whoever hands an end on orders that itself.
+        // Relaxed: passing an end to another thread orders that by itself.
         let before = S::count(self.shared()).fetch_add(1, Relaxed);
         if before > isize::MAX as usize {
-            // Only a program that forgets ends in a loop comes here, and then the count must not wrap.
+            // Only a program that forgets ends in a loop gets here; the count must not wrap.
             std::process::abort();
         }
         End { shared: self.shared, side: std::marker::PhantomData }
     }
 
-    /// Lets go of this end.
+    /// Releases this end.
     ///
     /// # Safety
     ///

@@ -1,4 +1,4 @@
-//! Why an operation on a channel did not happen. A message that was refused comes back in the error.
+//! Errors of channel operations. A refused message comes back in the error.
 
 use std::error::Error;
 use std::fmt;
@@ -7,16 +7,16 @@ use std::fmt;
 #[derive(PartialEq, Eq, Clone, Copy)]
 pub struct SendError<T>(pub T);
 
-/// Why a [`try_send`](super::Sender::try_send) did not send; holds the message.
+/// The reason why a [`try_send`](super::Sender::try_send) did not send; holds the message.
 #[derive(PartialEq, Eq, Clone, Copy)]
 pub enum TrySendError<T> {
-    /// There is no room now; in a channel of capacity 0: no receiver waits now.
+    /// There is no room; in a channel of capacity 0: no receiver waits.
     Full(T),
     /// No receiver is left.
     Disconnected(T),
 }
 
-/// Why a [`send_timeout`](super::Sender::send_timeout) did not send; holds the message.
+/// The reason why a [`send_timeout`](super::Sender::send_timeout) did not send; holds the message.
 #[derive(PartialEq, Eq, Clone, Copy)]
 pub enum SendTimeoutError<T> {
     /// There was no room in time; in a channel of capacity 0: no receiver came.
@@ -29,16 +29,16 @@ pub enum SendTimeoutError<T> {
 #[derive(PartialEq, Eq, Clone, Copy, Debug)]
 pub struct RecvError;
 
-/// Why a [`try_recv`](super::Receiver::try_recv) received nothing.
+/// The reason why a [`try_recv`](super::Receiver::try_recv) received nothing.
 #[derive(PartialEq, Eq, Clone, Copy, Debug)]
 pub enum TryRecvError {
-    /// There is no message now; in a channel of capacity 0: no sender waits now.
+    /// There is no message; in a channel of capacity 0: no sender waits.
     Empty,
     /// There is no message, and no sender is left.
     Disconnected,
 }
 
-/// Why a [`recv_timeout`](super::Receiver::recv_timeout) received nothing.
+/// The reason why a [`recv_timeout`](super::Receiver::recv_timeout) received nothing.
 #[derive(PartialEq, Eq, Clone, Copy, Debug)]
 pub enum RecvTimeoutError {
     /// No message came in time.
@@ -63,7 +63,7 @@ pub struct TryReadyError;
 #[derive(PartialEq, Eq, Clone, Copy, Debug)]
 pub struct ReadyTimeoutError;
 
-/// Methods and traits that the errors with a message share.
+/// Methods and traits of the errors with a message.
 macro_rules! with_message {
     ($name:ident { $($variant:ident / $debug:literal / $ask:ident: $display:literal, $doc:literal);+ $(;)? }) => {
         impl<T> $name<T> {
@@ -82,7 +82,7 @@ macro_rules! with_message {
             )+
         }
 
-        // In quotes, as crossbeam's.
+        // In quotes, like crossbeam's.
         impl<T> fmt::Debug for $name<T> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let name = match self {
@@ -133,7 +133,7 @@ impl<T> SendError<T> {
 
 impl<T> fmt::Debug for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In quotes, as crossbeam's.
+        // In quotes, like crossbeam's.
         fmt::Debug::fmt("SendError(..)", f)
     }
 }
@@ -146,7 +146,7 @@ impl<T> fmt::Display for SendError<T> {
 
 impl<T: Send> Error for SendError<T> {}
 
-/// Methods and traits that the errors of receiving share.
+/// Traits of the errors without a message.
 macro_rules! without_message {
     ($name:ident { $($variant:ident / $ask:ident: $display:literal, $doc:literal);+ $(;)? }) => {
         impl $name {

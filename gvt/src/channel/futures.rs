@@ -21,7 +21,7 @@ use crate::wait::list::WaitOutcome;
 pub struct RecvFuture<'a, T> {
     receiver: &'a Receiver<T>,
     seat: Seat<T>,
-    /// When it has asked to be polled.
+    /// Set while it has asked to be polled at a time.
     alarm: Option<Alarm>,
 }
 
@@ -73,7 +73,7 @@ impl<T> Future for RecvFuture<'_, T> {
     type Output = Result<T, RecvError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // SAFETY: nothing is moved out of the seat's place.
+        // SAFETY: nothing is moved out of the seat.
         let this = unsafe { self.get_unchecked_mut() };
         match &this.receiver.source {
             Source::Queue(channel) => poll_receive(channel, &mut this.seat, context),
@@ -137,7 +137,7 @@ impl<T> Future for SendFuture<'_, T> {
     type Output = Result<(), SendError<T>>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // SAFETY: nothing is moved out of the seat's place.
+        // SAFETY: nothing is moved out of the seat.
         let this = unsafe { self.get_unchecked_mut() };
         let channel = &*this.sender.end;
         if this.seat.is_taken() {

@@ -1,6 +1,6 @@
-//! A waker that several waits at once can wait for: it disconnects a channel.
+//! A waker that several waiters can wait for at once: it disconnects a channel.
 //!
-//! For what can wake a future but has no list of its own: the end of a thread, a future of anybody's.
+//! For events that can wake a future but have no list of their own: the end of a thread, any future.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::{Receiver, Sender, bounded};
 use crate::wait::lock::Lock;
 
 struct Gate {
-    /// Gone once it was woken.
+    /// `None` once it was woken.
     sender: Lock<Option<Sender<Infallible>>>,
 }
 

@@ -1,9 +1,10 @@
-//! Channels that deliver instants: once (`after`, `at`) or again and again (`tick`).
+//! Channels that deliver instants: once (`after`, `at`) or repeatedly (`tick`).
 //!
-//! Nobody sends: a receiver looks at the clock. Waiting is sleeping until the next instant.
+//! They have no sender: a receiver looks at the clock. Waiting is sleeping until the next instant.
 //!
-//! A tick counts from when the one before was due, not from when it was taken: a receiver wakes a little late each time, and
-//! these delays would add up. Only if the next would be due already is it counted from now.
+//! A tick counts from when the previous one was due, not from when it was taken: a receiver wakes a little
+//! late each time, and these delays would add up. Only if the next would already be due it counts from the
+//! present.
 
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,11 @@ use super::select::sleep_until;
 use crate::wait::clock::now;
 use crate::wait::lock::Lock;
 
-/// Delivers an instant when it has come.
+/// Delivers an instant when its time has come.
 pub(super) struct Instants {
-    /// The next; `None`: no more.
+    /// The next instant; `None`: there are no more.
     next: Lock<Option<Instant>>,
-    /// From one to the next; `None`: one only.
+    /// The time between two instants; `None`: there is one only.
     period: Option<Duration>,
 }
 
@@ -31,7 +32,7 @@ impl Instants {
         Instants { next: Lock::new(Some(first)), period: Some(period) }
     }
 
-    /// When the next instant comes.
+    /// The time of the next instant.
     pub(super) fn next(&self) -> Option<Instant> {
         *self.next.lock()
     }

@@ -1,4 +1,4 @@
-//! Iterators over what a channel delivers.
+//! Iterators over the messages of a channel.
 
 use std::fmt;
 use std::iter::FusedIterator;
@@ -10,7 +10,7 @@ pub struct Iter<'a, T> {
     receiver: &'a Receiver<T>,
 }
 
-/// Receives what is there; see [`Receiver::try_iter`].
+/// Receives the messages that are there; see [`Receiver::try_iter`].
 pub struct TryIter<'a, T> {
     receiver: &'a Receiver<T>,
 }
@@ -26,7 +26,7 @@ impl<T> Receiver<T> {
         Iter { receiver: self }
     }
 
-    /// Receives message after message; ends when there is none at the moment.
+    /// Receives message after message; ends when the channel is empty at the moment.
     pub fn try_iter(&self) -> TryIter<'_, T> {
         TryIter { receiver: self }
     }

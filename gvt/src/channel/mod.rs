@@ -1,7 +1,7 @@
 //! Channels: many senders, many receivers, and green threads that park while they wait.
 //!
-//! The interface is that of the crate `crossbeam-channel`, version 0.5: code that uses it moves here by a change
-//! of its `use` lines. Every operation works from a green thread, which parks, and from a plain OS thread, which
+//! The interface is that of the crate `crossbeam-channel`, version 0.5: code moves here by a change of its
+//! `use` lines. Every operation works from a green thread, which parks, and from a plain OS thread, which
 //! parks too; both may share a channel.
 //!
 //! ```
@@ -16,14 +16,14 @@
 //! # });
 //! ```
 //!
-//! A channel is disconnected when the last of its senders, or of its receivers, is dropped. Messages that are in it
-//! then can still be received.
+//! A channel is disconnected when the last of its senders, or of its receivers, is dropped. Messages that are
+//! left in it can still be received.
 //!
-//! Beside these: [`oneshot`] for one message, [`broadcast`] for messages that every receiver gets, [`watch`] for a value
-//! of which only the latest counts.
+//! Beside these: [`oneshot`] for one message, [`broadcast`] for messages that every receiver gets, [`watch`]
+//! for a value of which only the latest counts.
 //!
-//! A green thread that waits in a channel when its runtime shuts down is unwound; a message that had been handed to
-//! it, but that it has not seen, goes to another receiver.
+//! A green thread that waits in a channel when its runtime shuts down is unwound; a message that was handed
+//! to it unseen goes to another receiver.
 
 #[cfg(not(loom))]
 mod acquire;
@@ -73,15 +73,15 @@ pub use crate::{select, select_biased};
 
 use crate::wait::clock::now;
 
-/// What `select!` expands to.
+/// The expansion of `select!`.
 #[doc(hidden)]
 pub mod __private {
     pub use super::arms::{On, Reserved, arm, complete, end, select, send};
     pub use super::select::{Choice, Limit};
 }
 
-/// A channel for any number of messages: sending never waits. What a burst of them takes of memory is given back while they
-/// are received.
+/// A channel for any number of messages: sending never waits. The memory of a burst is released while it is
+/// received.
 ///
 /// ```
 /// let (sender, receiver) = gvt::channel::unbounded();
@@ -107,7 +107,7 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 ///
 /// # Panics
 ///
-/// If memory for `capacity` messages cannot be had.
+/// If there is no memory for `capacity` messages.
 #[track_caller]
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     connect(Some(capacity))
@@ -119,10 +119,10 @@ fn connect<T>(capacity: Option<usize>) -> (Sender<T>, Receiver<T>) {
     (Sender::new(sending), Receiver::new(receiving))
 }
 
-/// A channel that delivers one message, the instant `duration` from now, when it has come. Instants are those of
-/// [`gvt::now`](crate::now()).
+/// A channel that delivers one message, the instant `duration` from now, when that has come. Instants are
+/// those of [`gvt::now`](crate::now()).
 ///
-/// Context: anywhere. Costs no thread and no timer until somebody waits.
+/// Context: anywhere. Needs no thread, and no timer until a receiver waits.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -137,7 +137,7 @@ pub fn after(duration: Duration) -> Receiver<Instant> {
     now().checked_add(duration).map_or(never(), at)
 }
 
-/// A channel that delivers one message, `when`, when it has come.
+/// A channel that delivers one message, `when`, when that has come.
 ///
 /// Context: as [`after`].
 pub fn at(when: Instant) -> Receiver<Instant> {
@@ -146,9 +146,9 @@ pub fn at(when: Instant) -> Receiver<Instant> {
 
 /// A channel that delivers an instant every `duration`, the first `duration` from now.
 ///
-/// Ticks keep to their schedule: the next comes one period after the last *was due*, however late that was taken. The channel
-/// holds one message at the most: if a whole period has passed over a tick that nobody took, those in between are left out,
-/// and the next comes one period after it is taken, so that ticks never come in a burst.
+/// Ticks keep to their schedule: the next comes one period after the last *was due*, however late that was
+/// taken. The channel holds one message at most: if a tick waits for more than a period, the ones in between
+/// are skipped, and the next comes one period after it is taken, so that ticks never come in a burst.
 ///
 /// Context: as [`after`].
 pub fn tick(duration: Duration) -> Receiver<Instant> {
@@ -158,7 +158,7 @@ pub fn tick(duration: Duration) -> Receiver<Instant> {
     }
 }
 
-/// A channel that never delivers anything, and is never disconnected: an arm of a select that is switched off.
+/// A channel that never delivers anything and is never disconnected: a select arm that is switched off.
 pub const fn never<T>() -> Receiver<T> {
     Receiver::never()
 }

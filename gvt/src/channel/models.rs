@@ -7,7 +7,7 @@ use loom::thread;
 use super::*;
 use crate::protocol::shim::{Mutant, check, check_mutant};
 
-/// Explores with so many involuntary switches a run.
+/// Explores with a limited number of involuntary switches a run.
 fn explore(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
@@ -19,7 +19,7 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(1)
 }
 
-/// A rendezvous: the message arrives, whoever comes first.
+/// A rendezvous: the message arrives, whichever side comes first.
 fn rendezvous() {
     explore(|| {
         let (sender, receiver) = bounded(0);
@@ -29,7 +29,7 @@ fn rendezvous() {
     });
 }
 
-/// Two senders and room for one: the second is let in.
+/// Two senders and room for one: the second gets in.
 fn senders_are_let_in() {
     explore(|| {
         let (sender, receiver) = bounded(1);
@@ -44,7 +44,7 @@ fn senders_are_let_in() {
     });
 }
 
-/// Both sides give up at once: the message is with exactly one of them.
+/// Both sides give up at once: exactly one of them has the message.
 fn deadlines_agree() {
     explore(|| {
         let (sender, receiver) = bounded(0);
@@ -83,7 +83,7 @@ fn one_claim() {
     });
 }
 
-/// A select that waits, and one sender: it is woken.
+/// A select that waits, and one sender: the select is woken.
 fn select_is_woken() {
     explore(|| {
         let (sender, receiver) = bounded(0);
@@ -115,7 +115,7 @@ fn promise_is_kept() {
     });
 }
 
-/// What a select has picked is not taken from it.
+/// Another receiver does not take what a select has picked.
 fn picked_is_kept() {
     explore(|| {
         let (sender, receiver) = bounded(1);
@@ -133,7 +133,7 @@ fn picked_is_kept() {
     });
 }
 
-/// The one message arrives, or the sender's end is noticed.
+/// The one message arrives, or the receiver notices the end of the sender.
 fn oneshot_meets() {
     explore(|| {
         let (sender, receiver) = oneshot::channel();
@@ -147,7 +147,7 @@ fn oneshot_meets() {
     });
 }
 
-/// The receiver gives up while the sender sends: the message is with exactly one of them.
+/// The receiver gives up while the sender sends: exactly one of them has the message.
 fn oneshot_gives_up() {
     explore(|| {
         let (sender, mut receiver) = oneshot::channel();

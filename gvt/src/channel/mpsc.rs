@@ -1,7 +1,7 @@
 //! `mpsc`: std's channels with one receiver, for green threads.
 //!
-//! The interface is that of [`std::sync::mpsc`], and so are the errors: code moves here by a change of its `use` lines. The channels are
-//! those of [`channel`](mod@crate::channel), which can do more.
+//! The interface and the errors are those of [`std::sync::mpsc`]: code moves here by a change of its `use`
+//! lines. The channels are those of [`channel`](mod@crate::channel), which can do more.
 //!
 //! ```
 //! # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -38,7 +38,7 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
 ///
 /// # Panics
 ///
-/// If memory for so many messages cannot be had.
+/// If there is no memory for so many messages.
 pub fn sync_channel<T>(bound: usize) -> (SyncSender<T>, Receiver<T>) {
     let (sender, receiver) = channels::bounded(bound);
     (SyncSender(sender), Receiver::new(receiver))
@@ -53,11 +53,11 @@ pub struct SyncSender<T>(channels::Sender<T>);
 /// Receives from a [`channel`] or a [`sync_channel`].
 pub struct Receiver<T> {
     receiver: channels::Receiver<T>,
-    /// Not `Sync`, as std's.
+    /// Not `Sync`, like std's.
     one_thread: PhantomData<Cell<()>>,
 }
 
-// As std's: nothing of a message is reachable through it.
+// Like std's: no message is reachable through it.
 impl<T> RefUnwindSafe for Receiver<T> {}
 
 impl<T> Sender<T> {
@@ -76,7 +76,8 @@ impl<T> Sender<T> {
 impl<T> SyncSender<T> {
     /// Sends, and waits for room if there is none; in a channel for 0 messages, until the message is taken.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). At shutdown a wait for ever is unwound.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Shutdown unwinds an endless
+    /// wait.
     ///
     /// # Errors
     ///
@@ -85,7 +86,7 @@ impl<T> SyncSender<T> {
         self.0.send(t).map_err(|channels::SendError(message)| SendError(message))
     }
 
-    /// Sends if that needs no waiting.
+    /// Sends if there is no need to wait.
     ///
     /// Context: anywhere but in a signal handler.
     ///
@@ -111,7 +112,7 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// Whether there is no message now, or never will be.
+    /// Whether there is no message at the moment, or will never be one.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         self.receiver.try_recv().map_err(|error| match error {
             channels::TryRecvError::Empty => TryRecvError::Empty,
@@ -121,7 +122,8 @@ impl<T> Receiver<T> {
 
     /// Receives, and waits for a message if there is none.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). At shutdown a wait for ever is unwound.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Shutdown unwinds an endless
+    /// wait.
     ///
     /// # Errors
     ///
@@ -130,7 +132,7 @@ impl<T> Receiver<T> {
         self.receiver.recv().map_err(|channels::RecvError| RecvError)
     }
 
-    /// [`recv`](Self::recv) that waits for `timeout` at the longest.
+    /// [`recv`](Self::recv) with a time limit.
     ///
     /// # Errors
     ///
@@ -171,7 +173,7 @@ pub struct Iter<'a, T: 'a> {
     rx: &'a Receiver<T>,
 }
 
-/// Receives what is there; see [`Receiver::try_iter`].
+/// Receives the messages that are there; see [`Receiver::try_iter`].
 #[derive(Debug)]
 pub struct TryIter<'a, T: 'a> {
     rx: &'a Receiver<T>,

@@ -8,11 +8,11 @@
 //! # });
 //! ```
 
-// **Protocol.** Under one lock: **H1** the sender hands its message to the receiver that waits, or leaves it; **H2** an end
-// that goes says so, and wakes the other. **H3** A message that was handed over and not seen (its receiver was unwound, or its
-// future dropped) goes with the receiver.
+// **Protocol.** Under one lock: **H1** the sender hands its message to the waiting receiver, or leaves it;
+// **H2** an end that goes notes that, and wakes the other. **H3** A message that was handed over unseen (its
+// receiver was unwound, or its future dropped) is dropped with the receiver.
 //
-// A list each: the two ends may wait at once, the sender for the receiver to go.
+// There is a list for each end: both may wait at once, the sender for the receiver to go.
 //
 // **Evidence.** loom `models::oneshot_*`; mutant `CloseSilently` (H2 wakes nobody) fails.
 
@@ -50,10 +50,10 @@ pub struct Receiver<T> {
 #[doc(hidden)]
 pub struct State<T> {
     message: Option<T>,
-    /// The other end is gone, or has nothing more to say.
+    /// The other end is gone, or has nothing left to say.
     closed: bool,
     receiver: List<T>,
-    /// Waits for the receiver to go.
+    /// The sender that waits for the receiver to go.
     sender: List<()>,
 }
 
@@ -61,7 +61,7 @@ impl<T> State<T> {
     const POLICY: WaitPolicy<(), State<T>, T> = WaitPolicy {
         list: |state, _| &mut state.receiver,
         reason: WaitReason::ChannelRecv,
-        // H3: what is in the slot goes with its owner.
+        // H3: the slot's content is dropped with its owner.
         abandon: |_, _, _, _, _, _| {},
     };
 
@@ -72,7 +72,7 @@ impl<T> State<T> {
     };
 }
 
-/// H2 for the receiver's end.
+/// H2 for the receiver.
 fn close<T>(mut state: LockGuard<'_, State<T>>) {
     state.closed = true;
     let here = state.here();
@@ -116,7 +116,7 @@ impl<T> Sender<T> {
             Some(mut waiter) => {
                 match waiter.slot() {
                     Some(slot) => *slot = Some(message),
-                    // One that waits for something else, too, comes and takes it.
+                    // A select has no slot: it comes and takes the message.
                     None => state.message = Some(message),
                 }
                 let wake = waiter.end(WaitOutcome::Served, here);
@@ -139,10 +139,10 @@ impl<T> Sender<T> {
         self.shared.lock().closed
     }
 
-    /// Waits until the receiver is gone or closed: nobody wants the message any more.
+    /// Waits until the receiver is gone or closed.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
-    /// ever.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Shutdown unwinds an endless
+    /// wait.
     pub fn closed(&mut self) {
         let state = self.shared.lock();
         if !state.closed {
@@ -180,8 +180,8 @@ impl<T> Drop for Sender<T> {
 impl<T> Receiver<T> {
     /// Waits for the message.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
-    /// ever.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Shutdown unwinds an endless
+    /// wait.
     ///
     /// # Errors
     ///
@@ -190,7 +190,7 @@ impl<T> Receiver<T> {
         self.recv_until(None).map_err(|_| RecvError)
     }
 
-    /// [`recv`](Self::recv) that waits for `timeout` at the longest.
+    /// [`recv`](Self::recv) with a time limit.
     ///
     /// Context: as [`recv`](Self::recv).
     ///
@@ -218,7 +218,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Refuses a message from now on. One that was sent before can still be received.
+    /// Refuses messages. One that was sent before can still be received.
     ///
     /// Context: anywhere.
     pub fn close(&mut self) {
@@ -346,7 +346,7 @@ impl<T> Future for RecvFuture<T> {
     type Output = Result<T, RecvError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // SAFETY: nothing is moved out of the seat's place.
+        // SAFETY: nothing is moved out of the seat.
         let this = unsafe { self.get_unchecked_mut() };
         if this.seat.is_taken() {
             let (_, message) = ready!(this.seat.poll(&this.receiver.shared, context));
@@ -383,7 +383,7 @@ impl<T> Future for ClosedFuture<'_, T> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        // SAFETY: nothing is moved out of the seat's place.
+        // SAFETY: nothing is moved out of the seat.
         let this = unsafe { self.get_unchecked_mut() };
         if this.seat.is_taken() {
             return this.seat.poll(&this.sender.shared, context).map(|_| ());

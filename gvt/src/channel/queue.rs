@@ -1,12 +1,12 @@
 //! Sending and receiving: rendezvous, bounded and unbounded channels. `state` has the rules.
 //!
-//! **Why one lock.** An uncontended lock costs two atomic operations, as much as the lock-free rings that were
-//! compared; and it allows what those do not: a message goes straight to a waiting receiver, which then
-//! comes back with it and touches the channel no more. Green threads of one channel rarely contend, since
-//! waking keeps a pair on one worker.
+//! **One lock, because** an uncontended lock costs two atomic operations, as much as the lock-free rings that
+//! were compared, and allows what those do not: a message goes straight to a waiting receiver, which returns
+//! with it and does not touch the channel again. Green threads of one channel rarely contend, since waking
+//! keeps a pair on one worker.
 //!
-//! **Rejected.** A ring of stamped slots (as in array-based MPMC queues) in front of the lists: no faster here, a hand-over must then
-//! go through the ring, and a receiver must look again after each wake-up.
+//! **Rejected.** A ring of stamped slots (as in array-based MPMC queues) in front of the lists: no faster
+//! here, a hand-over must then go through the ring, and a receiver must look again after each wake-up.
 
 use std::collections::VecDeque;
 use std::mem::{self, ManuallyDrop};
@@ -28,14 +28,14 @@ pub(super) struct Channel<T> {
     capacity: Option<usize>,
 }
 
-/// What became of a message.
+/// The result of passing a message.
 pub(super) enum Passed<'a, T> {
     Sent,
     Disconnected(T),
     NoRoom(T, LockGuard<'a, State<T>>),
 }
 
-/// What a look for a message brought.
+/// The result of a look for a message.
 pub(super) enum Look<'a, T> {
     Message(T),
     Disconnected,
@@ -44,12 +44,12 @@ pub(super) enum Look<'a, T> {
     Promise(LockGuard<'a, State<T>>),
 }
 
-/// What becomes of the messages in a channel when one side is gone.
+/// Which messages a disconnection drops.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Discard {
-    /// Receivers are left to take them.
+    /// None: receivers are left to take them.
     Nothing,
-    /// Nobody is left to take them.
+    /// All: no receiver is left.
     Messages,
 }
 
@@ -64,7 +64,7 @@ impl<T> Channel<T> {
     pub(super) const SEND: WaitPolicy<(), State<T>, T> = WaitPolicy {
         list: State::list,
         reason: WaitReason::ChannelSend,
-        // Sent already; or refused, and then it goes with its owner's frame.
+        // The message was sent already; or refused, and then its owner's frame drops it.
         abandon: |_, _, _, _, _, _| {},
     };
 
@@ -169,8 +169,8 @@ impl<T> Channel<T> {
         if state.disconnected { Look::Disconnected } else { Look::Nothing(state) }
     }
 
-    /// Receives if that needs no waiting; but where a sender is in the middle of a `select!` that has chosen
-    /// this channel, waits for what it sends.
+    /// Receives if there is no need to wait. If a sender is in the middle of a `select!` that has chosen this
+    /// channel, waits for its message.
     #[inline]
     pub(super) fn try_recv(&self) -> Result<T, TryRecvError> {
         match self.look() {
@@ -233,7 +233,7 @@ impl<T> Channel<T> {
         }
         state.tell(RECEIVE_WATCHERS, here);
         state.tell(SEND_WATCHERS, here);
-        // Promised receivers wait for a sender that is there.
+        // Promised receivers wait for a sender, which exists.
         while let Some(receiver) = state.take_receiver() {
             wakes.push(receiver.end(WaitOutcome::Closed, here));
         }
@@ -242,8 +242,8 @@ impl<T> Channel<T> {
         }
         drop(state);
         wakes.fire();
-        // Destructors of messages are user code: without the lock. If one panics, the messages after it are leaked, lest
-        // another one panics and aborts.
+        // Destructors of messages are users' code and run without the lock. If one panics, the messages after
+        // it are leaked: a second panic would abort.
         let mut discarded = ManuallyDrop::new(discarded);
         while let Some(message) = discarded.pop_front() {
             drop(message);

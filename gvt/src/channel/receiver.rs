@@ -20,32 +20,32 @@ use crate::wait::host::give_way;
 use crate::wait::list::Node;
 use crate::wait::list::WaitOutcome;
 
-/// The receiving end of a channel. Clones receive from the same channel, each message once; when the last
-/// one is dropped, sending fails.
+/// The receiving end of a channel. Clones receive from the same channel, each message once; when the last one
+/// is dropped, sending fails.
 pub struct Receiver<T> {
     pub(super) source: Source<T>,
 }
 
-/// Where messages come from.
+/// The source of the messages.
 pub(super) enum Source<T> {
     Queue(End<Channel<T>, Receiving>),
-    /// The clock; with it what makes a message of an instant.
+    /// The clock, and a function that makes a message of an instant.
     Clock(Arc<Instants>, fn(Instant) -> T),
-    /// A channel that nobody sends into, and that is disconnected at a time.
+    /// A channel without messages that is disconnected at a time.
     Until(End<Channel<T>, Receiving>, Arc<dyn Ending>),
-    /// Nowhere.
+    /// No source.
     Never,
 }
 
-/// When a channel is disconnected by itself.
+/// A channel's own disconnection.
 pub(crate) trait Ending: Send + Sync {
-    /// At the latest; `None`: never.
+    /// The time of it, at the latest; `None`: never.
     fn ends(&self) -> Option<Instant>;
-    /// Disconnects it if it is to be.
+    /// Disconnects it if its time has come.
     fn look(&self);
 }
 
-/// [`Ending::look`], once it is time.
+/// [`Ending::look`], once its time has come.
 fn look(ending: &dyn Ending) {
     if ending.ends().is_some_and(has_passed) {
         ending.look();
@@ -57,7 +57,7 @@ unsafe impl<T: Send> Send for Receiver<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Receiver<T> {}
 
-// No message is reachable through an end, so a panic leaves nothing half done to be seen.
+// No message is reachable through an end, so a panic leaves no broken state in view.
 impl<T> UnwindSafe for Receiver<T> {}
 impl<T> RefUnwindSafe for Receiver<T> {}
 
@@ -70,13 +70,13 @@ impl<T> Receiver<T> {
         Receiver { source: Source::Never }
     }
 
-    /// Receives if that needs no waiting.
+    /// Receives if there is no need to wait.
     ///
     /// Context: anywhere but in a signal handler.
     ///
     /// # Errors
     ///
-    /// Whether there is no message now, or never will be.
+    /// Whether there is no message at the moment, or will never be one.
     #[inline]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         give_way();
@@ -93,8 +93,8 @@ impl<T> Receiver<T> {
 
     /// Receives, and waits for a message if there is none.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). At shutdown a wait
-    /// for ever is unwound.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Shutdown unwinds an endless
+    /// wait.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ impl<T> Receiver<T> {
         self.recv_until(None).map_err(|_| RecvError)
     }
 
-    /// [`recv`](Self::recv) that waits for `timeout` at the longest.
+    /// [`recv`](Self::recv) with a time limit.
     ///
     /// Context: as [`recv`](Self::recv).
     ///
@@ -115,7 +115,7 @@ impl<T> Receiver<T> {
         self.recv_until(now().checked_add(timeout))
     }
 
-    /// [`recv`](Self::recv) that waits until `deadline` at the longest.
+    /// [`recv`](Self::recv) with a deadline.
     ///
     /// Context: as [`recv`](Self::recv).
     ///
@@ -203,10 +203,10 @@ fn recv_until_end<T>(
 }
 
 impl<T> Receiver<T> {
-    /// The same receiver, of a channel that ends by itself.
+    /// The same receiver, of a channel with an own disconnection.
     pub(crate) fn ending(self, ending: Arc<dyn Ending>) -> Self {
         let this = ManuallyDrop::new(self);
-        // SAFETY: `this` is not used or dropped any more.
+        // SAFETY: `this` is not used or dropped afterwards.
         match unsafe { ptr::read(&this.source) } {
             Source::Queue(end) => Receiver { source: Source::Until(end, ending) },
             source => Receiver { source },
@@ -221,7 +221,7 @@ impl Receiver<Instant> {
 }
 
 impl<T> Receiver<T> {
-    /// A select's second step.
+    /// The second step of a select.
     pub(super) fn complete(&self, token: Token) -> Result<T, RecvError> {
         match (&self.source, token) {
             (Source::Queue(end) | Source::Until(end, _), token) => end.complete_receive(token),
@@ -307,7 +307,7 @@ impl<T> Clone for Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         if let Source::Queue(end) | Source::Until(end, _) = &self.source {
-            // SAFETY: C1: this is the end's end.
+            // SAFETY: C1: this is the drop of the end.
             unsafe { end.release(|channel| channel.disconnect(Discard::Messages)) };
         }
     }

@@ -1,16 +1,17 @@
 //! Waiting for the first of several operations.
 //!
-//! **Protocol.** **S1** Try each operation, in random order; one that need not wait is chosen. **S2** If none, put a node
-//! into the list of each, under that channel's lock looking again whether it must wait. **S3** Wait until somebody claims
-//! one of the nodes (N5 of `list`), or until the deadline, or not at all if S2 found one ready. **S4** Take all
-//! nodes back. What was claimed is chosen; otherwise start over with S1, unless the deadline has passed.
+//! **Protocol.** **S1** Try each operation, in random order; choose the first that need not wait. **S2** If
+//! there is none, put a node into the list of each, checking again under that channel's lock whether it must
+//! wait. **S3** Wait until a taker claims one of the nodes (N5 of `list`), or until the deadline, or not at
+//! all if S2 found one ready. **S4** Take all nodes back. The claimed operation is chosen; if there is none
+//! start over with S1, unless the deadline has passed.
 //!
-//! **S5** Before it comes back with nothing it looks at all once more: while S1 went from one to the next, a message
-//! may have come to one that had been tried and been taken from one that had not, so that there never was a moment
-//! without any.
+//! **S5** Before it returns without a choice it checks all operations once more: while S1 went from one to
+//! the next, a message may have come to one that had been tried and been taken from one that had not, so that
+//! there was never a moment without a ready operation.
 //!
-//! A thread that tries (S1) has no node anywhere, so nobody can choose for it what it does not know of; two threads that
-//! both wait in S3 for each other cannot come about, since the second finds the first in S2.
+//! A thread in S1 has no node anywhere, so no taker can choose for it without its knowledge. Two threads
+//! cannot both wait in S3 for each other, since the second finds the first in S2.
 //!
 //! **Evidence.** loom `models::*`; mutant `EnlistBlind` (S2 without the look) fails.
 
@@ -32,25 +33,25 @@ use crate::wait::list::{Claim, Node, SelectWait};
 pub trait Handle {
     /// Chooses the operation if it need not wait.
     fn choose(&self) -> Option<Token>;
-    /// Whether it would be chosen.
+    /// Whether `choose` would choose it.
     fn is_ready(&self) -> bool;
-    /// Links a node unless the operation is ready; whether it is linked.
+    /// Links a node unless the operation is ready; returns whether it is linked.
     ///
     /// # Safety
     ///
     /// **C1**: the node stays where it is until `withdraw`.
     unsafe fn enlist(&self, node: *mut Node, wish: Wish) -> bool;
-    /// Takes a node back; how its wait ended.
+    /// Takes a node back; returns how its wait ended.
     ///
     /// # Safety
     ///
     /// **C1**: `enlist` of this end answered `true` for the node.
     unsafe fn withdraw(&self, node: *mut Node) -> WaitOutcome;
-    /// What an operation has reserved that was served while it waited.
+    /// The reservation of an operation that was served while it waited.
     fn served(&self) -> Token;
-    /// Lets go of what was reserved.
+    /// Releases a reservation.
     fn abandon(&self, token: Token);
-    /// When the operation will become ready by itself.
+    /// The time at which the operation becomes ready by itself.
     fn next(&self) -> Option<Instant>;
 }
 
@@ -59,14 +60,14 @@ pub trait Handle {
 pub enum Limit {
     /// Not at all.
     Now,
-    /// At the longest until then.
+    /// Until then at the latest.
     Until(Instant),
-    /// For ever.
+    /// Without a limit.
     Never,
 }
 
 impl Limit {
-    /// So long from now.
+    /// This long from now.
     pub fn after(timeout: Duration) -> Self {
         now().checked_add(timeout).map_or(Limit::Never, Limit::Until)
     }
@@ -77,18 +78,18 @@ impl Limit {
 pub enum Choice {
     /// Any, each as likely as the others.
     Fair,
-    /// The one that was named first.
+    /// The first in the order of the arms.
     First,
 }
 
 /// One operation of a select.
 pub struct Arm<'a> {
     handle: &'a dyn Handle,
-    /// What it is called outside.
+    /// Its index for the caller.
     pub(super) index: usize,
-    /// The end that it is about.
+    /// The end of its operation.
     pub(super) end: *const (),
-    /// Written before it is linked. Has nothing to drop.
+    /// Written before it is linked. Needs no drop.
     node: UnsafeCell<MaybeUninit<Node>>,
 }
 
@@ -104,7 +105,7 @@ impl Clone for Arm<'_> {
     }
 }
 
-/// A chosen operation, to be completed or abandoned.
+/// A chosen operation, which must be completed or abandoned.
 pub(super) struct Chosen<'a> {
     pub(super) handle: &'a dyn Handle,
     pub(super) token: Token,
@@ -118,7 +119,7 @@ impl<'a> Chosen<'a> {
     }
 }
 
-/// Chooses an operation, or finds one that is ready (`wish`); `None` when the limit came first.
+/// Chooses an operation, or finds a ready one (`wish`); `None` if the limit came first.
 pub(super) fn run<'a>(arms: &mut [Arm<'a>], limit: Limit, wish: Wish, choice: Choice) -> Option<Chosen<'a>> {
     give_way();
     if choice == Choice::Fair {
@@ -146,7 +147,7 @@ pub(super) fn run<'a>(arms: &mut [Arm<'a>], limit: Limit, wish: Wish, choice: Ch
             return Some(chosen);
         }
         if cfg!(loom) && limit != Limit::Never {
-            // In models every deadline passes while it is waited for.
+            // In models every deadline has passed after a wait.
             return None;
         }
     }
@@ -223,7 +224,7 @@ impl Drop for Enlisted<'_, '_> {
     }
 }
 
-/// Sleeps until then; `None`: for ever.
+/// Sleeps until the deadline; `None`: for ever.
 pub(super) fn sleep_until(deadline: Option<Instant>, reason: WaitReason) {
     let claim = Claim::new();
     let flag = OsFlag::new();
@@ -245,7 +246,7 @@ fn random_below(n: usize) -> usize {
     (((random >> 32) * n as u64) >> 32) as usize
 }
 
-/// A random number, from a generator that each OS thread has.
+/// A random number, from a generator of the OS thread.
 #[inline(never)]
 fn next_random() -> u64 {
     thread_local! {
@@ -265,13 +266,13 @@ fn next_random() -> u64 {
     })
 }
 
-/// A seed that no other OS thread gets: one that ends and the next that begins often have the same addresses.
+/// A seed that no other OS thread gets: successive OS threads often have the same addresses.
 #[cold]
 fn next_seed() -> u64 {
     static SEEDS: AtomicU64 = AtomicU64::new(0);
-    // Relaxed: only that they differ matters.
+    // Relaxed: they only have to differ.
     let count = SEEDS.fetch_add(1, Relaxed);
-    // Begun where this process happens to lie; odd, so never 0.
+    // Starts from this process's address layout; odd, so never 0.
     mix((&raw const SEEDS as u64) ^ count.wrapping_mul(0x9E37_79B9_7F4A_7C15)) | 1
 }
 

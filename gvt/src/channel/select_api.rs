@@ -1,4 +1,4 @@
-//! [`Select`]: a select whose operations are listed at run time.
+//! [`Select`]: a select with operations listed at run time.
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -9,7 +9,7 @@ use super::select::{Arm, Choice, Chosen, Limit, run};
 use super::selected::{Token, Wish};
 use super::{Receiver, Sender};
 
-/// Waits for the first of several operations, which are listed at run time. With a fixed list,
+/// Waits for the first of several operations, listed at run time. For a fixed list,
 /// [`select!`](crate::select) is shorter.
 ///
 /// ```
@@ -29,26 +29,27 @@ use super::{Receiver, Sender};
 /// # });
 /// ```
 ///
-/// An operation is *ready* if it need not wait; also if it need not wait because the channel is disconnected.
+/// An operation is *ready* if it need not wait, also because the channel is disconnected.
 pub struct Select<'a> {
     arms: Vec<Arm<'a>>,
     next: usize,
     choice: Choice,
 }
 
-// SAFETY: arms refer to ends that are `Sync` if they are anything to another thread: `Select` takes them by shared reference
-// from where it was built, and their messages are bounded where they are received. Between calls no node is linked.
+// SAFETY: arms refer to ends that are `Sync` if they mean anything to another thread: `Select` takes them by
+// shared reference from where it was built, and their messages are bounded where they are received. Between
+// calls no node is linked.
 unsafe impl Send for Select<'_> {}
-// SAFETY: as above; a shared `Select` only lets itself be cloned and printed.
+// SAFETY: as above; a shared `Select` can only be cloned and printed.
 unsafe impl Sync for Select<'_> {}
 
 impl<'a> Select<'a> {
-    /// A select without operations. If several are ready it chooses one at random, each as likely as the others.
+    /// A select without operations. Of several ready operations it chooses one at random, with equal chances.
     pub fn new() -> Self {
         Select { arms: Vec::with_capacity(4), next: 0, choice: Choice::Fair }
     }
 
-    /// A select without operations. If several are ready it chooses the one that was added first.
+    /// A select without operations. Of several ready operations it chooses the one that was added first.
     pub fn new_biased() -> Self {
         Select { choice: Choice::First, ..Self::new() }
     }
@@ -92,7 +93,7 @@ impl<'a> Select<'a> {
         assert!(!self.arms.is_empty(), "`{call}` of a `Select` without operations would wait for ever");
     }
 
-    /// Chooses an operation that is ready; it must then be completed.
+    /// Chooses a ready operation, which must then be completed.
     ///
     /// # Errors
     ///
@@ -103,7 +104,8 @@ impl<'a> Select<'a> {
 
     /// Waits until an operation is ready and chooses it; it must then be completed.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). At shutdown a wait for ever is unwound.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Shutdown unwinds an endless
+    /// wait.
     ///
     /// # Panics
     ///
@@ -114,7 +116,7 @@ impl<'a> Select<'a> {
         SelectedOperation::new(self.start(Limit::Never, Wish::Operate).expect("no limit"))
     }
 
-    /// [`select`](Self::select) that waits for `timeout` at the longest.
+    /// [`select`](Self::select) with a time limit.
     ///
     /// # Errors
     ///
@@ -123,7 +125,7 @@ impl<'a> Select<'a> {
         self.start(Limit::after(timeout), Wish::Operate).map(SelectedOperation::new).ok_or(SelectTimeoutError)
     }
 
-    /// [`select`](Self::select) that waits until `deadline` at the longest.
+    /// [`select`](Self::select) with a deadline.
     ///
     /// # Errors
     ///
@@ -137,7 +139,7 @@ impl<'a> Select<'a> {
             .ok_or(SelectTimeoutError)
     }
 
-    /// The index of an operation that is ready. By the time it is tried it may be no more.
+    /// The index of a ready operation. It may not be ready when it is tried.
     ///
     /// # Errors
     ///
@@ -146,7 +148,7 @@ impl<'a> Select<'a> {
         self.start(Limit::Now, Wish::Watch).map(|chosen| chosen.index).ok_or(TryReadyError)
     }
 
-    /// Waits until an operation is ready; its index. By the time it is tried it may be no more.
+    /// Waits until an operation is ready; returns its index. It may not be ready when it is tried.
     ///
     /// Context: as [`select`](Self::select).
     ///
@@ -159,7 +161,7 @@ impl<'a> Select<'a> {
         self.start(Limit::Never, Wish::Watch).expect("no limit").index
     }
 
-    /// [`ready`](Self::ready) that waits for `timeout` at the longest.
+    /// [`ready`](Self::ready) with a time limit.
     ///
     /// # Errors
     ///
@@ -168,7 +170,7 @@ impl<'a> Select<'a> {
         self.start(Limit::after(timeout), Wish::Watch).map(|chosen| chosen.index).ok_or(ReadyTimeoutError)
     }
 
-    /// [`ready`](Self::ready) that waits until `deadline` at the longest.
+    /// [`ready`](Self::ready) with a deadline.
     ///
     /// # Errors
     ///
@@ -198,11 +200,11 @@ impl fmt::Debug for Select<'_> {
     }
 }
 
-/// An operation that was chosen and must now be completed, with the end that was added for it.
+/// A chosen operation, which must be completed with the end that was added for it.
 ///
 /// # Panics
 ///
-/// When it is dropped without having been completed; what it had reserved is free again then.
+/// On drop without completion; its reservation is released.
 #[must_use = "a chosen operation must be completed"]
 pub struct SelectedOperation<'a> {
     chosen: Chosen<'a>,

@@ -1,10 +1,10 @@
 //! `select!` and `select_biased!`.
 //!
-//! The arms are read one by one (`@arm`), then each end is evaluated and its operation bound (`@bind`; each round of the macro
-//! makes an identifier of its own; `arms` has the operations), then a `match` leads to the arm that was chosen (`@go`), so that
-//! `break` and `?` in an arm act on the surrounding code.
+//! The macro reads the arms one by one (`@arm`), then evaluates each end and binds its operation (`@bind`;
+//! each round makes an identifier of its own; `arms` has the operations). Then a `match` leads to the chosen
+//! arm (`@go`), so that `break` and `?` in an arm act on the surrounding code.
 
-/// Waits for the first of several channel operations and runs what belongs to it.
+/// Waits for the first of several channel operations and runs its arm.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -29,11 +29,11 @@
 /// ```
 ///
 /// - `recv(receiver) -> pattern => expression` binds a `Result<T, RecvError>`;
-/// - `send(sender, message) -> pattern => expression` binds a `Result<(), SendError<T>>`; the message is evaluated only if
-///   the operation was chosen;
+/// - `send(sender, message) -> pattern => expression` binds a `Result<(), SendError<T>>`; the message is
+///   evaluated only if the operation was chosen;
 /// - the other arms of a wait are below;
-/// - `default => expression` is taken if no operation is ready at once, `default(timeout) => expression` if none becomes ready
-///   within a [`Duration`](std::time::Duration). Without `default` the select waits.
+/// - `default => expression` is taken if no operation is ready at once, `default(timeout) => expression` if
+///   none becomes ready within a [`Duration`](std::time::Duration). Without `default` the select waits.
 ///
 /// | arm | waits as | binds |
 /// |---|---|---|
@@ -59,21 +59,22 @@
 ///     default(Duration::from_secs(30)) => unreachable!("the worker is quicker"),
 /// }
 /// let result = select! {
-///     join(worker) -> result => result,
-///     cancelled(gvt::current_token().unwrap()) -> () => return,
-/// };
+/// - `send(sender, message) -> pattern => expression` binds a `Result<(), SendError<T>>`; the message is
+///   evaluated only if the operation was chosen;
+/// - the other arms are below;
 /// assert!(result.is_ok());
 /// assert_eq!(*watched.borrow(), 7);
 /// # });
 /// ```
 ///
-/// An arm that is not chosen takes nothing: no message, no permit; a change stays unseen. What is in the parentheses is borrowed
-/// until an arm was chosen; the arm's expression may use, change or drop all of it again.
+/// An arm that is not chosen takes nothing: no message, no permit; a change stays unseen. The expression in
+/// the parentheses is borrowed until an arm was chosen; the arm's expression may use, change or drop all of
+/// it again.
 ///
-/// If several operations are ready, one is chosen at random, each as likely as the others. An operation on a disconnected
+/// Of several ready operations one is chosen at random, with equal chances. An operation on a disconnected
 /// channel is ready.
 ///
-/// Context: a green thread (which parks) or an OS thread (which parks too). At shutdown a wait for ever is unwound.
+/// Context: a green thread (which parks) or an OS thread (which parks too). Shutdown unwinds an endless wait.
 #[macro_export]
 macro_rules! select {
     ($($arms:tt)*) => {
@@ -81,8 +82,7 @@ macro_rules! select {
     };
 }
 
-/// [`select!`](crate::select) that takes the first of the operations that are ready, in the order in which they are
-/// written.
+/// [`select!`](crate::select) that takes the first ready operation, in the order of the arms.
 #[macro_export]
 macro_rules! select_biased {
     ($($arms:tt)*) => {
@@ -112,7 +112,7 @@ macro_rules! __select {
     (@arm $how:tt $arms:tt () default($timeout:expr $(,)?) => $body:block $($rest:tt)*) => {
         $crate::__select!(@arm $how $arms ((after($timeout)) ($body)) $($rest)*)
     };
-    // What is not an arm.
+    // Not an arm.
     (@arm $how:tt $arms:tt ($($default:tt)+) default $($rest:tt)*) => {
         compile_error!("a select has one `default` arm at the most")
     };
@@ -145,13 +145,13 @@ macro_rules! __select {
             stringify!($first $($rest)*)
         ))
     };
-    // All read.
+    // All arms are read.
     (@arm $how:tt $arms:tt $default:tt) => {
         $crate::__select!(@bind $how [] $arms $default)
     };
 
-    // Ends are evaluated in the order in which they are written, once. The first keyword is looked at here, the second, which has
-    // the place where it was written, is the name of the method.
+    // Each end is evaluated once, in the order of the arms. The first keyword is matched here; the second,
+    // with the span of the caller's code, is the name of the method.
     (@bind $how:tt [$($bound:tt)*]
         [{send $keyword:ident ($end:expr) ($message:expr) $result:tt $body:tt} $($rest:tt)*] $default:tt) => {
         match $end {
@@ -164,7 +164,7 @@ macro_rules! __select {
     };
     (@bind $how:tt [$($bound:tt)*]
         [{join $keyword:ident ($end:expr) () $result:tt $body:tt} $($rest:tt)*] $default:tt) => {{
-        // The handle is used up by its arm, so it must be a place.
+        // The arm uses the handle up, so it must be a place expression.
         if false {
             let _ = &raw const $end;
         }
@@ -200,7 +200,7 @@ macro_rules! __select {
     (@limit ((Now) $body:tt)) => { $crate::channel::__private::Limit::Now };
     (@limit ((after($timeout:expr)) $body:tt)) => { $crate::channel::__private::Limit::after($timeout) };
 
-    // All operations end before the body begins.
+    // All operations end before the arm's body begins.
     (@go $selected:ident $operations:tt $index:tt [$($arms:tt)*] $default:tt
         {$operation:ident $end:tt ($result:pat) ($body:expr)} $($rest:tt)*) => {
         $crate::__select!(@go $selected $operations ($index + 1usize) [$($arms)*

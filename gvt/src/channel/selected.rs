@@ -1,6 +1,6 @@
-//! A channel's operations in two steps: chosen first, completed later (R4 to R6 of `state`).
+//! A channel's operations in two steps: choice and completion (R4 to R6 of `state`).
 //!
-//! Between the steps a [`Token`] says what was reserved. It is completed or abandoned exactly once.
+//! Between the steps a [`Token`] says what is reserved. It is completed or abandoned exactly once.
 
 use std::ptr;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::wait::list::Node;
 use crate::wait::list::WaitOutcome;
 use crate::wait::wake::WakeList;
 
-/// What a chosen operation has reserved.
+/// The reservation of a chosen operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Token {
     /// Nothing: the channel is disconnected.
@@ -29,16 +29,16 @@ pub enum Token {
     Free,
     /// The message itself, of a channel of instants.
     Instant(Instant),
-    /// Nothing: asked only whether the operation could be done.
+    /// Nothing: the caller only asked whether the operation could be done.
     Ready,
 }
 
-/// What a waiting thread wants with a channel.
+/// The purpose of a thread that waits at a channel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wish {
     /// To do the operation.
     Operate,
-    /// To know when it could be done.
+    /// To learn when it could be done.
     Watch,
 }
 
@@ -73,7 +73,7 @@ impl<T> State<T> {
     fn disappoint(&mut self, wakes: &mut WakeList, here: Here) {
         match self.promised.take() {
             Some(waiter) => wakes.push(waiter.end(WaitOutcome::Again, here)),
-            // Its receive, when it comes, finds no message and nothing promised, and starts over.
+            // Its receive then finds no message and no promise, and starts over.
             None => self.expecting = self.expecting.saturating_sub(1),
         }
     }
@@ -147,7 +147,7 @@ impl<T> Channel<T> {
                     return Err(SendError(message));
                 }
                 state.deliver(message, &mut wakes, here);
-                // If it went to a receiver, its room is free.
+                // If the message went to a receiver, its room is free.
                 if let Some(wake) = state.let_in(here) {
                     wakes.push(wake);
                 }
@@ -238,7 +238,7 @@ impl<T> Channel<T> {
                 state.tell(RECEIVE_WATCHERS, here);
             }
         } else {
-            // Then the promise finds nobody.
+            // The promise then finds no receiver.
             state.expecting = state.expecting.saturating_sub(1);
         }
         drop(state);
@@ -253,7 +253,7 @@ impl<T> Channel<T> {
         self.state.lock().can_receive(ptr::null())
     }
 
-    /// Links a node of several, unless the operation need not wait; whether it is linked.
+    /// Links a select's node, unless the operation need not wait; returns whether it is linked.
     ///
     /// # Safety
     ///
@@ -267,7 +267,7 @@ impl<T> Channel<T> {
             return false;
         }
         let number = if wish == Wish::Operate { SENDERS } else { SEND_WATCHERS };
-        // SAFETY: C1; locked; a node of several has no slot.
+        // SAFETY: C1; locked; a select's node has no slot.
         unsafe { state.link(node, number) };
         if wish == Wish::Operate && state.is_rendezvous() {
             state.tell(RECEIVE_WATCHERS, here);
@@ -289,7 +289,7 @@ impl<T> Channel<T> {
             return false;
         }
         let number = if wish == Wish::Operate { RECEIVERS } else { RECEIVE_WATCHERS };
-        // SAFETY: C1; locked; a node of several has no slot.
+        // SAFETY: C1; locked; a select's node has no slot.
         unsafe { state.link(node, number) };
         if wish == Wish::Operate && state.is_rendezvous() {
             state.tell(SEND_WATCHERS, here);
@@ -297,11 +297,12 @@ impl<T> Channel<T> {
         true
     }
 
-    /// Takes a node back; how its wait ended.
+    /// Takes a node back; returns how its wait ended.
     ///
     /// # Safety
     ///
-    /// **C1**: the node was given to `enlist_send` or `enlist_receive` of this channel, which answered `true`.
+    /// **C1**: the node was given to `enlist_send` or `enlist_receive` of this channel, which returned
+    /// `true`.
     pub(super) unsafe fn withdraw(&self, node: *mut Node) -> WaitOutcome {
         let mut state = self.state.lock();
         // SAFETY: C1, locked.

@@ -15,7 +15,7 @@ use crate::wait::list::Node;
 use crate::wait::list::WaitOutcome;
 
 /// The sending end of a channel. Clones send into the same channel; when the last one is dropped, receivers
-/// learn that nothing more will come.
+/// learn that there will be no more messages.
 pub struct Sender<T> {
     pub(super) end: End<Channel<T>, Sending>,
 }
@@ -25,7 +25,7 @@ unsafe impl<T: Send> Send for Sender<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Sender<T> {}
 
-// No message is reachable through an end, so a panic leaves nothing half done to be seen.
+// No message is reachable through an end, so a panic leaves no broken state in view.
 impl<T> UnwindSafe for Sender<T> {}
 impl<T> RefUnwindSafe for Sender<T> {}
 
@@ -34,7 +34,7 @@ impl<T> Sender<T> {
         Sender { end }
     }
 
-    /// Sends if that needs no waiting. In a channel of capacity 0: if a receiver waits at this moment.
+    /// Sends if there is no need to wait. In a channel of capacity 0: if a receiver waits at this moment.
     ///
     /// Context: anywhere but in a signal handler.
     ///
@@ -50,8 +50,8 @@ impl<T> Sender<T> {
     /// Sends, and waits for room if there is none. In a channel of capacity 0: until a receiver takes the
     /// message.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). At shutdown a wait
-    /// for ever is unwound.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Shutdown unwinds an endless
+    /// wait.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl<T> Sender<T> {
         self.end.send(message, None).map_err(|refused| SendError(refused.into_inner()))
     }
 
-    /// [`send`](Self::send) that waits for `timeout` at the longest.
+    /// [`send`](Self::send) with a time limit.
     ///
     /// Context: as [`send`](Self::send).
     ///
@@ -74,7 +74,7 @@ impl<T> Sender<T> {
         self.end.send(message, now().checked_add(timeout))
     }
 
-    /// [`send`](Self::send) that waits until `deadline` at the longest.
+    /// [`send`](Self::send) with a deadline.
     ///
     /// Context: as [`send`](Self::send).
     ///
@@ -114,7 +114,7 @@ impl<T> Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// A select's second step.
+    /// The second step of a select.
     pub(super) fn complete(&self, token: Token, message: T) -> Result<(), SendError<T>> {
         self.end.complete_send(token, message)
     }
@@ -160,7 +160,7 @@ impl<T> Clone for Sender<T> {
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        // SAFETY: C1: this is the end's end.
+        // SAFETY: C1: this is the drop of the end.
         unsafe { self.end.release(|channel| channel.disconnect(Discard::Nothing)) };
     }
 }

@@ -1,29 +1,30 @@
-//! What a channel's lock guards, and the rules that keep it.
+//! The state behind a channel's lock, and the rules for it.
 //!
 //! **Protocol.** Under the lock:
-//! - **R1** A message goes to the first waiting receiver; else into the buffer if there is room; else its sender
-//!   waits with it.
-//! - **R2** Who takes from the buffer lets the first waiting sender into the room that became free. With capacity 0 a
-//!   receiver takes from the sender itself.
-//! - So receivers wait only while there is nothing to be had and senders only while there is no room, and
-//!   messages keep their order.
-//! - **R3** A message that was handed to a receiver which is then unwound goes to the next receiver, or back to
-//!   the front of the buffer, be it full.
+//! - **R1** A message goes to the first waiting receiver; else into the buffer if there is room; else its
+//!   sender waits with it.
+//! - **R2** A receiver that takes from the buffer lets the first waiting sender use the free room. With
+//!   capacity 0 a receiver takes from the sender itself.
+//! - So receivers wait only while there is no message and senders only while there is no room, and messages
+//!   keep their order.
+//! - **R3** A message that was handed to a receiver which is then unwound goes to the next receiver, or back
+//!   to the front of the buffer, even if that is full.
 //!
-//! **Operations in two steps.** `select!` chooses an operation first and completes it later, with user code between. The
-//! choice must stand, so it reserves:
-//! - **R4** a receive: one of the messages in the buffer (`picked`; which one is decided at the end). Picked
-//!   messages do not count: others neither receive them nor find the room taken.
+//! **Operations in two steps.** `select!` chooses an operation first and completes it later, with users' code
+//! between. The choice must stand, so it reserves:
+//! - **R4** a receive: one of the messages in the buffer (`picked`; completion decides which). Picked
+//!   messages do not count: other threads neither receive them nor find the room taken.
 //! - **R5** a send: room (`places`), if the channel has a buffer.
-//! - **R6** a send without a buffer: a receiver. That one is *promised* a message: it waits on in a list of its own,
-//!   or, if it is itself in two steps, is counted in `expecting` until it comes. A promise names nobody; any message that is
-//!   promised serves any receiver that was. Who breaks a promise tells one of them to start over.
+//! - **R6** a send without a buffer: a receiver. That receiver is *promised* a message: it waits on in a list
+//!   of its own, or, if it is in two steps itself, is counted in `expecting` until it comes. A promise is
+//!   anonymous; any promised message serves any promised receiver. A sender that breaks a promise tells one
+//!   of them to start over.
 //!
-//! **Memory.** A bounded channel has room for all its messages from the start, so that sending allocates nothing. An
-//! unbounded one doubles its buffer when it is full and halves it when seven eighths are empty: a burst's memory is given
-//! back as the burst is received, at less than one moved message for each message, and a channel whose length stays
-//! within a factor of four allocates nothing. Rejected: a list of blocks, as crossbeam has it, which never moves a message but
-//! allocates and frees a block for every 31 of them.
+//! **Memory.** A bounded channel has room for all its messages from the start, so that sending allocates
+//! nothing. An unbounded one doubles its buffer when it is full and halves it when seven eighths are empty:
+//! the memory of a burst is released while it is received, at less than one moved message for each message,
+//! and a channel whose length stays within a factor of four allocates nothing. Rejected: a list of blocks,
+//! like crossbeam's, which never moves a message but allocates and frees a block for every 31 of them.
 //!
 //! **Evidence.** loom `models::*`; mutants `LetNobodyIn` (R2), `PickUncounted` (R4) fail them.
 
@@ -42,7 +43,8 @@ pub(super) const RECEIVE_WATCHERS: u8 = 2;
 pub(super) const SEND_WATCHERS: u8 = 3;
 pub(super) const PROMISED: u8 = 4 | BOUND;
 
-/// The fields down to `waiting` fill, behind the lock's word, one cache line: all that is touched while nobody waits.
+/// The fields down to `waiting` fill, after the lock's word, one cache line: an operation without a wait
+/// touches no other.
 #[repr(C)]
 pub(super) struct State<T> {
     pub(super) buffer: VecDeque<T>,
@@ -53,12 +55,12 @@ pub(super) struct State<T> {
     /// R5.
     pub(super) places: u32,
     pub(super) disconnected: bool,
-    /// A bit for each list of the first four: not set, it is empty.
+    /// A bit for each of the first four lists: if it is clear, the list is empty.
     waiting: u8,
 
     receivers: List<T>,
     senders: List<T>,
-    /// Threads that want to know when they could receive, and when they could send.
+    /// Threads that wait to learn when they could receive, and when they could send.
     receive_watchers: List<()>,
     send_watchers: List<()>,
     /// R6.
@@ -67,18 +69,18 @@ pub(super) struct State<T> {
     pub(super) expecting: usize,
 }
 
-/// Room for that many messages an unbounded channel keeps.
+/// An unbounded channel keeps room for this many messages.
 const KEPT: usize = 64;
 
 const fn bit(list: u8) -> u8 {
     1 << list
 }
 
-/// What a receiver got from waiting senders.
+/// What a receiver gets from waiting senders.
 pub(super) enum Met<T> {
     Nobody,
     Message(T, Wake),
-    /// R6: the sender has still to say what it sends.
+    /// R6: the sender has yet to make its message.
     Promise(Wake),
 }
 
@@ -86,7 +88,7 @@ pub(super) enum Met<T> {
 ///
 /// # Panics
 ///
-/// If that cannot be had.
+/// If there is no memory for it.
 #[track_caller]
 pub(super) fn room<T>(capacity: usize) -> VecDeque<T> {
     let mut queue = VecDeque::new();
@@ -123,13 +125,13 @@ impl<T> State<T> {
         self.capacity != usize::MAX
     }
 
-    /// Whether a list may have somebody in it.
+    /// Whether a list may have a waiter in it.
     #[inline]
     pub(super) fn may_wait(&self, list: u8) -> bool {
         self.waiting & bit(list) != 0
     }
 
-    /// A list of those with a message, to be linked into or unlinked from.
+    /// A list of waiters with a message, to link into or unlink from.
     pub(super) fn list(&mut self, number: u8) -> &mut List<T> {
         match number {
             RECEIVERS => {
@@ -144,7 +146,7 @@ impl<T> State<T> {
         }
     }
 
-    /// A list of watchers, to be linked into or unlinked from.
+    /// A list of watchers, to link into or unlink from.
     pub(super) fn watchers(&mut self, number: u8) -> &mut List<()> {
         self.waiting |= bit(number);
         if number == SEND_WATCHERS { &mut self.send_watchers } else { &mut self.receive_watchers }
@@ -168,7 +170,7 @@ impl<T> State<T> {
         sender
     }
 
-    /// WakeList all watchers of one kind. They are never futures, so they may be woken under the lock.
+    /// Wakes all watchers of one kind. They are never futures, so they may be woken under the lock.
     #[inline]
     pub(super) fn tell(&mut self, number: u8, here: Here) {
         if self.may_wait(number) {
@@ -184,7 +186,7 @@ impl<T> State<T> {
         self.waiting &= !bit(number);
     }
 
-    /// Messages that are there for whoever comes.
+    /// The number of messages that any receiver can take.
     #[inline]
     pub(super) fn available(&self) -> usize {
         self.buffer.len() - self.picked as usize
@@ -199,17 +201,17 @@ impl<T> State<T> {
         self.capacity == 0
     }
 
-    /// Whether a receive would not wait; `mine` is who asks.
+    /// Whether a receive would not wait; `mine` is the caller's claim.
     pub(super) fn can_receive(&self, mine: *const Claim) -> bool {
         self.available() > 0 || self.disconnected || (self.is_rendezvous() && self.senders.has_other(mine))
     }
 
-    /// Whether a send would not wait; `mine` is who asks.
+    /// Whether a send would not wait; `mine` is the caller's claim.
     pub(super) fn can_send(&self, mine: *const Claim) -> bool {
         self.has_room() || self.disconnected || (self.is_rendezvous() && self.receivers.has_other(mine))
     }
 
-    /// R1's first half; the message comes back if nobody waits for one.
+    /// R1's first half; returns the message if no receiver waits.
     #[inline]
     pub(super) fn hand_over(&mut self, message: T, here: Here) -> Result<Wake, T> {
         if !self.may_wait(RECEIVERS) {
@@ -240,7 +242,7 @@ impl<T> State<T> {
         self.tell(RECEIVE_WATCHERS, here);
     }
 
-    /// R1 for a message that has a right to its place.
+    /// R1 for a message that already has its room.
     pub(super) fn deliver(&mut self, message: T, wakes: &mut WakeList, here: Here) {
         match self.hand_over(message, here) {
             Ok(wake) => wakes.push(wake),
@@ -274,7 +276,7 @@ impl<T> State<T> {
         Some((message, self.let_in(here)))
     }
 
-    /// R2: a place may have become free while no receiver waits.
+    /// R2: there may be free room while no receiver waits.
     #[inline]
     pub(super) fn let_in(&mut self, here: Here) -> Option<Wake> {
         if self.waiting & (bit(SENDERS) | bit(SEND_WATCHERS)) == 0 {
@@ -301,7 +303,7 @@ impl<T> State<T> {
         Some(waiter.end(WaitOutcome::Served, here))
     }
 
-    /// Hands messages that are there to receivers that wait.
+    /// Hands messages in the buffer to waiting receivers.
     pub(super) fn settle(&mut self, wakes: &mut WakeList, here: Here) {
         while self.available() > 0 && self.may_wait(RECEIVERS) {
             let Some(waiter) = self.take_receiver() else {

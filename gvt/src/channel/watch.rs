@@ -1,4 +1,4 @@
-//! A value that is watched: receivers see the latest, and can wait for a change.
+//! A watched value: receivers see the latest, and can wait for a change.
 //!
 //! ```
 //! # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -13,10 +13,11 @@
 //! # });
 //! ```
 
-// **Protocol.** The value lies behind an `RwLock`; its version and those that wait behind one short lock. **W1** A change writes the
-// value and raises the version under the `RwLock`, then wakes all after it. **W2** A receiver that has seen the version
-// waits. **W4** Borrowing passes senders that wait, since the borrower may have another `Ref`, which they wait for.
-// **W3** One that borrows and marks reads the version with the value locked, so that the two belong together.
+// **Protocol.** The value is behind an `RwLock`; its version and the waiters are behind one short lock.
+// **W1** A change writes the value and raises the version under the `RwLock`, then wakes all waiters. **W2**
+// A receiver that has seen the version waits. **W3** A borrow that marks the value as seen reads the version
+// with the value locked, so that the two belong together. **W4** A borrow passes waiting senders, since the
+// borrower may hold another `Ref`, which they wait for.
 
 use std::error::Error;
 use std::fmt;
@@ -51,11 +52,11 @@ pub struct State {
     version: u64,
     senders: usize,
     receivers: usize,
-    /// For a change, and for the last receiver to go.
+    /// Waiters for a change, and for the last receiver to go.
     waiters: [List<()>; 2],
 }
 
-/// Numbers of lists.
+/// Numbers of the lists.
 const CHANGE: u8 = 0;
 const CLOSED: u8 = 1;
 
@@ -66,7 +67,8 @@ const POLICY: WaitPolicy<(), State, ()> = WaitPolicy {
 };
 
 impl<T> Shared<T> {
-    /// Lets `f` change the value; if it says that it has, all are told (W1). If it panics nobody is.
+    /// Calls `f` to change the value; if it returns `true`, wakes all waiters (W1). If `f` panics it wakes
+    /// none.
     fn change(&self, f: impl FnOnce(&mut T) -> bool) -> bool {
         give_way();
         let mut value = self.value.write().unwrap_or_else(PoisonError::into_inner);
@@ -87,7 +89,7 @@ impl<T> Shared<T> {
         self.value.read_past_waiters().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// W2; whether there was a change in time.
+    /// W2; returns whether there was a change in time.
     fn wait_changed(&self, seen: &mut u64, deadline: Option<Instant>) -> Result<bool, RecvError> {
         give_way();
         loop {
@@ -114,7 +116,7 @@ impl<T> Shared<T> {
     }
 }
 
-/// Takes all that wait in a list out of it; they are to be woken without the lock.
+/// Takes all waiters out of a list; the caller wakes them without the lock.
 fn take_all(state: &mut LockGuard<'_, State>, number: u8) -> WakeList {
     let here = state.here();
     let mut wakes = WakeList::new();
@@ -124,7 +126,7 @@ fn take_all(state: &mut LockGuard<'_, State>, number: u8) -> WakeList {
     wakes
 }
 
-/// Makes a watched value, with one receiver, which has seen it.
+/// Makes a watched value, with one receiver that has seen it.
 pub fn channel<T>(value: T) -> (Sender<T>, Receiver<T>) {
     let state = State { version: 0, senders: 1, receivers: 1, waiters: [List::new(), List::new()] };
     let shared = Arc::new(Shared { value: RwLock::new(value), state: Lock::new(state) });
@@ -136,22 +138,23 @@ pub struct Sender<T> {
     shared: Arc<Shared<T>>,
 }
 
-/// Sees the value, and waits for changes. A clone has seen what its original has.
+/// Sees the value, and waits for changes. A clone has seen what its original has seen.
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
-    /// The version that was seen last. Relaxed: one thread uses a receiver; if several share a borrow of it, one of them may see a
-    /// change twice.
+    /// The last version that was seen. Relaxed: one thread uses a receiver; if several share a borrow of it,
+    /// one of them may see a change twice.
     seen: AtomicU64,
 }
 
-/// The value, for reading; nobody changes it meanwhile. Further borrows do not wait for senders that wait for this one, on whichever
-/// thread; so senders wait as long as any is held, and a thread that sends while it holds one waits for itself.
+/// The value, for reading; it does not change meanwhile. Further borrows, on any thread, do not wait for
+/// senders that wait for this one; so senders wait as long as any borrow is held, and a thread that sends
+/// while it holds one waits for itself.
 #[must_use = "the value cannot change while this lives"]
 pub struct Ref<'a, T> {
     guard: RwLockReadGuard<'a, T>,
 }
 
-/// No receiver is there; holds the value.
+/// There is no receiver; holds the value.
 #[derive(PartialEq, Eq, Clone, Copy)]
 pub struct SendError<T>(pub T);
 
@@ -162,7 +165,8 @@ pub struct RecvError;
 impl<T> Sender<T> {
     /// Replaces the value.
     ///
-    /// Context: a green thread or an OS thread; waits while a [`Ref`] is held, so for ever if the caller holds one.
+    /// Context: a green thread or an OS thread; waits while a [`Ref`] is held, for ever if the caller holds
+    /// one.
     ///
     /// # Errors
     ///
@@ -175,7 +179,7 @@ impl<T> Sender<T> {
         Ok(())
     }
 
-    /// Replaces the value, also if there is no receiver; the old one.
+    /// Replaces the value, also without a receiver; returns the old one.
     ///
     /// Context: as [`send`](Self::send).
     pub fn send_replace(&self, mut value: T) -> T {
@@ -193,7 +197,7 @@ impl<T> Sender<T> {
         });
     }
 
-    /// Changes the value in place; receivers are told only if `f` answers `true`, which is the result.
+    /// Changes the value in place; receivers are told only if `f` returns `true`, which is the result.
     ///
     /// Context: as [`send`](Self::send).
     pub fn send_if_modified(&self, f: impl FnOnce(&mut T) -> bool) -> bool {
@@ -229,8 +233,8 @@ impl<T> Sender<T> {
 
     /// Waits until there is no receiver.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
-    /// ever.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Shutdown unwinds an endless
+    /// wait.
     pub fn closed(&self) {
         loop {
             let state = self.shared.state.lock();
@@ -279,8 +283,8 @@ impl<T> Receiver<T> {
 
     /// Waits for a value that has not been seen, which then counts as seen.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
-    /// ever.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Shutdown unwinds an endless
+    /// wait.
     ///
     /// # Errors
     ///
@@ -289,7 +293,7 @@ impl<T> Receiver<T> {
         self.shared.wait_changed(self.seen.get_mut(), None).map(|_| ())
     }
 
-    /// [`changed`](Self::changed) that waits for `timeout` at the longest; whether there was a change.
+    /// [`changed`](Self::changed) with a time limit; returns whether there was a change.
     ///
     /// Context: as [`changed`](Self::changed).
     ///
@@ -319,12 +323,12 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Lets the present value count as not seen.
+    /// Marks the present value as not seen.
     pub fn mark_changed(&mut self) {
         *self.seen.get_mut() = self.shared.state.lock().version.wrapping_sub(1);
     }
 
-    /// Lets the present value count as seen.
+    /// Marks the present value as seen.
     pub fn mark_unchanged(&mut self) {
         *self.seen.get_mut() = self.shared.state.lock().version;
     }
@@ -375,7 +379,7 @@ impl<T> Operation for Changed<'_, T> {
 
     fn complete(&self, _: Token) -> Self::Output {
         let mut seen = self.0.seen.load(Relaxed);
-        // Waits only if somebody with the same receiver was faster.
+        // Waits only if another thread with the same receiver was faster.
         let changed = self.0.shared.wait_changed(&mut seen, None);
         self.0.seen.store(seen, Relaxed);
         changed.map(|_| ())
@@ -427,7 +431,7 @@ impl<T> Future for ChangedFuture<'_, T> {
     type Output = Result<(), RecvError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // SAFETY: nothing is moved out of the seat's place.
+        // SAFETY: nothing is moved out of the seat.
         let this = unsafe { self.get_unchecked_mut() };
         let shared = &this.receiver.shared;
         if this.seat.is_taken() {

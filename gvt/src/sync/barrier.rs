@@ -10,8 +10,8 @@ use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::Lock;
 use crate::wait::wake::WakeList;
 
-/// Lets threads wait until so many of them have come, with the interface of [`std::sync::Barrier`]; parks the green thread,
-/// not its worker.
+/// Lets a number of threads wait for each other, with the interface of [`std::sync::Barrier`]; parks the
+/// green thread, not its worker.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -28,7 +28,7 @@ pub struct Barrier {
     state: Lock<State>,
 }
 
-// As std's: what is in it is never half done.
+// Like std's: its state is never broken.
 impl UnwindSafe for Barrier {}
 impl RefUnwindSafe for Barrier {}
 
@@ -41,7 +41,7 @@ const POLICY: WaitPolicy<(), State, ()> = WaitPolicy {
     list: |state, _| &mut state.waiters,
     reason: WaitReason::Condvar,
     abandon: |_, state, _, outcome, _, _| {
-        // It has not come after all.
+        // It is not counted after all.
         if outcome == WaitOutcome::Waiting {
             state.come -= 1;
         }
@@ -49,16 +49,17 @@ const POLICY: WaitPolicy<(), State, ()> = WaitPolicy {
 };
 
 impl Barrier {
-    /// A barrier for `n` threads; 0 is taken for 1.
+    /// A barrier for `n` threads; 0 means 1.
     pub const fn new(n: usize) -> Self {
         let needed = if n == 0 { 1 } else { n };
         Barrier { needed, state: Lock::new(State { come: 0, waiters: List::new() }) }
     }
 
-    /// Waits until as many threads have called this as the barrier is for; then all go on, one of them as the leader, and the
-    /// barrier starts anew.
+    /// Waits until as many threads have called this as the barrier is for. Then all go on, one of them as the
+    /// leader, and the barrier starts anew.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown, and is then not counted.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown, and then
+    /// does not count.
     pub fn wait(&self) -> BarrierWaitResult {
         give_way();
         let mut state = self.state.lock();
@@ -85,11 +86,11 @@ impl fmt::Debug for Barrier {
     }
 }
 
-/// Says whether a thread leads those that left a [`Barrier`] with it.
+/// Whether a thread is the leader of those that left a [`Barrier`] with it.
 pub struct BarrierWaitResult(bool);
 
 impl BarrierWaitResult {
-    /// Whether it does: true for exactly one of them.
+    /// Whether it is the leader: true for exactly one of them.
     pub fn is_leader(&self) -> bool {
         self.0
     }

@@ -10,8 +10,8 @@ use super::raw_condvar::{Notified, RawCondvar};
 use crate::wait::clock::{has_passed, now};
 use crate::wait::host::give_way;
 
-/// Waits for a condition that another thread brings about, with the interface of [`std::sync::Condvar`]; parks the
-/// green thread, not its worker.
+/// Waits for a condition that another thread makes true, with the interface of [`std::sync::Condvar`]; parks
+/// the green thread, not its worker.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -27,16 +27,16 @@ use crate::wait::host::give_way;
 /// # });
 /// ```
 ///
-/// Unlike std's it never wakes a thread for no reason; code that relies on that is bound to this one.
+/// Unlike std's it has no spurious wake-ups; code that relies on that is bound to this one.
 pub struct Condvar {
     raw: RawCondvar,
 }
 
-// As std's: what is in it is never half done.
+// Like std's: its state is never broken.
 impl UnwindSafe for Condvar {}
 impl RefUnwindSafe for Condvar {}
 
-/// Whether a wait with a time limit came back because of that.
+/// Whether a wait with a time limit returned because of the limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WaitTimeoutResult(bool);
 
@@ -48,15 +48,15 @@ impl WaitTimeoutResult {
 }
 
 impl Condvar {
-    /// A condition that nobody waits for.
+    /// A condition variable without waiters.
     pub const fn new() -> Self {
         Condvar { raw: RawCondvar::new() }
     }
 
     /// Unlocks the guard's mutex, waits to be notified, and locks it again.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). At shutdown it is unwound, without the
-    /// mutex.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Shutdown unwinds it, without
+    /// the mutex.
     ///
     /// # Errors
     ///
@@ -86,7 +86,7 @@ impl Condvar {
         Ok(guard)
     }
 
-    /// [`wait`](Self::wait) for `timeout` at the longest.
+    /// [`wait`](Self::wait) with a time limit.
     ///
     /// Context: as [`wait`](Self::wait).
     ///
@@ -102,8 +102,7 @@ impl Condvar {
         super::poison::map(guard, |guard| (guard, WaitTimeoutResult(!notified)))
     }
 
-    /// [`wait_while`](Self::wait_while) for `timeout` at the longest. It has timed out if the condition still
-    /// holds.
+    /// [`wait_while`](Self::wait_while) with a time limit. It has timed out if the condition still holds.
     ///
     /// Context: as [`wait`](Self::wait).
     ///
@@ -136,7 +135,7 @@ impl Condvar {
         }
     }
 
-    /// The guard again, and whether it was notified.
+    /// The guard, and whether it was notified.
     fn wait_until<'a, T: ?Sized>(
         &self,
         guard: MutexGuard<'a, T>,
@@ -146,14 +145,14 @@ impl Condvar {
         let mutex: &'a Mutex<T> = guard.mutex;
         let mut guard = Some(guard);
         let notified = self.raw.wait(|| drop(guard.take()), deadline);
-        // C4 of `raw_condvar` goes on until the mutex is locked again.
+        // C4 of `raw_condvar` lasts until the mutex is locked again.
         let kept = (notified == Notified::Alone).then_some(PassOn(&self.raw));
         let locked = mutex.lock();
         std::mem::forget(kept);
         (locked, notified != Notified::Not)
     }
 
-    /// WakeList the thread that has waited longest.
+    /// Wakes the thread that has waited longest.
     ///
     /// Context: anywhere but in a signal handler.
     pub fn notify_one(&self) {
@@ -161,7 +160,7 @@ impl Condvar {
         self.raw.notify_one();
     }
 
-    /// WakeList all threads that wait.
+    /// Wakes all waiting threads.
     ///
     /// Context: anywhere but in a signal handler.
     pub fn notify_all(&self) {
@@ -170,7 +169,7 @@ impl Condvar {
     }
 }
 
-/// Gives a notification to the next waiter when the thread that has it is unwound.
+/// Passes a notification to the next waiter if the notified thread is unwound.
 struct PassOn<'a>(&'a RawCondvar);
 
 impl Drop for PassOn<'_> {

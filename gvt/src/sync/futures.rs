@@ -43,7 +43,7 @@ impl<'a> RawLock<'a> {
             return Poll::Ready(());
         }
         let (number, standing) = self.patience.next();
-        // SAFETY: C1: the futures that have this are pinned, and it leaves when it is dropped.
+        // SAFETY: C1: the futures that contain this are pinned, and it leaves when it is dropped.
         unsafe { self.seat.take(guard, &raw_mutex::POLICY, number, Some(standing), waker) };
         Poll::Pending
     }
@@ -99,7 +99,7 @@ impl<'a, T: ?Sized> Future for LockFuture<'a, T> {
     type Output = LockResult<SendMutexGuard<'a, T>>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // SAFETY: nothing is moved out of the seat's place.
+        // SAFETY: nothing is moved out of the seat.
         let this = unsafe { self.get_unchecked_mut() };
         ready!(this.raw.poll(context));
         Poll::Ready(map(this.mutex.poison.wrap(()), |()| SendMutexGuard { mutex: this.mutex }))
@@ -134,8 +134,8 @@ impl<T: ?Sized> DerefMut for SendMutexGuard<'_, T> {
 
 impl<T: ?Sized> Drop for SendMutexGuard<'_, T> {
     fn drop(&mut self) {
-        // Whoever unwinds with it in hand has been cut short, also if it was unwinding before: what it knew then was
-        // about another thread perhaps.
+        // An unwinding holder was cut short, also if it was unwinding before: that may have been on another
+        // thread.
         self.mutex.poison.leave_moved();
         self.mutex.raw.unlock();
     }
@@ -167,7 +167,7 @@ impl<'a, T: ?Sized> Future for SchedLockFuture<'a, T> {
     type Output = SchedMutexGuard<'a, T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // SAFETY: nothing is moved out of the seat's place.
+        // SAFETY: nothing is moved out of the seat.
         let this = unsafe { self.get_unchecked_mut() };
         ready!(this.raw.poll(context));
         Poll::Ready(this.mutex.locked())
@@ -204,7 +204,7 @@ impl<'a> Future for AcquireFuture<'a> {
     type Output = SemaphorePermit<'a>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // SAFETY: nothing is moved out of the seat's place.
+        // SAFETY: nothing is moved out of the seat.
         let this = unsafe { self.get_unchecked_mut() };
         let raw = this.semaphore.raw();
         let permit = || SemaphorePermit { semaphore: this.semaphore, permits: this.permits };

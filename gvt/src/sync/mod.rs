@@ -1,18 +1,19 @@
 //! Locks and other primitives that park green threads, not their workers.
 //!
-//! [`Mutex`], [`RwLock`], [`Condvar`], [`Barrier`], [`Once`], [`OnceLock`], [`LazyLock`] and [`mpsc`] have the interface of their namesakes in
-//! [`std::sync`]: code moves here by a change of its `use` lines, for which [`Arc`], [`Weak`], [`atomic`] and std's errors of locking are here
-//! too. [`Semaphore`] and [`WaitGroup`] are as those of well-known crates. [`SchedMutex`] is a mutex without poisoning.
+//! [`Mutex`], [`RwLock`], [`Condvar`], [`Barrier`], [`Once`], [`OnceLock`], [`LazyLock`] and [`mpsc`] have
+//! the interface of their namesakes in [`std::sync`]: code moves here by a change of its `use` lines, so
+//! [`Arc`], [`Weak`], [`atomic`] and std's lock errors are here too. [`Semaphore`] and [`WaitGroup`] are like
+//! those of well-known crates. [`SchedMutex`] is a mutex without poisoning.
 //!
-//! Every operation works from a green thread, which parks, and from a plain OS thread, which parks too. Guards may be
-//! held over any wait; while a thread waits for a lock, its worker runs others.
+//! Every operation works from a green thread, which parks, and from a plain OS thread, which parks too.
+//! Guards may be held over any wait; while a thread waits for a lock, its worker runs others.
 //!
-//! std's own primitives work on green threads as well, but each wait blocks a worker, until the monitor has moved it to another OS
-//! thread.
+//! std's own primitives work on green threads as well, but each wait blocks a worker until the monitor has
+//! moved it to another OS thread.
 
 // | file | mechanism |
 // |---|---|
-// | `raw_mutex`, `raw_condvar`, `poison`, `owner` | what the primitives with std's interface are made of |
+// | `raw_mutex`, `raw_condvar`, `poison`, `owner` | the parts of the primitives with std's interface |
 
 #[cfg(all(test, loom))]
 mod models;

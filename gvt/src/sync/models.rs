@@ -25,7 +25,7 @@ struct Guarded {
     value: loom::cell::UnsafeCell<usize>,
 }
 
-// SAFETY: the value is used under the mutex, which is what the models check.
+// SAFETY: the value is used under the mutex; the models check that.
 unsafe impl Sync for Guarded {}
 // SAFETY: as above.
 unsafe impl Send for Guarded {}
@@ -50,7 +50,7 @@ impl Guarded {
     }
 }
 
-/// Three threads add under the mutex: none is left waiting, and each sees the others.
+/// Three threads add under the mutex: none waits for ever, and each sees the others.
 fn mutex_excludes() {
     explore(|| {
         let guarded = Guarded::new();
@@ -74,7 +74,7 @@ fn mutex_excludes() {
     });
 }
 
-/// One waits for a condition that another brings about.
+/// One thread waits for a condition that another makes true.
 fn condvar_notifies() {
     explore(|| {
         let guarded = Guarded::new();
@@ -95,7 +95,7 @@ fn condvar_notifies() {
     });
 }
 
-/// A wait with a deadline beside a notification: it is told of one or the other, and not woken twice.
+/// A wait with a deadline beside a notification: exactly one of them ends the wait.
 fn condvar_times_out() {
     explore(|| {
         let guarded = Guarded::new();
@@ -124,7 +124,7 @@ fn semaphore_serves() {
     });
 }
 
-/// One that needs two waits for two that have one each; one of them gives up early.
+/// One thread that needs two permits waits for two threads with one each; one of them gives up early.
 fn semaphore_gathers() {
     explore(|| {
         let semaphore = Arc::new(RawSemaphore::new(0));
@@ -140,7 +140,7 @@ fn semaphore_gathers() {
     });
 }
 
-/// A group of two, one of which waits.
+/// A group of two; one of them waits.
 fn group_waits() {
     explore(|| {
         let group = WaitGroup::new();

@@ -14,11 +14,12 @@ use crate::wait::host::give_way;
 
 /// A mutual exclusion with the interface of [`std::sync::Mutex`] that parks the green thread, not its worker.
 ///
-/// Its guard may be held over a yield, a sleep or any other wait. A panic while it is held poisons it, as does a shutdown
-/// that unwinds its holder. In builds with debug assertions, a thread that locks twice panics instead of waiting for itself.
+/// Its guard may be held over a yield, a sleep or any other wait. A panic while it is held poisons it, as
+/// does a shutdown that unwinds its holder. In builds with debug assertions, a thread that locks twice panics
+/// instead of waiting for itself.
 ///
-/// Whoever comes first gets it, a running thread before one that was woken for it; but a thread that has been passed over
-/// for a millisecond is handed it.
+/// It is not fair: a running thread may get it before one that was woken for it. But a waiter that has been
+/// passed over for a millisecond is handed it.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -41,11 +42,11 @@ pub struct Mutex<T: ?Sized> {
     pub(super) value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached only through the guard of the one holder.
+// SAFETY: only the guard of the one holder reaches the value.
 unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 // SAFETY: the mutex owns its value.
 unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
-// A panic under the lock is announced by poisoning.
+// Poisoning announces a panic under the lock.
 impl<T: ?Sized> UnwindSafe for Mutex<T> {}
 impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
 
@@ -74,8 +75,8 @@ impl<T> Mutex<T> {
 impl<T: ?Sized> Mutex<T> {
     /// Waits until the mutex is free and takes it.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
-    /// ever.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Shutdown unwinds an endless
+    /// wait.
     ///
     /// # Errors
     ///
@@ -83,7 +84,7 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// # Panics
     ///
-    /// In builds with debug assertions, if this thread has the mutex already.
+    /// In builds with debug assertions, if this thread already has the mutex.
     #[inline]
     #[track_caller]
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
@@ -108,7 +109,7 @@ impl<T: ?Sized> Mutex<T> {
         if self.raw.try_lock() { self.locked().map_err(From::from) } else { Err(TryLockError::WouldBlock) }
     }
 
-    /// The guard, once the lock is this thread's.
+    /// The guard, after the lock was taken.
     #[inline]
     pub(super) fn locked(&self) -> LockResult<MutexGuard<'_, T>> {
         self.owner.set_me();
@@ -132,17 +133,17 @@ impl<T: ?Sized> Mutex<T> {
         self.raw.unlock();
     }
 
-    /// Whether a panic has cut short what was done under the lock.
+    /// Whether a panic has cut short a critical section.
     pub fn is_poisoned(&self) -> bool {
         self.poison.is_set()
     }
 
-    /// Declares the value to be whole again.
+    /// Clears the poison: the value is consistent again.
     pub fn clear_poison(&self) {
         self.poison.clear();
     }
 
-    /// The value, without locking: the borrow proves that nobody else has the mutex.
+    /// The value, without locking: the exclusive borrow proves that there is no holder.
     ///
     /// # Errors
     ///
@@ -158,7 +159,7 @@ impl<T: ?Sized> Mutex<T> {
 pub struct MutexGuard<'a, T: ?Sized> {
     pub(super) mutex: &'a Mutex<T>,
     pub(super) before: Before,
-    /// Not `Send`, as std's: what was noted at locking is about this thread.
+    /// Not `Send`, like std's: the mark made at locking describes this thread.
     stays: PhantomData<*const ()>,
 }
 

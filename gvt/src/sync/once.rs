@@ -1,8 +1,9 @@
 //! `Once`, `OnceLock`, `LazyLock`: std's, for green threads.
 //!
-//! **Protocol.** One word. **A1** Who moves it from NEW or POISONED to RUNNING runs the closure. **A2** It stores COMPLETE, or POISONED
-//! if the closure panicked, and then takes the list's lock and wakes all. **A3** Who finds RUNNING takes the list's lock, looks once
-//! more, and waits; so it is in the list when A2 comes there, or has seen what A2 stored.
+//! **Protocol.** One word. **A1** The thread that moves it from NEW or POISONED to RUNNING runs the closure.
+//! **A2** It stores COMPLETE, or POISONED if the closure panicked, and then takes the list's lock and wakes
+//! all. **A3** A thread that finds RUNNING takes the list's lock, checks once more, and waits; so either A2
+//! finds it in the list, or it has seen what A2 stored.
 
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
@@ -23,8 +24,8 @@ const POISONED: u32 = 1;
 const RUNNING: u32 = 2;
 const COMPLETE: u32 = 3;
 
-/// Runs something once, with the interface of [`std::sync::Once`]; parks green threads that come meanwhile, not their
-/// workers. What it runs may wait.
+/// Runs a closure once, with the interface of [`std::sync::Once`]; parks green threads that come meanwhile,
+/// not their workers. The closure may wait.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -43,14 +44,14 @@ pub struct Once {
 const POLICY: WaitPolicy<(), List<()>, ()> =
     WaitPolicy { list: |list, _| list, reason: WaitReason::Mutex, abandon: |_, _, _, _, _, _| {} };
 
-// A panic in the closure is announced by poisoning.
+// Poisoning announces a panic in the closure.
 impl UnwindSafe for Once {}
 impl RefUnwindSafe for Once {}
 
-/// What [`Once::call_once_force`] tells its closure.
+/// The argument of the closure of [`Once::call_once_force`].
 pub struct OnceState {
     poisoned: bool,
-    /// Not `Sync`, as std's.
+    /// Not `Sync`, like std's.
     one_thread: PhantomData<Cell<()>>,
 }
 
@@ -75,7 +76,7 @@ struct Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        // ORDERING O1: Release pairs with the Acquire of those that find it.
+        // ORDERING O1: Release pairs with the Acquire of the threads that find it.
         self.once.word.store(self.end, Release);
         let mut wakes = WakeList::new();
         let mut list = self.once.waiters.lock();
@@ -89,14 +90,15 @@ impl Drop for Running<'_> {
 }
 
 impl Once {
-    /// Nothing has run yet.
+    /// A `Once` whose closure has not run.
     pub const fn new() -> Self {
         Once { word: AtomicU32::new(NEW), waiters: Lock::new(List::new()) }
     }
 
-    /// Runs `f` if none has run; if one runs at the moment, waits until that has ended.
+    /// Runs `f` if no closure has run; if one is running, waits until that has ended.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). Calling it again from `f` waits for ever.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Calling it again from `f`
+    /// waits for ever.
     ///
     /// # Panics
     ///
@@ -109,7 +111,7 @@ impl Once {
         }
     }
 
-    /// [`call_once`](Self::call_once) that tries again if an earlier closure has panicked.
+    /// [`call_once`](Self::call_once) that tries again after a closure that panicked.
     ///
     /// Context: as [`call_once`](Self::call_once).
     pub fn call_once_force<F: FnOnce(&OnceState)>(&self, f: F) {
@@ -119,26 +121,26 @@ impl Once {
         }
     }
 
-    /// Whether a closure has run to its end.
+    /// Whether a closure has completed.
     #[inline]
     pub fn is_completed(&self) -> bool {
         // ORDERING O1: Acquire pairs with the Release in `Running`: what the closure did is seen.
         self.word.load(Acquire) == COMPLETE
     }
 
-    /// Waits until a closure has run to its end.
+    /// Waits until a closure has completed.
     ///
     /// Context: as [`call_once`](Self::call_once).
     ///
     /// # Panics
     ///
-    /// If one has panicked.
+    /// If a closure has panicked.
     #[track_caller]
     pub fn wait(&self) {
         self.wait_for(Again::Refused(What::Once));
     }
 
-    /// [`wait`](Self::wait) that waits on if one has panicked.
+    /// [`wait`](Self::wait) that waits on after a closure that panicked.
     pub fn wait_force(&self) {
         self.wait_for(Again::Allowed);
     }
@@ -146,7 +148,8 @@ impl Once {
     #[track_caller]
     fn wait_for(&self, again: Again) {
         loop {
-            // ORDERING: Acquire, here and below, pairs with the Release that completes it: what ran is seen.
+            // ORDERING: Acquire, here and below, pairs with the Release that completes it: what the closure
+            // did is seen.
             match (self.word.load(Acquire), again) {
                 (COMPLETE, _) => return,
                 (POISONED, Again::Refused(what)) => poisoned(what),
@@ -195,7 +198,7 @@ impl Once {
 #[cold]
 #[track_caller]
 fn poisoned(what: What) -> ! {
-    // std's sentences.
+    // std's messages.
     match what {
         What::Once => panic!("Once instance has previously been poisoned"),
         What::Lazy => lazy_poisoned(),
@@ -208,7 +211,7 @@ fn lazy_poisoned() -> ! {
     panic!("LazyLock instance has previously been poisoned")
 }
 
-/// What a closure runs for.
+/// The purpose of a closure's run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum What {
     Once,
@@ -234,8 +237,8 @@ impl fmt::Debug for Once {
     }
 }
 
-/// A place that is written once, with the interface of [`std::sync::OnceLock`]; parks green threads that wait for it, not their
-/// workers. What initialises it may wait.
+/// A cell that is written once, with the interface of [`std::sync::OnceLock`]; parks green threads that wait
+/// for it, not their workers. Its initialiser may wait.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -247,12 +250,12 @@ impl fmt::Debug for Once {
 /// ```
 pub struct OnceLock<T> {
     once: Once,
-    /// There when `once` is completed. An `Option`, so that no `Drop` of this type keeps what the value borrows alive, as
-    /// with std's.
+    /// Present when `once` is completed. An `Option`, so that no `Drop` of this type keeps the value's
+    /// borrows alive, as with std's.
     value: UnsafeCell<Option<T>>,
 }
 
-// SAFETY: the value is written by one thread, and shared after that; another thread may drop or take it.
+// SAFETY: one thread writes the value, and it is shared after that; another thread may drop or take it.
 unsafe impl<T: Send + Sync> Sync for OnceLock<T> {}
 // SAFETY: it owns its value.
 unsafe impl<T: Send> Send for OnceLock<T> {}
@@ -260,27 +263,27 @@ impl<T: RefUnwindSafe + UnwindSafe> RefUnwindSafe for OnceLock<T> {}
 impl<T: UnwindSafe> UnwindSafe for OnceLock<T> {}
 
 impl<T> OnceLock<T> {
-    /// An empty place.
+    /// An empty cell.
     pub const fn new() -> Self {
         OnceLock { once: Once::new(), value: UnsafeCell::new(None) }
     }
 
-    /// The value, if it is there.
+    /// The value, if the cell is written.
     #[inline]
     pub fn get(&self) -> Option<&T> {
         if !self.once.is_completed() {
             return None;
         }
-        // SAFETY: completed, so written, and shared from then on.
+        // SAFETY: completed, so written, and only shared from then on.
         unsafe { (*self.value.get()).as_ref() }
     }
 
-    /// The value, if it is there.
+    /// The value, if the cell is written.
     pub fn get_mut(&mut self) -> Option<&mut T> {
         self.value.get_mut().as_mut()
     }
 
-    /// Waits until the value is there.
+    /// Waits until the cell is written.
     ///
     /// Context: a green thread (which parks) or an OS thread (which parks too).
     pub fn wait(&self) -> &T {
@@ -288,20 +291,21 @@ impl<T> OnceLock<T> {
         self.get().expect("completed")
     }
 
-    /// Writes the value; waits if another thread is doing that.
+    /// Writes the value; waits if another thread is writing.
     ///
     /// # Errors
     ///
-    /// The value, if one was there.
+    /// The value, if the cell was written.
     pub fn set(&self, value: T) -> Result<(), T> {
         let mut value = Some(value);
         self.get_or_init(|| value.take().expect("run once"));
         value.map_or(Ok(()), Err)
     }
 
-    /// The value; if there is none, what `f` makes. Of several threads one runs its `f`, and the others wait.
+    /// The value; if there is none, writes the result of `f`. Of several threads one runs its `f`, and the
+    /// others wait.
     ///
-    /// Context: as [`wait`](Self::wait). If `f` panics the place stays empty.
+    /// Context: as [`wait`](Self::wait). If `f` panics the cell stays empty.
     #[inline]
     pub fn get_or_init<F: FnOnce() -> T>(&self, f: F) -> &T {
         if let Some(value) = self.get() {
@@ -309,13 +313,13 @@ impl<T> OnceLock<T> {
         }
         self.once.call_once_force(|_| {
             let value = f();
-            // SAFETY: this closure alone runs, and nobody reads before it has ended.
+            // SAFETY: only this closure runs, and there is no reader before it has ended.
             unsafe { *self.value.get() = Some(value) };
         });
         self.get().expect("just initialised")
     }
 
-    /// The value, leaving the place empty.
+    /// Takes the value; the cell is empty then.
     pub fn take(&mut self) -> Option<T> {
         self.once = Once::new();
         self.value.get_mut().take()
@@ -366,8 +370,8 @@ impl<T: fmt::Debug> fmt::Debug for OnceLock<T> {
     }
 }
 
-/// A value that is made when it is first asked for, with the interface of [`std::sync::LazyLock`]; parks green threads
-/// that wait for it, not their workers. What makes it may wait.
+/// A value that is made on first use, with the interface of [`std::sync::LazyLock`]; parks green threads that
+/// wait for it, not their workers. Its initialiser may wait.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -383,11 +387,11 @@ pub struct LazyLock<T, F = fn() -> T> {
 enum Lazy<T, F> {
     Unmade(F),
     Made(T),
-    /// It is being made, or making it has panicked.
+    /// The initialiser runs, or has panicked.
     Making,
 }
 
-// SAFETY: as `OnceLock`; the closure may run on another thread than it came from.
+// SAFETY: like `OnceLock`; the closure may run on another thread than it came from.
 unsafe impl<T: Send + Sync, F: Send> Sync for LazyLock<T, F> {}
 impl<T: RefUnwindSafe + UnwindSafe, F: UnwindSafe> RefUnwindSafe for LazyLock<T, F> {}
 impl<T: UnwindSafe, F: UnwindSafe> UnwindSafe for LazyLock<T, F> {}
@@ -398,20 +402,20 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
         LazyLock { once: Once::new(), state: UnsafeCell::new(Lazy::Unmade(f)) }
     }
 
-    /// The value; makes it if that has not been done. Of several threads one makes it, and the others wait.
+    /// The value; makes it on first use. Of several threads one makes it, and the others wait.
     ///
     /// Context: a green thread (which parks) or an OS thread (which parks too).
     ///
     /// # Panics
     ///
-    /// If making it panics, or has panicked before.
+    /// If the initialiser panics, or has panicked before.
     #[inline]
     #[track_caller]
     pub fn force(this: &Self) -> &T {
         if !this.once.is_completed() {
             this.make();
         }
-        // SAFETY: completed, so nobody writes any more.
+        // SAFETY: completed, so there are no more writes.
         match unsafe { &*this.state.get() } {
             Lazy::Made(value) => value,
             _ => unreachable!("completed"),
@@ -422,7 +426,7 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
     #[track_caller]
     fn make(&self) {
         self.once.run(Again::Refused(What::Lazy), &mut |_| {
-            // SAFETY: this closure alone runs, and nobody reads before it has ended.
+            // SAFETY: only this closure runs, and there is no reader before it has ended.
             let Lazy::Unmade(f) = mem::replace(unsafe { &mut *self.state.get() }, Lazy::Making) else {
                 unreachable!("made once")
             };
@@ -432,14 +436,14 @@ impl<T, F: FnOnce() -> T> LazyLock<T, F> {
         });
     }
 
-    /// [`force`](Self::force) for who has it alone.
+    /// [`force`](Self::force) through an exclusive borrow.
     ///
     /// # Panics
     ///
     /// As [`force`](Self::force).
     #[track_caller]
     pub fn force_mut(this: &mut Self) -> &mut T {
-        /// Poisons if making it panics.
+        /// Poisons if the initialiser panics.
         struct Poisons<'a>(&'a Once);
         impl Drop for Poisons<'_> {
             fn drop(&mut self) {
@@ -470,7 +474,7 @@ impl<T, F> LazyLock<T, F> {
     /// The value, if it has been made.
     #[inline]
     pub fn get(this: &Self) -> Option<&T> {
-        // SAFETY: completed, so nobody writes any more.
+        // SAFETY: completed, so there are no more writes.
         match this.once.is_completed().then(|| unsafe { &*this.state.get() }) {
             Some(Lazy::Made(value)) => Some(value),
             _ => None,
@@ -511,7 +515,7 @@ impl<T: Default> Default for LazyLock<T> {
 impl<T: fmt::Debug, F> fmt::Debug for LazyLock<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_tuple("LazyLock");
-        // SAFETY: completed, so nobody writes any more.
+        // SAFETY: completed, so there are no more writes.
         match self.once.is_completed().then(|| unsafe { &*self.state.get() }) {
             Some(Lazy::Made(value)) => debug.field(value),
             _ => debug.field(&format_args!("<uninit>")),

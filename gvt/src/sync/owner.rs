@@ -1,6 +1,7 @@
-//! Who has a lock: to tell a thread that it would wait for itself. Nothing in builds without debug assertions.
+//! The owner of a lock, to detect a thread that would wait for itself. Empty in builds without debug
+//! assertions.
 //!
-//! Relaxed throughout: a thread sees its own store; whatever else it sees is not its own number.
+//! Relaxed throughout: a thread sees its own store; any other value it sees is not its own number.
 
 #[cfg(debug_assertions)]
 use std::sync::atomic::{AtomicU64, Ordering::*};
@@ -24,7 +25,7 @@ impl Owner {
         self.who.store(crate::wait::host::me(), Relaxed);
     }
 
-    /// The lock is let go of.
+    /// The lock is released.
     #[inline]
     pub(super) fn clear(&self) {
         #[cfg(debug_assertions)]

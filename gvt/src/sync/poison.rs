@@ -1,13 +1,13 @@
-//! Poisoning: whether a panic has cut short what was done under a lock.
+//! Poisoning: whether a panic has cut short a critical section.
 
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::sync::{LockResult, PoisonError};
 use std::thread::panicking;
 
-/// A lock's mark. Relaxed throughout: the lock itself orders it.
+/// A lock's poison flag. Relaxed throughout: the lock itself orders it.
 pub(super) struct Poison(AtomicBool);
 
-/// Whether the thread was unwinding already when it took the lock.
+/// Whether the thread was already unwinding when it took the lock.
 #[derive(Clone, Copy)]
 pub(super) struct Before(bool);
 
@@ -25,13 +25,13 @@ impl Poison {
         self.0.store(false, Relaxed);
     }
 
-    /// On taking the lock.
+    /// When the lock is taken.
     #[inline]
     pub(super) fn enter(&self) -> Before {
         Before(panicking())
     }
 
-    /// On releasing it.
+    /// When it is released.
     #[inline]
     pub(super) fn leave(&self, before: Before) {
         if !before.0 && panicking() {
@@ -39,7 +39,7 @@ impl Poison {
         }
     }
 
-    /// On releasing it, perhaps on another thread.
+    /// When it is released, perhaps on another thread.
     pub(super) fn leave_moved(&self) {
         self.leave(Before(false));
     }
@@ -51,7 +51,7 @@ impl Poison {
     }
 }
 
-/// An error's value in another wrapping.
+/// Maps the value of a result, or the value in its error.
 pub(super) fn map<T, U>(result: LockResult<T>, f: impl FnOnce(T) -> U) -> LockResult<U> {
     match result {
         Ok(value) => Ok(f(value)),

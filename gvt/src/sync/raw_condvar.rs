@@ -1,11 +1,12 @@
-//! What `Condvar` waits with.
+//! The core of `Condvar`.
 //!
 //! **Hazard.** A notification between the unlocking of the mutex and the sleep must not be lost.
 //!
-//! **Protocol.** **C1** The waiter links itself, **C2** unlocks the mutex, **C3** sleeps; a notifier that changes the condition
-//! under the mutex comes before C1, and then the waiter had seen the change, or after C2, and then it finds the waiter. **C4** One
-//! that was notified alone and is then unwound, here or while it locks the mutex again, passes the notification on; not so one that
-//! was notified together with all that waited.
+//! **Protocol.** **C1** The waiter links itself, **C2** unlocks the mutex, **C3** sleeps. A notifier that
+//! changes the condition under the mutex comes before C1, and then the waiter has seen the change, or after
+//! C2, and then it finds the waiter. **C4** A waiter that was notified alone and is then unwound, here or
+//! while it locks the mutex again, passes the notification on; one that was notified together with all
+//! waiters does not.
 //!
 //! **Evidence.** loom `models::condvar_*`; mutant `UnlockFirst` (C2 before C1) fails.
 
@@ -22,7 +23,7 @@ use crate::wait::wake::WakeList;
 
 pub(super) struct RawCondvar {
     waiters: Lock<List<()>>,
-    /// Whether somebody may wait; spares notifiers the lock.
+    /// Whether there may be a waiter; saves notifiers the lock.
     some: AtomicBool,
 }
 
@@ -39,14 +40,14 @@ const POLICY: WaitPolicy<RawCondvar, List<()>, ()> = WaitPolicy {
     },
 };
 
-/// How a wait was ended.
+/// How a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Notified {
     /// The deadline came first.
     Not,
-    /// The notification is this waiter's.
+    /// This waiter alone was notified.
     Alone,
-    /// It is everybody's who waited.
+    /// All waiters were notified.
     WithAll,
 }
 
@@ -64,7 +65,7 @@ impl RawCondvar {
             unlock();
         }
         let list = self.waiters.lock();
-        // Relaxed: who notifies after a change under the mutex sees it by that.
+        // Relaxed: a notifier that changes the condition under the mutex sees it because of the mutex.
         self.some.store(true, Relaxed);
         let then: Option<&mut dyn FnMut()> =
             if mutant(Mutant::UnlockFirst) { None } else { Some(&mut unlock) };

@@ -1,23 +1,25 @@
-//! What `Mutex` and `SchedMutex` lock with.
+//! The core of `Mutex` and `SchedMutex`.
 //!
-//! **Protocol.** One word: free, held, held and perhaps waited for. Locking is one compare-exchange, unlocking
-//! one swap. **U1** A waiter, under the list's lock, swaps CONTENDED in; if that replaced FREE it has the mutex,
-//! else it links itself and parks. **U2** Unlocking swaps FREE in; if that replaced CONTENDED it takes the first waiter and
-//! wakes it. **U3** A woken waiter starts over with U1, so that the word says CONTENDED while others may wait.
-//! The unlocker takes the list's lock after its swap, and U1's swap happens under it: either the swap of
-//! U1 comes first and U2 sees CONTENDED and finds the node, or U1 finds FREE.
+//! **Protocol.** One word: free, held, or held and perhaps contended. Locking is one compare-exchange,
+//! unlocking one swap. **U1** A waiter, under the list's lock, swaps CONTENDED in; if that replaced FREE it
+//! has the mutex, else it links itself and parks. **U2** Unlocking swaps FREE in; if that replaced CONTENDED
+//! it takes the first waiter and wakes it. **U3** A woken waiter starts over with U1, so that the word says
+//! CONTENDED while others may wait. The unlocker takes the list's lock after its swap, and U1's swap happens
+//! under it: either the swap of U1 comes first and U2 sees CONTENDED and finds the node, or U1 finds FREE.
 //!
-//! **Fairness.** Whoever comes first gets the mutex, a running thread before a woken one: handing it over would cost a
-//! switch a lock. But **U4** a waiter that has been passed over for a millisecond is *hungry*: it waits at the front, and the unlocker
-//! takes the mutex back, if nobody was faster, and hands it over.
+//! **Fairness.** A running thread may get the mutex before a woken one: handing it over would cost a switch a
+//! lock. But **U4** a waiter that has been passed over for a millisecond is *hungry*: it waits at the front,
+//! and the unlocker takes the mutex back, if no other thread was faster, and hands it over.
 //!
-//! **Who runs a woken waiter.** An idle worker would; and find the mutex taken again by its waker, who runs on, and wait again: each
-//! time two moves of a cache line and a wake-up of that worker, for nothing. So a waiter that was once woken **in vain** stays with its
-//! waker's worker from then on, as the first thread woken since the last decision does anyway (`switch::push_here`): it runs when
-//! its waker waits or yields, or when the monitor offers it to others. (8 threads on one mutex, 2 workers: 11.8 → 8.9 ns a lock.)
+//! **Which worker runs a woken waiter.** An idle worker would run it, find the mutex taken again by its
+//! waker, which runs on, and wait again: two moves of a cache line and a wake-up of that worker each time,
+//! for nothing. So a waiter that was woken **in vain** once stays with its waker's worker from then on, like
+//! the first thread woken since the last scheduling decision (`switch::push_here`): it runs when its waker
+//! waits or yields, or when the monitor offers it to others. (8 threads on one mutex, 2 workers: 8.9 instead
+//! of 11.8 ns a lock.)
 //!
-//! **Evidence.** loom `models::mutex_*`; mutants `UncontendedMark` (U1 with HELD) and `UnlockBlind` (U2 without a look at the
-//! list) fail.
+//! **Evidence.** loom `models::mutex_*`; mutants `UncontendedMark` (U1 with HELD) and `UnlockBlind` (U2
+//! without a look at the list) fail.
 
 use gvt_traits::WaitReason;
 
@@ -37,9 +39,9 @@ const CONTENDED: u32 = 2;
 /// U4.
 const HUNGRY_NS: u64 = 1_000_000;
 
-/// A held mutex is looked at again after pauses of one, two, four… to so many spins before its waiter parks: worth it only while
-/// the holder runs on another worker. Each look takes the cache line from that one; 40 looks with a spin between them cost
-/// it a third more time.
+/// The longest pause, in spins, between looks at a held mutex before its waiter parks; the pauses double from
+/// one spin. Spinning helps only while the holder runs on another worker. Each look takes the cache line from
+/// the holder; 40 looks with one spin between them cost it a third more time.
 const LONGEST_PAUSE: u32 = if cfg!(loom) { 0 } else { 32 };
 
 pub(crate) struct RawMutex {
@@ -51,7 +53,7 @@ pub(super) const POLICY: WaitPolicy<RawMutex, List<Standing>, Standing> = WaitPo
     list: |list, _| list,
     reason: WaitReason::Mutex,
     abandon: |mutex, list, _, outcome, wakes, here| match outcome {
-        // Handed over, or woken: the next one's turn.
+        // Handed over, or woken: it is the next waiter's turn.
         WaitOutcome::Served => mutex.pass_on(list, wakes, here),
         WaitOutcome::Again => {
             if let Some(waiter) = list.take() {
@@ -62,7 +64,7 @@ pub(super) const POLICY: WaitPolicy<RawMutex, List<Standing>, Standing> = WaitPo
     },
 };
 
-/// What a waiter has been through.
+/// The history of a waiter.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
     New,
@@ -72,7 +74,7 @@ pub(super) enum Standing {
     Hungry,
 }
 
-/// How long a waiter has been passed over (U4).
+/// How long a waiter has waited in vain (U4).
 pub(super) struct Patience {
     begin_ns: Option<u64>,
 }
@@ -82,7 +84,7 @@ impl Patience {
         Patience { begin_ns: None }
     }
 
-    /// Where in the list it goes now, and as what.
+    /// The waiter's list number and its standing for the next wait.
     pub(super) fn next(&mut self) -> (u8, Standing) {
         match self.begin_ns {
             None => {
@@ -142,7 +144,7 @@ impl RawMutex {
         }
     }
 
-    /// U1; whether the mutex is the caller's.
+    /// U1; returns whether the caller has the mutex.
     pub(crate) fn take_or_mark(&self, waiters: &LockGuard<'_, List<Standing>>) -> bool {
         let mark = if mutant(Mutant::UncontendedMark) { HELD } else { CONTENDED };
         // ORDERING O1: Acquire as in `try_lock`.
@@ -150,7 +152,8 @@ impl RawMutex {
             return false;
         }
         if waiters.is_empty() {
-            // Nobody else can have marked it: that takes the list's lock. Relaxed: it is the holder's.
+            // No other thread can have marked it: that takes the list's lock. Relaxed: the caller is the
+            // holder.
             self.word.store(HELD, Relaxed);
         }
         true
@@ -158,7 +161,7 @@ impl RawMutex {
 
     /// Unlocks.
     ///
-    /// Context: whoever has the mutex. Does not wait.
+    /// Context: the holder of the mutex. Does not wait.
     #[inline]
     pub(crate) fn unlock(&self) {
         // U2. ORDERING O1: Release pairs with the Acquire in `try_lock` and `take_or_mark`.
@@ -179,7 +182,7 @@ impl RawMutex {
         if standing == Some(Standing::Hungry) {
             // U4. ORDERING O1: Acquire on behalf of the waiter.
             if self.word.swap(CONTENDED, Acquire) != FREE {
-                // Somebody was faster; when that one unlocks it will come here.
+                // Another thread was faster; its unlock comes here.
                 return;
             }
             outcome = WaitOutcome::Served;
@@ -193,7 +196,7 @@ impl RawMutex {
         }
     }
 
-    /// U2 and U4 for a mutex that was handed to a waiter which is no more, under the list's lock.
+    /// U2 and U4 for a mutex that was handed to an unwound waiter, under the list's lock.
     fn pass_on(&self, list: &mut List<Standing>, wakes: &mut WakeList, here: Here) {
         // ORDERING O1: as in `unlock`.
         self.word.store(FREE, Release);

@@ -1,13 +1,14 @@
 //! `RwLock`: std's, for green threads.
 //!
-//! **Protocol.** One word: how many read (or that one writes), and WAITING. **F1** The fast paths touch the word only while WAITING is
-//! not set. **F2** Who cannot have the lock sets WAITING under the list's lock, looks once more, and links itself. **F3** The last reader,
-//! or the writer, that leaves a word with WAITING takes the list's lock and *grants*: the first waiter, and if that reads, all
-//! that read right behind it; it counts them in the word before it wakes them. **F4** Whoever empties the list clears WAITING, under
-//! its lock.
+//! **Protocol.** One word: the number of readers (or one writer), and WAITING. **F1** The fast paths touch
+//! the word only while WAITING is clear. **F2** A thread that cannot have the lock sets WAITING under the
+//! list's lock, checks once more, and links itself. **F3** The last reader, or the writer, that leaves a word
+//! with WAITING takes the list's lock and *grants* the lock to the first waiter, and if that is a reader, to
+//! all readers right behind it; it counts them in the word before it wakes them. **F4** The thread that
+//! empties the list clears WAITING, under its lock.
 //!
-//! So waiters are served in order: writers do not starve behind readers, nor readers behind writers. Except **F5**: `watch` reads past writers
-//! that wait, also under the list's lock.
+//! So waiters are served in order: neither writers nor readers starve. The exception is **F5**: `watch` reads
+//! past waiting writers, also under the list's lock.
 
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -45,7 +46,7 @@ struct RawRwLock {
     waiters: Lock<List<Kind>>,
 }
 
-// For guards, as std's: what is in it is never half done.
+// For guards, like std's: its state is never broken.
 impl RefUnwindSafe for RawRwLock {}
 
 const POLICY: WaitPolicy<RawRwLock, List<Kind>, Kind> = WaitPolicy {
@@ -82,7 +83,7 @@ impl RawRwLock {
 
     #[inline]
     fn try_write(&self) -> bool {
-        // ORDERING O1: Acquire pairs with the Release of those that left.
+        // ORDERING O1: Acquire pairs with the Release of the threads that left.
         self.word.compare_exchange(0, WRITER, Acquire, Relaxed).is_ok()
     }
 
@@ -104,7 +105,7 @@ impl RawRwLock {
         debug_assert_eq!(outcome, WaitOutcome::Served);
     }
 
-    /// Takes the lock for reading although others wait; waits only for one that writes.
+    /// Takes the lock for reading before other waiters; waits only for the present writer.
     #[cold]
     fn read_past_waiters(&self) {
         let list = self.waiters.lock();
@@ -119,18 +120,18 @@ impl RawRwLock {
         self.settle(&mut list);
     }
 
-    /// Under the list's lock, with WAITING set: only readers that leave change the word.
+    /// Under the list's lock, with WAITING set: only leaving readers change the word.
     fn count(&self, kind: Kind) {
-        // ORDERING: Acquire pairs with the Release of those that unlock.
+        // ORDERING: Acquire pairs with the Release of the threads that unlock.
         match kind {
             Kind::Read => self.word.fetch_add(1, Acquire),
             Kind::Write => self.word.fetch_or(WRITER, Acquire),
         };
     }
 
-    /// The reverse of `count`; the result says whether to grant.
+    /// The reverse of `count`; returns whether to grant.
     fn let_go(&self, kind: Kind) -> bool {
-        // ORDERING O1: Release pairs with the Acquire of who locks next.
+        // ORDERING O1: Release pairs with the Acquire of the next thread that locks.
         let left = match kind {
             Kind::Read => self.word.fetch_sub(1, Release) - 1,
             Kind::Write => self.word.fetch_and(!WRITER, Release) & !WRITER,
@@ -184,17 +185,19 @@ impl RawRwLock {
     }
 
     fn downgrade(&self) {
-        // ORDERING O1: Release: what was written is seen by readers.
+        // ORDERING O1: Release: readers see what was written.
         if self.word.fetch_sub(WRITER - 1, Release) & WAITING != 0 {
             self.grant_outside();
         }
     }
 }
 
-/// Many readers or one writer, with the interface of [`std::sync::RwLock`]; parks the green thread, not its worker.
+/// Many readers or one writer, with the interface of [`std::sync::RwLock`]; parks the green thread, not its
+/// worker.
 ///
-/// Its guards may be held over any wait. Threads that wait are served in order of arrival, readers that follow each other
-/// together. In builds with debug assertions, a thread that writes and locks once more panics instead of waiting for itself.
+/// Its guards may be held over any wait. Waiting threads are served in order of arrival, adjacent readers
+/// together. In builds with debug assertions, a writer that locks once more panics instead of waiting for
+/// itself.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -214,11 +217,11 @@ pub struct RwLock<T: ?Sized> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached through guards: shared by readers on several threads, or by one writer.
+// SAFETY: only guards reach the value: those of readers on several threads, or that of one writer.
 unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
 // SAFETY: the lock owns its value.
 unsafe impl<T: ?Sized + Send> Send for RwLock<T> {}
-// A panic under the lock is announced by poisoning.
+// Poisoning announces a panic under the lock.
 impl<T: ?Sized> UnwindSafe for RwLock<T> {}
 impl<T: ?Sized> RefUnwindSafe for RwLock<T> {}
 
@@ -245,11 +248,11 @@ impl<T> RwLock<T> {
 }
 
 impl<T: ?Sized> RwLock<T> {
-    /// Waits until nobody writes, nor waits before, and takes the lock for reading. A thread that reads already may wait
-    /// for itself, if a writer waits between.
+    /// Waits for the writer and for earlier waiters, and takes the lock for reading. A thread that is already
+    /// a reader may wait for itself, if a writer waits between.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
-    /// ever.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Shutdown unwinds an endless
+    /// wait.
     ///
     /// # Errors
     ///
@@ -257,7 +260,7 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Panics
     ///
-    /// In builds with debug assertions, if this thread writes already.
+    /// In builds with debug assertions, if this thread is the writer.
     #[inline]
     #[track_caller]
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
@@ -269,8 +272,8 @@ impl<T: ?Sized> RwLock<T> {
         self.poison.wrap(self.reading())
     }
 
-    /// [`read`](Self::read) before writers that wait: it waits only for one that writes. So a thread that reads already never waits
-    /// here.
+    /// [`read`](Self::read) before waiting writers: it waits only for the present writer. So a thread that is
+    /// already a reader never waits here.
     #[track_caller]
     pub(crate) fn read_past_waiters(&self) -> LockResult<RwLockReadGuard<'_, T>> {
         if !self.raw.try_read() {
@@ -280,20 +283,20 @@ impl<T: ?Sized> RwLock<T> {
         self.poison.wrap(self.reading())
     }
 
-    /// The guard, once the lock is taken for reading.
+    /// The guard, after the lock was taken for reading.
     fn reading(&self) -> RwLockReadGuard<'_, T> {
         // SAFETY: a cell's pointer is not null.
         let value = unsafe { NonNull::new_unchecked(self.value.get()) };
         RwLockReadGuard { value, raw: &self.raw, lives: PhantomData }
     }
 
-    /// Takes the lock for reading if that needs no waiting.
+    /// Takes the lock for reading if there is no need to wait.
     ///
     /// Context: anywhere.
     ///
     /// # Errors
     ///
-    /// If it does, or if the lock is poisoned; then the error holds the guard.
+    /// If there is, or if the lock is poisoned; then the error holds the guard.
     pub fn try_read(&self) -> TryLockResult<RwLockReadGuard<'_, T>> {
         give_way();
         if !self.raw.try_read() {
@@ -312,7 +315,7 @@ impl<T: ?Sized> RwLock<T> {
     ///
     /// # Panics
     ///
-    /// In builds with debug assertions, if this thread writes already.
+    /// In builds with debug assertions, if this thread is the writer.
     #[inline]
     #[track_caller]
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
@@ -352,17 +355,17 @@ impl<T: ?Sized> RwLock<T> {
         Ok(self.poison.wrap(guard)?)
     }
 
-    /// Whether a panic has cut short what a writer did.
+    /// Whether a panic has cut short a writer.
     pub fn is_poisoned(&self) -> bool {
         self.poison.is_set()
     }
 
-    /// Declares the value to be whole again.
+    /// Clears the poison: the value is consistent again.
     pub fn clear_poison(&self) {
         self.poison.clear();
     }
 
-    /// The value, without locking: the borrow proves that nobody else has the lock.
+    /// The value, without locking: the exclusive borrow proves that there is no holder.
     ///
     /// # Errors
     ///
@@ -376,7 +379,7 @@ impl<T: ?Sized> RwLock<T> {
 /// Holds an [`RwLock`] for reading; dropping it unlocks.
 #[must_use = "a lock is unlocked when its guard is dropped"]
 pub struct RwLockReadGuard<'a, T: ?Sized> {
-    /// Covariant, as std's; and not `Send`.
+    /// Covariant, like std's; and not `Send`.
     value: NonNull<T>,
     raw: &'a RawRwLock,
     lives: PhantomData<&'a T>,
@@ -387,7 +390,7 @@ pub struct RwLockReadGuard<'a, T: ?Sized> {
 pub struct RwLockWriteGuard<'a, T: ?Sized> {
     lock: &'a RwLock<T>,
     before: Before,
-    /// Not `Send`, as std's.
+    /// Not `Send`, like std's.
     stays: PhantomData<*const ()>,
 }
 
@@ -397,7 +400,7 @@ unsafe impl<T: ?Sized + Sync> Sync for RwLockReadGuard<'_, T> {}
 unsafe impl<T: ?Sized + Sync> Sync for RwLockWriteGuard<'_, T> {}
 
 impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
-    /// Goes on reading what was written; nobody writes in between.
+    /// Becomes a reader of what was written, without another writer in between.
     pub fn downgrade(this: Self) -> RwLockReadGuard<'a, T> {
         let this = ManuallyDrop::new(this);
         this.lock.poison.leave(this.before);
@@ -410,7 +413,7 @@ impl<'a, T: ?Sized> RwLockWriteGuard<'a, T> {
 impl<T: ?Sized> Deref for RwLockReadGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: nobody writes while this guard lives.
+        // SAFETY: there is no writer while this guard lives.
         unsafe { self.value.as_ref() }
     }
 }

@@ -8,11 +8,12 @@ use super::owner::Owner;
 use super::raw_mutex::RawMutex;
 use crate::wait::host::give_way;
 
-/// A mutual exclusion that parks the green thread, not its worker. Without poisoning: a panic while it is held releases
-/// it. [`Mutex`](super::Mutex) is the one with std's interface.
+/// A mutual exclusion that parks the green thread, not its worker. Without poisoning: a panic while it is
+/// held releases it. [`Mutex`](super::Mutex) is the one with std's interface.
 ///
-/// Its guard may be held over a yield or a sleep, and sent to another thread. So a thread that locks twice may rightly wait for
-/// another to unlock; in builds with debug assertions it says so on stderr, if no other has used the guard meanwhile.
+/// Its guard may be held over a yield or a sleep, and sent to another thread. So a thread that locks twice
+/// may rightly wait for another to unlock; builds with debug assertions report it on stderr if no other
+/// thread has used the guard meanwhile.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -30,12 +31,12 @@ use crate::wait::host::give_way;
 /// ```
 pub struct SchedMutex<T: ?Sized> {
     pub(super) raw: RawMutex,
-    /// Who last used the guard.
+    /// The last user of the guard.
     owner: Owner,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is reached only through the guard of the one holder.
+// SAFETY: only the guard of the one holder reaches the value.
 unsafe impl<T: ?Sized + Send> Sync for SchedMutex<T> {}
 // SAFETY: the mutex owns its value.
 unsafe impl<T: ?Sized + Send> Send for SchedMutex<T> {}
@@ -55,8 +56,8 @@ impl<T> SchedMutex<T> {
 impl<T: ?Sized> SchedMutex<T> {
     /// Waits until the mutex is free and takes it.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it
-    /// would wait for ever.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Shutdown unwinds an endless
+    /// wait.
     #[inline]
     #[track_caller]
     pub fn lock(&self) -> SchedMutexGuard<'_, T> {
@@ -68,14 +69,14 @@ impl<T: ?Sized> SchedMutex<T> {
         self.locked()
     }
 
-    /// The guard, once the lock is this thread's.
+    /// The guard, after the lock was taken.
     #[inline]
     pub(super) fn locked(&self) -> SchedMutexGuard<'_, T> {
         self.owner.set_me();
         SchedMutexGuard { mutex: self }
     }
 
-    /// Says so if this thread was the last to use the guard.
+    /// Reports it if this thread was the last to use the guard.
     #[inline]
     #[track_caller]
     fn warn_twice(&self) {
@@ -97,7 +98,7 @@ impl<T: ?Sized> SchedMutex<T> {
         self.raw.try_lock().then(|| self.locked())
     }
 
-    /// The value, without locking: the borrow proves that nobody else has the mutex.
+    /// The value, without locking: the exclusive borrow proves that there is no holder.
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
     }

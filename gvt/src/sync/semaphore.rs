@@ -1,11 +1,12 @@
-//! `Semaphore`: so many permits, handed out in order.
+//! `Semaphore`: a number of permits, handed out in order.
 //!
-//! **Protocol.** One word: permits, and WAITING. **G1** The fast paths touch the word only while WAITING is not set. **G2** Who cannot have
-//! its permits sets WAITING under the list's lock, looks once more, and links itself with what it needs. **G3** Who puts permits into
-//! a word with WAITING takes the list's lock and serves waiters from the front as far as the permits go, subtracting before it
-//! wakes. **G4** Whoever empties the list clears WAITING, under its lock.
+//! **Protocol.** One word: permits, and WAITING. **G1** The fast paths touch the word only while WAITING is
+//! clear. **G2** A thread that cannot have its permits sets WAITING under the list's lock, checks once more,
+//! and links itself with the number that it needs. **G3** A thread that puts permits into a word with WAITING
+//! takes the list's lock and serves waiters from the front as far as the permits go, subtracting before it
+//! wakes. **G4** The thread that empties the list clears WAITING, under its lock.
 //!
-//! A waiter that needs many is not overtaken by those that need few.
+//! Waiters that need few permits do not overtake one that needs many.
 //!
 //! **Evidence.** loom `models::semaphore_*`; mutant `ReleaseBlind` (G3 without a look at WAITING) fails.
 
@@ -31,7 +32,7 @@ const ONE: usize = 2;
 
 pub(crate) struct RawSemaphore {
     word: AtomicUsize,
-    /// A waiter's slot is what it needs.
+    /// A waiter's slot holds the number that it needs.
     pub(super) waiters: Lock<List<usize>>,
 }
 
@@ -73,13 +74,13 @@ impl RawSemaphore {
         false
     }
 
-    /// G2, under the list's lock: whether the permits are the caller's; else WAITING is set.
+    /// G2, under the list's lock: whether the caller has the permits; else WAITING is set.
     pub(super) fn take_or_mark(&self, list: &mut List<usize>, needed: usize) -> bool {
         // ORDERING O1: as in `try_acquire`.
         let word = self.word.fetch_or(WAITING, AcqRel);
         let free = list.is_empty() && word / ONE >= needed;
         if free {
-            // With WAITING set permits only grow meanwhile.
+            // With WAITING set, permits only grow meanwhile.
             self.word.fetch_sub(needed * ONE, Acquire);
             self.settle(list);
         }
@@ -126,7 +127,7 @@ impl RawSemaphore {
             self.word.fetch_sub(needed * ONE, Acquire);
             match list.take_first() {
                 Some(waiter) => wakes.push(waiter.end(WaitOutcome::Served, here)),
-                // A select that has chosen something else. ORDERING O1: as in `release`.
+                // A select that has chosen another operation. ORDERING O1: as in `release`.
                 None => _ = self.word.fetch_add(needed * ONE, Release),
             }
         }
@@ -150,24 +151,24 @@ impl RawSemaphore {
         wakes.fire();
     }
 
-    /// Whether so many are there for the taking.
+    /// Whether this many permits are available.
     pub(crate) fn has(&self, needed: usize) -> bool {
         let word = self.word.load(Relaxed);
         word & WAITING == 0 && word / ONE >= needed
     }
 
-    /// Enters a waiter for `needed` permits, unless they are there.
+    /// Links a waiter for `needed` permits, unless they are available.
     ///
     /// # Safety
     ///
-    /// **C1**: `node` is the caller's, valid and in no list, and stays valid, as does `needed`, unchanged, until
-    /// [`withdraw`](Self::withdraw).
+    /// **C1**: `node` is the caller's, valid and in no list, and stays valid, as does `needed`, unchanged,
+    /// until [`withdraw`](Self::withdraw).
     pub(crate) unsafe fn enlist(&self, node: *mut Node, needed: &UnsafeCell<Option<usize>>) -> bool {
         // SAFETY: C1: it is read only.
         let permits = unsafe { *needed.get() }.expect("a waiter says what it needs");
         let mut list = self.waiters.lock();
         if self.take_or_mark(&mut list, permits) {
-            // To be chosen in the next round, in which somebody else may be faster.
+            // To be chosen in the next round, in which another thread may be faster.
             drop(list);
             self.release(permits);
             return false;
@@ -180,11 +181,11 @@ impl RawSemaphore {
         true
     }
 
-    /// Takes the waiter out again; what its wait came to.
+    /// Unlinks the waiter; returns how its wait ended.
     ///
     /// # Safety
     ///
-    /// **C1**: [`enlist`](Self::enlist) has entered `node`.
+    /// **C1**: [`enlist`](Self::enlist) has linked `node`.
     pub(crate) unsafe fn withdraw(&self, node: *mut Node) -> WaitOutcome {
         let mut list = self.waiters.lock();
         // SAFETY: C1, locked.
@@ -193,7 +194,7 @@ impl RawSemaphore {
                 list.unlink(node);
             }
         }
-        // Those behind it may need less.
+        // Waiters behind it may need fewer.
         let mut wakes = WakeList::new();
         let here = list.here();
         self.serve(&mut list, &mut wakes, here);
@@ -204,9 +205,10 @@ impl RawSemaphore {
     }
 }
 
-/// A number of permits; who needs some waits until they are there. Parks the green thread, not its worker.
+/// A number of permits; a thread that needs some waits until they are available. Parks the green thread, not
+/// its worker.
 ///
-/// Waiters are served in order of arrival, those that need many before those that came later and need few.
+/// Waiters are served in order of arrival: one that needs many is not overtaken by later ones that need few.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -233,11 +235,11 @@ impl Semaphore {
     pub const MAX_PERMITS: usize = usize::MAX >> 3;
 
     const_fn! {
-        /// A semaphore with so many permits.
+        /// A semaphore with `permits` permits.
         ///
         /// # Panics
         ///
-        /// If that are more than [`MAX_PERMITS`](Self::MAX_PERMITS).
+        /// If that is more than [`MAX_PERMITS`](Self::MAX_PERMITS).
         pub const fn new(permits: usize) -> Self {
             Semaphore { raw: RawSemaphore::new(permits) }
         }
@@ -245,19 +247,19 @@ impl Semaphore {
 
     /// Waits for a permit.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
-    /// ever.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Shutdown unwinds an endless
+    /// wait.
     pub fn acquire(&self) -> SemaphorePermit<'_> {
         self.acquire_many(1)
     }
 
-    /// Waits for `permits` at once.
+    /// Waits for `permits` permits at once.
     ///
     /// Context: as [`acquire`](Self::acquire).
     ///
     /// # Panics
     ///
-    /// If that are more than [`MAX_PERMITS`](Self::MAX_PERMITS).
+    /// If that is more than [`MAX_PERMITS`](Self::MAX_PERMITS).
     pub fn acquire_many(&self, permits: usize) -> SemaphorePermit<'_> {
         give_way();
         check(permits);
@@ -265,14 +267,14 @@ impl Semaphore {
         SemaphorePermit { semaphore: self, permits }
     }
 
-    /// Takes a permit if one is there and nobody waits.
+    /// Takes a permit if one is available and there is no waiter.
     ///
     /// Context: anywhere.
     pub fn try_acquire(&self) -> Option<SemaphorePermit<'_>> {
         self.try_acquire_many(1)
     }
 
-    /// Takes `permits` at once if they are there and nobody waits.
+    /// Takes `permits` permits at once if they are available and there is no waiter.
     ///
     /// Context: anywhere.
     pub fn try_acquire_many(&self, permits: usize) -> Option<SemaphorePermit<'_>> {
@@ -281,7 +283,7 @@ impl Semaphore {
         self.raw.try_acquire(permits).then(|| SemaphorePermit { semaphore: self, permits })
     }
 
-    /// [`acquire_many`](Self::acquire_many) that waits for `timeout` at the longest.
+    /// [`acquire_many`](Self::acquire_many) with a time limit.
     ///
     /// Context: as [`acquire`](Self::acquire).
     pub fn acquire_timeout(&self, permits: usize, timeout: Duration) -> Option<SemaphorePermit<'_>> {
@@ -313,9 +315,9 @@ impl Semaphore {
         self.raw.release(permits);
     }
 
-    /// How many permits are there.
+    /// How many permits are available.
     ///
-    /// Context: anywhere. The answer may be old by the time it is read.
+    /// Context: anywhere. The answer may be outdated when it is read.
     pub fn available_permits(&self) -> usize {
         give_way();
         self.raw.permits()
@@ -333,7 +335,7 @@ impl fmt::Debug for Semaphore {
     }
 }
 
-/// Permits of a [`Semaphore`]; dropping it gives them back. May be sent to another thread.
+/// Permits of a [`Semaphore`]; dropping this releases them. May be sent to another thread.
 #[must_use = "permits are given back when this is dropped"]
 #[derive(Debug)]
 pub struct SemaphorePermit<'a> {
@@ -342,19 +344,19 @@ pub struct SemaphorePermit<'a> {
 }
 
 impl<'a> SemaphorePermit<'a> {
-    /// Of permits that the caller has taken.
+    /// For permits that the caller has taken.
     pub(crate) fn acquired(semaphore: &'a Semaphore, permits: usize) -> Self {
         SemaphorePermit { semaphore, permits }
     }
 }
 
 impl SemaphorePermit<'_> {
-    /// How many there are.
+    /// The number of permits.
     pub fn permits(&self) -> usize {
         self.permits
     }
 
-    /// Keeps the permits for good: the semaphore has so many fewer.
+    /// Drops the permits without a release: the semaphore has this many fewer.
     pub fn forget(mut self) {
         self.permits = 0;
     }
@@ -368,7 +370,7 @@ impl Drop for SemaphorePermit<'_> {
     }
 }
 
-/// Permits that keep their [`Semaphore`] alive; dropping it gives them back.
+/// Permits that keep their [`Semaphore`] alive; dropping this releases them.
 #[must_use = "permits are given back when this is dropped"]
 #[derive(Debug)]
 pub struct OwnedSemaphorePermit {
@@ -377,12 +379,12 @@ pub struct OwnedSemaphorePermit {
 }
 
 impl OwnedSemaphorePermit {
-    /// How many there are.
+    /// The number of permits.
     pub fn permits(&self) -> usize {
         self.permits
     }
 
-    /// Keeps the permits for good.
+    /// Drops the permits without a release.
     pub fn forget(mut self) {
         self.permits = 0;
     }

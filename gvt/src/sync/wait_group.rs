@@ -1,7 +1,8 @@
 //! `WaitGroup`: waits until every clone is gone.
 //!
-//! **Protocol.** **H1** A clone that goes counts down; the last one then takes the list's lock and wakes all. **H2** Who waits takes the
-//! list's lock, looks at the count, and links itself: it is in the list when H1 comes there, or has seen 0.
+//! **Protocol.** **H1** A dropped clone counts down; the last one then takes the list's lock and wakes all.
+//! **H2** A waiter takes the list's lock, checks the count, and links itself: either H1 finds it in the list,
+//! or it has seen 0.
 //!
 //! **Evidence.** loom `models::wait_group`; mutant `WaitBlind` (H2 looks before it has the lock) fails.
 
@@ -18,8 +19,8 @@ use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::Lock;
 use crate::wait::wake::WakeList;
 
-/// Waits for other threads: each has a clone, and [`wait`](Self::wait) returns when all are dropped. With the interface of
-/// `crossbeam_utils::sync::WaitGroup`; parks the green thread, not its worker.
+/// Waits for other threads: each has a clone, and [`wait`](Self::wait) returns when all are dropped. With the
+/// interface of `crossbeam_utils::sync::WaitGroup`; parks the green thread, not its worker.
 ///
 /// ```
 /// # gvt::Runtime::new(Default::default()).block_on(|| {
@@ -50,9 +51,9 @@ const POLICY: WaitPolicy<(), List<()>, ()> =
     WaitPolicy { list: |list, _| list, reason: WaitReason::Condvar, abandon: |_, _, _, _, _, _| {} };
 
 impl Inner {
-    /// H1; whether this was the last one.
+    /// H1; returns whether this was the last clone.
     fn leave(&self) -> bool {
-        // ORDERING O1: AcqRel: what all did is seen by who is woken, or finds 0.
+        // ORDERING O1: AcqRel: a thread that is woken, or finds 0, sees what all others did.
         if self.count.fetch_sub(1, AcqRel) != 1 {
             return false;
         }
@@ -76,12 +77,12 @@ impl WaitGroup {
 
     /// Drops this clone and waits until all the others are dropped.
     ///
-    /// Context: a green thread (which parks) or an OS thread (which parks too). Unwinds at shutdown if it would wait for
-    /// ever.
+    /// Context: a green thread (which parks) or an OS thread (which parks too). Shutdown unwinds an endless
+    /// wait.
     pub fn wait(self) {
         give_way();
         let this = ManuallyDrop::new(self);
-        // SAFETY: `this` is not used or dropped any more.
+        // SAFETY: `this` is not used or dropped afterwards.
         let inner = unsafe { std::ptr::read(&this.inner) };
         if inner.leave() {
             return;
