@@ -235,3 +235,46 @@ impl<W: Waited> Handle for W {
         None
     }
 }
+
+/// An operation of an end that waits in a list of its channel's state: the type, its keyword, and its [`Waited`].
+macro_rules! waited {
+    (
+        $(#[$docs:meta])*
+        $name:ident = $keyword:ident($end:ident), $state:ty, $slot:ty;
+        lock: |$locked:ident| $lock:expr;
+        ready: |$asked:pat_param, $seen:ident| $ready:expr;
+        list: |$linked:ident| $list:expr;
+    ) => {
+        $(#[$docs])*
+        #[doc(hidden)]
+        pub struct $name<'a, T>(&'a $end<T>);
+
+        impl<T> On<$end<T>> {
+            #[doc(hidden)]
+            pub fn $keyword(&self) -> $name<'_, T> {
+                $name(self.end())
+            }
+        }
+
+        impl<T> Waited for $name<'_, T> {
+            type State = $state;
+            type Slot = $slot;
+
+            fn lock(&self) -> &Lock<$state> {
+                let $locked = self.0;
+                $lock
+            }
+
+            fn is_ready(&self, $seen: &$state) -> bool {
+                let $asked = self.0;
+                $ready
+            }
+
+            fn list<'s>(&self, $linked: &'s mut $state) -> (&'s mut List<$slot>, u8) {
+                $list
+            }
+        }
+    };
+}
+
+pub(super) use waited;

@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 
 use gvt_traits::WaitReason;
 
-use super::arms::{On, Operation, Waited};
+use super::arms::{On, Operation, Waited, waited};
 use super::selected::Token;
 use super::state::room;
 use crate::protocol::user;
@@ -337,33 +337,12 @@ impl<T: Clone> Receiver<T> {
     }
 }
 
-/// `recv(receiver) -> result` in `select!`.
-#[doc(hidden)]
-pub struct Receiving<'a, T>(&'a Receiver<T>);
-
-impl<T> On<Receiver<T>> {
-    #[doc(hidden)]
-    pub fn recv(&self) -> Receiving<'_, T> {
-        Receiving(self.end())
-    }
-}
-
-impl<T> Waited for Receiving<'_, T> {
-    type State = State<T>;
-    type Slot = ();
-
-    fn lock(&self) -> &Lock<State<T>> {
-        &self.0.shared
-    }
-
-    fn is_ready(&self, state: &State<T>) -> bool {
-        let next = self.0.next.load(Relaxed);
-        next < state.end() || state.senders == 0
-    }
-
-    fn list<'s>(&self, state: &'s mut State<T>) -> (&'s mut List<()>, u8) {
-        (&mut state.waiters, 0)
-    }
+waited! {
+    /// `recv(receiver) -> result` in `select!`.
+    Receiving = recv(Receiver), State<T>, ();
+    lock: |receiver| &receiver.shared;
+    ready: |receiver, state| receiver.next.load(Relaxed) < state.end() || state.senders == 0;
+    list: |state| (&mut state.waiters, 0);
 }
 
 impl<T: Clone> Operation for Receiving<'_, T> {

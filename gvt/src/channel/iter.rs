@@ -1,81 +1,92 @@
 //! Iterators over the messages of a channel.
 
 use std::fmt;
-use std::iter::FusedIterator;
 
 use super::Receiver;
 
-/// Receives until the channel is empty and disconnected; see [`Receiver::iter`].
-pub struct Iter<'a, T> {
-    receiver: &'a Receiver<T>,
+/// The iterators of a receiver; `$meta` goes to each type.
+macro_rules! iterators {
+    ($receiver:ident $(, #[$meta:meta])?) => {
+        /// Receives until no sender and no message is left; see [`Receiver::iter`].
+        $(#[$meta])?
+        pub struct Iter<'a, T> {
+            rx: &'a $receiver<T>,
+        }
+
+        /// Receives the messages that are there; see [`Receiver::try_iter`].
+        $(#[$meta])?
+        pub struct TryIter<'a, T> {
+            rx: &'a $receiver<T>,
+        }
+
+        /// Owns a receiver and receives until no sender and no message is left.
+        $(#[$meta])?
+        pub struct IntoIter<T> {
+            rx: $receiver<T>,
+        }
+
+        impl<T> $receiver<T> {
+            /// Receives message after message, waiting for each; ends when no sender and no message is left.
+            pub fn iter(&self) -> Iter<'_, T> {
+                Iter { rx: self }
+            }
+
+            /// Receives message after message; ends when there is none at the moment.
+            pub fn try_iter(&self) -> TryIter<'_, T> {
+                TryIter { rx: self }
+            }
+        }
+
+        impl<T> Iterator for Iter<'_, T> {
+            type Item = T;
+
+            fn next(&mut self) -> Option<T> {
+                self.rx.recv().ok()
+            }
+        }
+
+        impl<T> Iterator for TryIter<'_, T> {
+            type Item = T;
+
+            fn next(&mut self) -> Option<T> {
+                self.rx.try_recv().ok()
+            }
+        }
+
+        impl<T> Iterator for IntoIter<T> {
+            type Item = T;
+
+            fn next(&mut self) -> Option<T> {
+                self.rx.recv().ok()
+            }
+        }
+
+        impl<T> std::iter::FusedIterator for Iter<'_, T> {}
+        impl<T> std::iter::FusedIterator for IntoIter<T> {}
+
+        impl<'a, T> IntoIterator for &'a $receiver<T> {
+            type Item = T;
+            type IntoIter = Iter<'a, T>;
+
+            fn into_iter(self) -> Iter<'a, T> {
+                self.iter()
+            }
+        }
+
+        impl<T> IntoIterator for $receiver<T> {
+            type Item = T;
+            type IntoIter = IntoIter<T>;
+
+            fn into_iter(self) -> IntoIter<T> {
+                IntoIter { rx: self }
+            }
+        }
+    };
 }
 
-/// Receives the messages that are there; see [`Receiver::try_iter`].
-pub struct TryIter<'a, T> {
-    receiver: &'a Receiver<T>,
-}
+pub(super) use iterators;
 
-/// Owns a receiver and receives until the channel is empty and disconnected.
-pub struct IntoIter<T> {
-    receiver: Receiver<T>,
-}
-
-impl<T> Receiver<T> {
-    /// Receives message after message, waiting for each; ends when the channel is empty and disconnected.
-    pub fn iter(&self) -> Iter<'_, T> {
-        Iter { receiver: self }
-    }
-
-    /// Receives message after message; ends when the channel is empty at the moment.
-    pub fn try_iter(&self) -> TryIter<'_, T> {
-        TryIter { receiver: self }
-    }
-}
-
-impl<T> Iterator for Iter<'_, T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.receiver.recv().ok()
-    }
-}
-
-impl<T> Iterator for TryIter<'_, T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.receiver.try_recv().ok()
-    }
-}
-
-impl<T> Iterator for IntoIter<T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.receiver.recv().ok()
-    }
-}
-
-impl<T> FusedIterator for Iter<'_, T> {}
-impl<T> FusedIterator for IntoIter<T> {}
-
-impl<'a, T> IntoIterator for &'a Receiver<T> {
-    type Item = T;
-    type IntoIter = Iter<'a, T>;
-
-    fn into_iter(self) -> Iter<'a, T> {
-        self.iter()
-    }
-}
-
-impl<T> IntoIterator for Receiver<T> {
-    type Item = T;
-    type IntoIter = IntoIter<T>;
-
-    fn into_iter(self) -> IntoIter<T> {
-        IntoIter { receiver: self }
-    }
-}
+iterators!(Receiver);
 
 impl<T> fmt::Debug for Iter<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

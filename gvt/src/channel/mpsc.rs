@@ -18,7 +18,6 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::iter::FusedIterator;
 use std::marker::PhantomData;
 use std::panic::RefUnwindSafe;
 use std::time::Duration;
@@ -27,6 +26,7 @@ use std::time::Duration;
 pub use std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
 
 use super as channels;
+use super::iter::iterators;
 
 /// Makes a channel for any number of messages.
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
@@ -143,17 +143,9 @@ impl<T> Receiver<T> {
             channels::RecvTimeoutError::Disconnected => RecvTimeoutError::Disconnected,
         })
     }
-
-    /// Receives message after message, waiting for each; ends when no sender is left.
-    pub fn iter(&self) -> Iter<'_, T> {
-        Iter { rx: self }
-    }
-
-    /// Receives message after message; ends when there is none at the moment.
-    pub fn try_iter(&self) -> TryIter<'_, T> {
-        TryIter { rx: self }
-    }
 }
+
+iterators!(Receiver, #[derive(Debug)]);
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
@@ -164,69 +156,6 @@ impl<T> Clone for Sender<T> {
 impl<T> Clone for SyncSender<T> {
     fn clone(&self) -> Self {
         SyncSender(self.0.clone())
-    }
-}
-
-/// Receives until no sender is left; see [`Receiver::iter`].
-#[derive(Debug)]
-pub struct Iter<'a, T: 'a> {
-    rx: &'a Receiver<T>,
-}
-
-/// Receives the messages that are there; see [`Receiver::try_iter`].
-#[derive(Debug)]
-pub struct TryIter<'a, T: 'a> {
-    rx: &'a Receiver<T>,
-}
-
-/// Owns a receiver and receives until no sender is left.
-#[derive(Debug)]
-pub struct IntoIter<T> {
-    rx: Receiver<T>,
-}
-
-impl<T> Iterator for Iter<'_, T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.rx.recv().ok()
-    }
-}
-
-impl<T> Iterator for TryIter<'_, T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.rx.try_recv().ok()
-    }
-}
-
-impl<T> Iterator for IntoIter<T> {
-    type Item = T;
-
-    fn next(&mut self) -> Option<T> {
-        self.rx.recv().ok()
-    }
-}
-
-impl<T> FusedIterator for Iter<'_, T> {}
-impl<T> FusedIterator for IntoIter<T> {}
-
-impl<'a, T> IntoIterator for &'a Receiver<T> {
-    type Item = T;
-    type IntoIter = Iter<'a, T>;
-
-    fn into_iter(self) -> Iter<'a, T> {
-        self.iter()
-    }
-}
-
-impl<T> IntoIterator for Receiver<T> {
-    type Item = T;
-    type IntoIter = IntoIter<T>;
-
-    fn into_iter(self) -> IntoIter<T> {
-        IntoIter { rx: self }
     }
 }
 

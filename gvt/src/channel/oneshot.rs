@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use gvt_traits::WaitReason;
 
-use super::arms::{On, Operation, Waited};
+use super::arms::{On, Operation, Waited, waited};
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use super::selected::Token;
 use crate::protocol::shim::{Mutant, is_failing, mutant};
@@ -256,32 +256,12 @@ impl<T> Drop for Receiver<T> {
     }
 }
 
-/// `recv(receiver) -> result` in `select!`.
-#[doc(hidden)]
-pub struct Receiving<'a, T>(&'a Receiver<T>);
-
-impl<T> On<Receiver<T>> {
-    #[doc(hidden)]
-    pub fn recv(&self) -> Receiving<'_, T> {
-        Receiving(self.end())
-    }
-}
-
-impl<T> Waited for Receiving<'_, T> {
-    type State = State<T>;
-    type Slot = T;
-
-    fn lock(&self) -> &Lock<State<T>> {
-        &self.0.shared
-    }
-
-    fn is_ready(&self, state: &State<T>) -> bool {
-        state.message.is_some() || state.closed
-    }
-
-    fn list<'s>(&self, state: &'s mut State<T>) -> (&'s mut List<T>, u8) {
-        (&mut state.receiver, 0)
-    }
+waited! {
+    /// `recv(receiver) -> result` in `select!`.
+    Receiving = recv(Receiver), State<T>, T;
+    lock: |receiver| &receiver.shared;
+    ready: |_, state| state.message.is_some() || state.closed;
+    list: |state| (&mut state.receiver, 0);
 }
 
 impl<T> Operation for Receiving<'_, T> {
@@ -292,32 +272,12 @@ impl<T> Operation for Receiving<'_, T> {
     }
 }
 
-/// `closed(sender) -> ()` in `select!`.
-#[doc(hidden)]
-pub struct Closed<'a, T>(&'a Sender<T>);
-
-impl<T> On<Sender<T>> {
-    #[doc(hidden)]
-    pub fn closed(&self) -> Closed<'_, T> {
-        Closed(self.end())
-    }
-}
-
-impl<T> Waited for Closed<'_, T> {
-    type State = State<T>;
-    type Slot = ();
-
-    fn lock(&self) -> &Lock<State<T>> {
-        &self.0.shared
-    }
-
-    fn is_ready(&self, state: &State<T>) -> bool {
-        state.closed
-    }
-
-    fn list<'s>(&self, state: &'s mut State<T>) -> (&'s mut List<()>, u8) {
-        (&mut state.sender, 0)
-    }
+waited! {
+    /// `closed(sender) -> ()` in `select!`.
+    Closed = closed(Sender), State<T>, ();
+    lock: |sender| &sender.shared;
+    ready: |_, state| state.closed;
+    list: |state| (&mut state.sender, 0);
 }
 
 impl<T> Operation for Closed<'_, T> {

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use gvt_traits::WaitReason;
 
-use super::arms::{On, Operation, Waited};
+use super::arms::{On, Operation, Waited, waited};
 use super::selected::Token;
 use crate::protocol::user;
 use crate::sync::{RwLock, RwLockReadGuard};
@@ -346,32 +346,12 @@ impl<T> Receiver<T> {
     }
 }
 
-/// `changed(receiver) -> result` in `select!`.
-#[doc(hidden)]
-pub struct Changed<'a, T>(&'a Receiver<T>);
-
-impl<T> On<Receiver<T>> {
-    #[doc(hidden)]
-    pub fn changed(&self) -> Changed<'_, T> {
-        Changed(self.end())
-    }
-}
-
-impl<T> Waited for Changed<'_, T> {
-    type State = State;
-    type Slot = ();
-
-    fn lock(&self) -> &Lock<State> {
-        &self.0.shared.state
-    }
-
-    fn is_ready(&self, state: &State) -> bool {
-        state.version != self.0.seen.load(Relaxed) || state.senders == 0
-    }
-
-    fn list<'s>(&self, state: &'s mut State) -> (&'s mut List<()>, u8) {
-        ((POLICY.list)(state, CHANGE), CHANGE)
-    }
+waited! {
+    /// `changed(receiver) -> result` in `select!`.
+    Changed = changed(Receiver), State, ();
+    lock: |receiver| &receiver.shared.state;
+    ready: |receiver, state| state.version != receiver.seen.load(Relaxed) || state.senders == 0;
+    list: |state| ((POLICY.list)(state, CHANGE), CHANGE);
 }
 
 impl<T> Operation for Changed<'_, T> {
@@ -386,32 +366,12 @@ impl<T> Operation for Changed<'_, T> {
     }
 }
 
-/// `closed(sender) -> ()` in `select!`.
-#[doc(hidden)]
-pub struct Closed<'a, T>(&'a Sender<T>);
-
-impl<T> On<Sender<T>> {
-    #[doc(hidden)]
-    pub fn closed(&self) -> Closed<'_, T> {
-        Closed(self.end())
-    }
-}
-
-impl<T> Waited for Closed<'_, T> {
-    type State = State;
-    type Slot = ();
-
-    fn lock(&self) -> &Lock<State> {
-        &self.0.shared.state
-    }
-
-    fn is_ready(&self, state: &State) -> bool {
-        state.receivers == 0
-    }
-
-    fn list<'s>(&self, state: &'s mut State) -> (&'s mut List<()>, u8) {
-        ((POLICY.list)(state, CLOSED), CLOSED)
-    }
+waited! {
+    /// `closed(sender) -> ()` in `select!`.
+    Closed = closed(Sender), State, ();
+    lock: |sender| &sender.shared.state;
+    ready: |_, state| state.receivers == 0;
+    list: |state| ((POLICY.list)(state, CLOSED), CLOSED);
 }
 
 impl<T> Operation for Closed<'_, T> {
