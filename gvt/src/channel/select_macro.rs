@@ -68,7 +68,7 @@
 /// ```
 ///
 /// An arm that is not chosen takes nothing: no message, no permit; a change stays unseen. The expression in
-/// the parentheses is borrowed until an arm was chosen; the arm's expression may use, change or drop all of
+/// the parentheses is borrowed until an arm is chosen; the arm's expression may use, change or drop all of
 /// it again.
 ///
 /// Of several ready operations one is chosen at random, with equal chances. An operation on a disconnected

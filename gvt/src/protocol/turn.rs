@@ -30,7 +30,7 @@ use crate::protocol::atomics::{AtomicU32, Mutant, mutant};
 
 const AWAY: u32 = 0;
 const WAITS: u32 = 1;
-/// It runs, or is to run, without a worker.
+/// It runs, or will run, without a worker.
 const FREE: u32 = 2;
 /// A worker is on its way to it.
 const GIVEN: u32 = 3;
@@ -69,7 +69,7 @@ impl Turn {
         self.change(WAITS, FREE).is_ok()
     }
 
-    /// Whether it runs, or is to run, without a worker.
+    /// Whether it runs, or will run, without a worker.
     pub(crate) fn is_free(&self) -> bool {
         // Relaxed: V4 decides.
         self.word.load(Relaxed) == FREE

@@ -115,6 +115,7 @@ impl Node {
     /// Gives a select's node a slot, which says what it needs.
     ///
     /// # Safety
+    ///
     /// **C1**: `slot` stays where it is until the node is unlinked, and its owner leaves it alone meanwhile;
     /// `V` is that of the lists that the node is linked into.
     pub(crate) unsafe fn set_slot<V>(&mut self, slot: *mut Option<V>) {
@@ -138,7 +139,7 @@ impl Node {
     pub(crate) fn outcome(&self) -> WaitOutcome {
         // ORDERING O2: Acquire pairs with the Release in `Waiter::end`: all of N1 is seen.
         let outcome = self.outcome.load(Acquire);
-        // SAFETY: what is stored there is a `WaitOutcome`.
+        // SAFETY: only `WaitOutcome`s are stored there.
         unsafe { mem::transmute::<u8, WaitOutcome>(outcome) }
     }
 }
@@ -266,7 +267,7 @@ impl<V> List<V> {
     pub(crate) fn first_open_slot(&mut self) -> Option<&V> {
         // SAFETY: linked nodes are alive, and the caller holds the lock. So is their claim (N5).
         while let Some(node) = unsafe { self.head.as_ref() } {
-            // SAFETY: linked, the lock is held. Relaxed: a hint; the exchange decides.
+            // SAFETY: as above. Relaxed: a hint; the exchange decides.
             let is_open = unsafe { node.claim.as_ref() }.is_none_or(|claim| claim.word.load(Relaxed) == OPEN);
             if is_open {
                 break;

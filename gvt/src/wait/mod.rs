@@ -3,7 +3,7 @@
 //! | file | mechanism |
 //! |---|---|
 //! | `lock` | the short lock inside every primitive |
-//! | `list`, `seat`, `select_wait` | waiters, and how one is taken; a future's place; many woken at once |
+//! | `list`, `seat`, `select_wait` | waiters, and how one is taken; a future's waiter; a thread in several lists |
 //! | `clock` | the clock that deadlines go by |
 //! | `host` | green threads and OS threads as waiters |
 //! | `park`, `yielding` | a green thread's wait; letting other threads run |
