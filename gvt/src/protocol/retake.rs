@@ -162,11 +162,11 @@ mod models {
 
         /// One operation of the OS thread; whether it still has the worker.
         fn operate(&self) -> bool {
-            let quick = self.retaking.enter();
+            let quick = self.carried.enter();
             let mut has = !quick.is_null();
             if !has {
-                self.retaking.wait_for_decision();
-                has = !self.retaking.worker().is_null();
+                self.carried.wait_for_decision();
+                has = !self.carried.worker().is_null();
             }
             if has {
                 self.use_worker();
@@ -174,7 +174,7 @@ mod models {
                 // SAFETY: as above.
                 self.kept.with(|kept| assert!(unsafe { *kept }, "taken, and not told"));
             }
-            self.retaking.preempt_enable();
+            self.carried.preempt_enable();
             has
         }
     }
