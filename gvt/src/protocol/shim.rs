@@ -46,7 +46,7 @@ pub(crate) enum Mutant {
     ReleaseBlind = 11,
     /// `wait_group`: H2 looks before it has the lock.
     WaitBlind = 12,
-    /// `channel::oneshot`: T2 wakes nobody.
+    /// `channel::oneshot`: H2 wakes nobody.
     CloseSilently = 13,
     /// `unjoined`: takes a handle by a load and a store.
     TakeHandleBlind = 14,
