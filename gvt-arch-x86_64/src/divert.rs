@@ -37,7 +37,7 @@
 //! **Rejected.** Keeping the kernel's frame instead of saving anew: it is as large, must be copied off the
 //! alternate stack, and only `sigreturn` can load it.
 //!
-//! **Limits.** No shadow stacks (CET), as for `switch`: the trampoline returns to where nobody called from.
+//! **Limits.** No shadow stacks (CET), as for `switch`: the trampoline returns to a place that made no call.
 //! Without XSAVE (before 2008) it cannot be done. Debuggers do not see through the trampoline.
 //!
 //! **Evidence.** `tests/divert.rs`: all registers, flags, red zone, in a callee that wipes them.
@@ -104,7 +104,7 @@ pub(crate) unsafe fn divert(
     stack: StackBounds,
     callee: unsafe extern "C" fn(),
 ) -> bool {
-    // Relaxed: all who ask write the same; this OS thread's trampoline runs after.
+    // Relaxed: all callers that ask write the same; this OS thread's trampoline runs after.
     let area = match AREA.load(Relaxed) {
         0 => ask(),
         area => area,

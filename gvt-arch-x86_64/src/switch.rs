@@ -21,7 +21,7 @@
 //!
 //! **Protocol.** **W1** all stores for the context being left; **W2** rsp is loaded; **W3** the rest is
 //! loaded and jumped to. No store follows W2, which is X2: x86 makes stores visible in program order, so
-//! whoever learns of the context by a store made after the switch sees all of W1.
+//! an OS thread that learns of the context by a store made after the switch sees all of W1.
 //!
 //! **Inline, not a naked function.** A `call` puts an entry on the processor's return stack. If the
 //! switch then leaves by `jmp`, each later `ret` of the thread that goes on is predicted from the

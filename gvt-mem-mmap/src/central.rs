@@ -42,7 +42,7 @@ pub(crate) const HANDS: usize = 16;
 
 /// How many slots lie in one worker's cache; written by that worker alone, read by `memory_use`.
 ///
-/// Relaxed everywhere: a gauge. With no call under way, whoever asks is ordered after its last write.
+/// Relaxed everywhere: a gauge. With no call in progress, the reader is ordered after its last write.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Gauge(pub(crate) AtomicU32);
@@ -52,10 +52,10 @@ pub(crate) struct Gauge(pub(crate) AtomicU32);
 pub(crate) struct Shared {
     pub(crate) layout: Layout,
     pub(crate) guarding: Guarding,
-    /// Address of each segment's first slot. Relaxed: whoever has a slot's token is ordered after the
+    /// Address of each segment's first slot. Relaxed: the holder of a slot's token is ordered after the
     /// lock under which the slot came into being, and the segment before it.
     bases: [AtomicPtr<u8>; MAX_SEGMENTS],
-    /// Threads promised (P3). Relaxed: it is written under the lock, and who reads a new value takes the
+    /// Threads promised (P3). Relaxed: it is written under the lock, and a reader of a new value takes the
     /// lock later than the writer did, by coherence.
     promised: AtomicUsize,
     workers: usize,

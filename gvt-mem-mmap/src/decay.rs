@@ -1,8 +1,8 @@
 //! Giving memory back in the background.
 //!
-//! **Hazard.** After a burst, the slots that came back hold their pages for ever, unless somebody calls
-//! `trim`. Given back at once, the next burst pays page faults again; and whoever gives back must neither
-//! hold up threads nor wake up for nothing.
+//! **Hazard.** After a burst, the slots that came back hold their pages for ever, unless `trim` is called.
+//! If they are given back at once, the next burst pays page faults again. And giving back must neither hold
+//! up threads nor wake an OS thread for nothing.
 //!
 //! **Protocol.** The runtime's monitor calls [`decay`](Shared::decay). Once a period (`keep_warm`, a second
 //! by default) half of the slots that nobody has needed since the last time move from `warm` to `cooling`:
@@ -11,15 +11,16 @@
 //! until some slot comes back.
 //!
 //! While a burst ends, more comes back in a period than would be given back after it: then it is left for the
-//! next period, so that the workers do not share the memory map, and the processors, with the one who tidies
-//! up. What is unneeded grows by half each time, so a million slots put it off by half a minute at the most.
+//! next period, so that the workers do not compete with the monitor for the memory map and the
+//! processors. What is unneeded grows by half each time, so a million slots delay it by half a minute at
+//! most.
 //!
 //! **Locks.** The monitor must go on whatever a preempted thread holds, and the central lock is held over an
-//! allocation when address space grows. So it is only tried for; what could not be put away is kept at hand,
-//! and put away next time.
+//! allocation when address space grows. So the monitor only tries to take it; slots that it could not
+//! put away it keeps, and puts away next time.
 //!
-//! **Limits.** What lies in workers' caches, 64 slots a worker and class, stays. Mending a burst of a million
-//! takes half a minute.
+//! **Limits.** What lies in workers' caches, 64 slots a worker and class, stays. After a burst of a million,
+//! giving back takes half a minute.
 
 use std::sync::atomic::Ordering::Relaxed;
 

@@ -238,7 +238,7 @@ struct Note {
     times: usize,
 }
 
-/// A `siginfo_t`, of which the kernel leaves the last bytes 0 for this signal, whoever sends it.
+/// A `siginfo_t`. The kernel leaves its last bytes 0 for this signal, for every sender.
 #[repr(C)]
 struct Record {
     kernel: [u64; 4],
@@ -379,7 +379,7 @@ impl Installed {
         action.sa_sigaction = handler_address();
         action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK | libc::SA_SIGINFO;
         // First, so that the handler never runs without it.
-        // ORDERING O1: Release pairs with `pass_on`: who finds the level finds it filled.
+        // ORDERING O1: Release pairs with `pass_on`: a handler that finds the level finds it filled.
         PREVIOUS.store(ptr::from_ref(self.level(current, ground)).cast_mut(), Release);
         let before = replace(&action)?;
         if !same(&before, &current) {

@@ -1,10 +1,10 @@
-//! Which runtimes are attached, and whom each of them has asked to interrupt: all that a signal
+//! Which runtimes are attached, and which OS threads each of them has asked to interrupt: all that a signal
 //! handler needs to know, readable without a lock.
 //!
 //! **Hazard.** A signal carries little and loses that: a standard signal that is already pending
 //! swallows the next one with its payload, and the kernel drops payloads when the user's queue limit
-//! is reached. So the payload cannot say for whom a signal is (P2), and must not decide alone that it
-//! is somebody else's (P5). And a handler may be on its way into a hook while the hook's runtime
+//! is reached. So the payload cannot say which runtime a signal is for (P2), and must not decide alone that
+//! it is not ours (P5). And a handler may be on its way into a hook while the hook's runtime
 //! detaches (P6).
 //!
 //! **Protocol.** Each attached runtime has a node with a few *marks*, each the number of an OS thread
@@ -14,8 +14,8 @@
 //! - Handler, for each node: **H1** look for a mark of this OS thread; **H2** count oneself in; **H3** full
 //!   fence; **H4** read the hook, which is null if the node is retired; **H5** take the mark; **H6** call;
 //!   **H7** count oneself out.
-//! - Retire: **R1** null the hook; **R2** full fence; **R3** wait until nobody is counted in; **R4** clear
-//!   the marks and free the node for the next runtime.
+//! - Retire: **R1** null the hook; **R2** full fence; **R3** wait until no handler is counted in; **R4**
+//!   clear the marks and free the node for the next runtime.
 //!
 //! M1 comes before M2, so the signal finds the mark, or a handler that ran in between has taken it: the hook
 //! runs after the mark, at most once for each. H2–H4 against R1–R3: either the handler
@@ -106,7 +106,8 @@ impl Registry {
         for node in nodes(head) {
             // ORDERING O2: Acquire pairs with R4. Relaxed on failure: the node is left alone.
             if node.free.compare_exchange(true, false, Acquire, Relaxed).is_ok() {
-                // ORDERING O3: Release pairs with H4: who sees the hook sees what its runtime did before.
+                // ORDERING O3: Release pairs with H4: a handler that sees the hook sees what its runtime did
+                // before.
                 node.hook.store(hook, Release);
                 return node;
             }
@@ -118,8 +119,8 @@ impl Registry {
             free: AtomicBool::new(false),
             next: head,
         }));
-        // ORDERING O1: Release pairs with the Acquires of the head: who finds the node finds it whole.
-        // Acquire on failure, since the head found becomes the next node.
+        // ORDERING O1: Release pairs with the Acquires of the head: a reader that finds the node finds it
+        // whole. Acquire on failure, since the head found becomes the next node.
         while let Err(other) = self.head.compare_exchange(head, node, AcqRel, Acquire) {
             head = other;
             // SAFETY: the node is not published yet.

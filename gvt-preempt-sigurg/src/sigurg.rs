@@ -27,8 +27,8 @@ impl Factory for Sigurg {
 
 /// One runtime's part of the process's SIGURG handler; made by [`Sigurg`].
 ///
-/// `detach`, and dropping it without, waits until no OS thread is inside the hook: whoever detaches has first
-/// let the threads go on that the hook holds.
+/// `detach`, or dropping it without `detach`, waits until no OS thread is inside the hook. The caller first
+/// lets the threads that the hook holds go on.
 #[derive(Debug)]
 pub struct SigurgPreemptor {
     /// Null while not attached.

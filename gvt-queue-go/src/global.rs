@@ -1,15 +1,14 @@
 //! The global list: threads from outside, and what does not fit into a ring.
 //!
-//! **Protocol.** Two `VecDeque`s under a mutex, and their length in an atomic, so that whoever finds it
-//! empty takes no lock. The length is written under the lock; with the total order where it grows
-//! (Q6), with `Release` where it shrinks, behind the publication of what was taken (`transit`, T2,
-//! T3).
+//! **Protocol.** Two `VecDeque`s under a mutex, and their length in an atomic, so that a worker that
+//! finds it empty takes no lock. The length is written under the lock: in the total order where it grows
+//! (Q6), with `Release` where it shrinks, after what was taken is published (`transit`, T2, T3).
 //!
 //! **Two lists.** Threads that have begun and those that have not wait apart, so that a flood of new threads
-//! does not keep those waiting who hold a stack: with a million threads spawned at once, each of which then
-//! sleeps for a second, a sleeper that woke up went behind all that had not begun yet (99th percentile of
-//! lateness 1.2 s). Of four batches three begin with those who have begun, one with the others. Only what
-//! overflows from a ring is sorted; from outside all go behind.
+//! does not delay those that hold a stack. (In one list, with a million threads spawned at once that each
+//! sleep for a second, a sleeper that wakes up goes behind all that have not begun: 99th percentile of
+//! lateness 1.2 s.) Of four batches three begin with threads that have begun, one with the others. Only what
+//! overflows from a ring is sorted; threads from outside go to the second list.
 //!
 //! The lock is held for a push, or for the copying of at most one batch of pointers, with preemption
 //! off (B1, B2); if a `VecDeque` grows, that is one allocation besides.
@@ -44,7 +43,7 @@ const NEW_TURN: u32 = 4;
 
 #[repr(align(128))]
 pub(crate) struct Global {
-    /// How many `lists` hold. On the same lines as the lock, since whoever takes the lock writes it.
+    /// How many `lists` hold. On the same lines as the lock, since the holder of the lock writes it.
     len: AtomicUsize,
     lists: Mutex<Lists>,
 }
@@ -97,7 +96,7 @@ impl Global {
         if len > before {
             publish(&self.len, len);
         } else if len < before {
-            // ORDERING T2: Release, so that who sees it shrink sees where the threads went.
+            // ORDERING T2: Release, so that a worker that sees it shrink sees where the threads went.
             self.len.store(len, Release);
             lists.shrink();
         }
@@ -151,7 +150,7 @@ impl Global {
     }
 
     pub(crate) fn len_hint(&self) -> usize {
-        // Relaxed: whoever acts on it takes the lock; whoever would sleep on it uses `has_work`.
+        // Relaxed: a worker that acts on it takes the lock; one that is about to sleep uses `has_work`.
         self.len.load(Relaxed)
     }
 }

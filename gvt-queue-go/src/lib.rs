@@ -5,15 +5,15 @@
 //! | module | holds |
 //! |---|---|
 //! | `queues` | the backend: which end a worker has, what goes where |
-//! | `team` | a worker's end among several: order of pops, fairness, stealing |
-//! | `solo` | the end of the only worker: no atomics |
+//! | `team` | the local end of one worker among several: order of pops, fairness, stealing |
+//! | `solo` | the local end of the only worker: no atomics |
 //! | `fifo` | its growing ring |
 //! | `ring` | the ring: one producer, one compare-and-exchange a pop |
-//! | `next_up` | the place for the thread just woken |
+//! | `next_up` | the slot for the thread just woken (Go's `runnext`, tokio's LIFO slot) |
 //! | `global` | the list for threads from outside and for overflow |
 //! | `levels` | the lists of other levels than Normal, and their shares |
 //! | `turns` | when urgent threads and those that have rested go ahead, and when the global list has its turn |
-//! | `transit` | why nobody sleeps beside threads that are being moved |
+//! | `transit` | why no worker sleeps beside threads that are being moved |
 //! | `sync` | atomics of std or loom; the total order of Q6; planted defects |
 #![warn(missing_docs)]
 
@@ -39,16 +39,16 @@ use gvt_traits::PushKind;
 
 pub use queues::{GoLocal, GoQueues};
 
-/// Pops in a row that the next-up place may serve before woken threads go behind the others.
+/// Pops in a row that the next-up slot may serve before woken threads go behind the others.
 pub const STREAK: u32 = if cfg!(loom) { 2 } else { 16 };
-/// The same for spawned threads and those who have waited for one: a family's walk over its tree is worth
-/// interrupting less often, since each interruption starts another branch beside those under way (fork-join
+/// The same for spawned threads and those whose child has ended. A depth-first walk over a tree of threads is
+/// interrupted less often, since each interruption starts one more branch beside the current ones (fork-join
 /// Fibonacci, a call: 274 ns at 16, 187 at 64, 116 at 256).
 pub const FAMILY_STREAK: u32 = if cfg!(loom) { 3 } else { 256 };
-/// Pops from a worker's own end until the global list has its turn.
+/// Pops from a worker's local end until the global list has its turn.
 pub const TURN: u32 = if cfg!(loom) { 4 } else { 61 };
 
-/// Whether a thread is put in the next-up place, which has served `streak` pops in a row.
+/// Whether a thread is put in the next-up slot, which has served `streak` pops in a row.
 #[inline(always)]
 fn goes_next_up(kind: PushKind, streak: u32) -> bool {
     match kind {

@@ -1,11 +1,12 @@
-//! The next-up place: one thread, just woken or spawned, that its worker runs next.
+//! The next-up slot: one thread, just woken or spawned, that its worker runs next (Go's `runnext`, tokio's
+//! LIFO slot).
 //!
 //! **Hazard.** The owner takes the thread while a thief takes it; a thief takes it just before the
-//! owner would have, and the data that made it worth waiting for are in the wrong caches.
+//! owner would, away from the caches that hold its data.
 //!
-//! **Protocol.** The place is one pointer. The owner puts by swapping, takes by swapping null in;
-//! a thief exchanges the pointer that it saw for null. Whoever gets a pointer out has the token.
-//! The pointer may be another turn of the same thread by then; the token is as good.
+//! **Protocol.** The slot is one pointer. The owner puts by swapping, takes by swapping null in;
+//! a thief exchanges the pointer that it saw for null. The one that gets a pointer out has the token.
+//! By then the pointer may be from a later push of the same thread; the token is as good.
 //!
 //! A thief looks here last and then watches for about a microsecond, lets others have the processor, since
 //! the owner may be among these, and watches again; an owner that is about to block, as wakers mostly are,
@@ -31,7 +32,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         // Relaxed: `&mut self`.
         if !self.0.0.load(Relaxed).is_null() {
-            left_behind(1, "a next-up place");
+            left_behind(1, "a next-up slot");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The backend: who has which end, and what goes where.
+//! The backend: each worker's local end, and where each push goes.
 
 use std::fmt;
 use std::ptr::NonNull;
@@ -21,22 +21,22 @@ use crate::team::{Peer, TeamMember, member};
 ///
 /// | push | published by |
 /// |---|---|
-/// | `Wake`, `Spawn` to the next-up place | `SeqCst` swap of its pointer |
+/// | `Wake`, `Spawn` to the next-up slot | `SeqCst` swap of its pointer |
 /// | `Wake`, `Spawn` behind a long streak; `Timer`, `TimerBusy` | `SeqCst` swap of a ring's tail |
 /// | `inject`, threads that are not Normal | `SeqCst` swap of the list's length |
 /// | `Yield` of a Normal thread | `Release` store of the ring's tail |
 ///
 /// A thread that yields was running, and its worker has taken another off the queues or takes this one
 /// again: the number of queued threads does not grow, and this queue relies on the runtime not looking
-/// for sleepers after such a push. A worker that fell asleep between the two may then sleep beside one
+/// for sleepers after such a push. A worker that falls asleep between the two may sleep beside one
 /// queued thread until the next push of another kind; the thread itself has a worker that is awake.
 pub struct GoQueues {
     shared: Shared,
     /// Workers that run normal threads, if there are several.
     team: Box<[Peer]>,
-    /// What the only such worker has, roughly.
+    /// How many threads the only such worker has, roughly.
     solo: Arc<Padded<Gauge>>,
-    /// The local ends that were not yet asked for.
+    /// The local ends that have not been handed out.
     ends: std::sync::Mutex<Vec<Option<GoLocal>>>,
 }
 
@@ -50,7 +50,7 @@ pub struct GoLocal(End);
 enum End {
     SingleWorker(SingleWorker),
     TeamMember(TeamMember),
-    /// That of a low-priority worker, who has none.
+    /// Of a low-priority worker, which has no local end.
     Low,
 }
 

@@ -5,8 +5,8 @@
 //!
 //! **Protocol.** `head` and `tail` only grow; the entries are `head..tail`, each in slot `index mod N`.
 //! - P1: the owner writes a slot, then stores `tail`.
-//! - P2: a consumer loads `head`, then `tail`, copies what it wants, and only then moves `head` on by
-//!   compare-and-exchange. Since `head` never goes back, success means that it did not change
+//! - P2: a consumer loads `head`, then `tail`, copies the entries, and only then advances `head` by
+//!   compare-and-exchange. Since `head` never goes back, success means that it has not changed
 //!   meanwhile.
 //! - P3: the owner writes a slot only when it has seen `head` pass the slot's last use, so what P2
 //!   copied was not being overwritten.
@@ -23,7 +23,7 @@
 //! so that each push needs a fence besides (Q6); and it grows and shrinks, which allocates. *32-bit indices*:
 //! a thief that the kernel holds up for 2^32 pops would succeed by accident.
 //!
-//! **Limits.** N entries, a power of two. Overflow is the caller's business.
+//! **Limits.** N entries, a power of two. The caller handles overflow.
 //!
 //! **Evidence.** loom `ring_*`; mutants `TailRelaxed`, `StealRelaxed`, `StealWithoutCas`,
 //! `PopWithoutCas`, `RoomUnchecked`, `NewestWithoutCas` fail them.
@@ -74,7 +74,7 @@ impl<const N: usize> Drop for Inner<N> {
 /// How a push makes its entry visible.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Publish {
-    /// To whoever looks later.
+    /// For later looks.
     Plainly,
     /// And before the pusher's next look at sleeping workers (Q6).
     BeforeSleepers,
@@ -151,8 +151,8 @@ impl<const N: usize> Owner<N> {
         self.tail = self.tail.wrapping_add(count);
         match how {
             _ if mutant(Mutant::TailRelaxed) => self.inner.tail.0.store(self.tail, Relaxed),
-            // ORDERING O3: Release pairs with the consumers' loads of `tail`: who sees it sees the
-            // slots (P1), and what the thread did before it was pushed.
+            // ORDERING O3: Release pairs with the consumers' loads of `tail`: a consumer that sees it sees
+            // the slots (P1), and what the thread did before it was pushed.
             Publish::Plainly => self.inner.tail.0.store(self.tail, Release),
             Publish::BeforeSleepers => publish(&self.inner.tail.0, self.tail),
         }
@@ -336,7 +336,7 @@ impl<const N: usize> Stealer<N> {
     /// Whether there seems to be an entry; the last look before sleeping (Q6).
     pub(crate) fn has_work(&self) -> bool {
         let tail = look(&self.0.tail.0);
-        // ORDERING T2: Acquire pairs with the Release of whoever removed what is missing.
+        // ORDERING T2: Acquire pairs with the Release of the consumer that removed what is missing.
         self.0.head.0.load(Acquire) != tail
     }
 

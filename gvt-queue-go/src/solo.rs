@@ -1,14 +1,14 @@
-//! The local end of the only worker that runs normal threads: nobody steals, so nothing is atomic.
+//! The local end of the only worker that runs Normal threads: no other steals, so nothing is atomic.
 //!
-//! First in, first out, without a bound on its length; the next-up place as in `team`. The ring has room
+//! First in, first out, unbounded; the next-up slot as in `team`. The ring has room
 //! for 256 threads from the start; it doubles when more are queued, and gives memory back when it runs
 //! empty. A thread is passed over by at most [`FAMILY_STREAK`] pops for each one before it, and in the global
 //! list by `TURN` pops for each batch before it. Threads that have rested go before all others (`turns`),
 //! which makes it up to seven times as many, and urgent ones (`levels`) up to sixteen times.
 //!
-//! **The fence (Q6).** What lies here only this worker can run, and it is awake, so no push need be ordered
-//! before a look at sleepers. What comes from elsewhere comes through the global list, which
-//! publishes with the total order, and the lists of other levels, which do the same.
+//! **The fence (Q6).** Only this worker can run what is here, and it is awake, so no push must be ordered
+//! before a look for sleepers. Threads from elsewhere come through the global list and the lists of other
+//! levels, which publish in the total order.
 
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
@@ -142,7 +142,7 @@ impl SingleWorker {
         Some(task)
     }
 
-    /// Moves the newest thread of the ring to the next-up place, if that is `thread`.
+    /// Moves the newest thread of the ring to the next-up slot, if that is `thread`.
     pub(crate) fn expedite(&mut self, thread: NonNull<Metadata>) {
         if self.streak < FAMILY_STREAK
             && let Some(task) = self.ring.take_newest(thread)
@@ -170,7 +170,7 @@ impl SingleWorker {
         if !shared.global.is_empty() {
             self.fetch(shared);
         }
-        // Those who have rested, who were to wait for others.
+        // Rested threads whose turn was others'.
         self.pop_here().or_else(|| self.pop_rested()).or_else(|| self.shares.pop_low(shared))
     }
 
@@ -251,7 +251,7 @@ impl Drop for SingleWorker {
     fn drop(&mut self) {
         if let Some(task) = self.next_up.take() {
             std::mem::forget(task);
-            left_behind(1, "a next-up place");
+            left_behind(1, "a next-up slot");
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The local end of one worker among several that run normal threads: what it pushes, and in which
-//! order it pops.
+//! The local end of one worker among several that run Normal threads: where pushes go, and the order of pops.
 //!
 //! ```text
 //!      Timer      Wake, Spawn, Joined             Yield, TimerBusy           inject
@@ -15,16 +14,16 @@
 //!       ─────────────────────────────── pop ───────────────────────────────────────  6. other workers
 //! ```
 //!
-//! Other workers take half of those who have rested, else half of the inbox, else half of the ring, else the
+//! Thieves take half of the rested threads, else half of the inbox, else half of the ring, else the
 //! next-up thread, and put them into their own inbox. Rested threads that do not fit into their
 //! lane go to the ring.
 //!
-//! That is the way of Normal threads. Urgent ones come before all of it and Low ones last, from lists that
-//! all workers share (`levels`).
+//! All this is for Normal threads. Urgent ones come first and Low ones last, from lists that all workers
+//! share (`levels`).
 //!
 //! **Hazard: starvation (Q4).** Six ways in which a thread could wait for ever, and what bounds each:
 //!
-//! 1. *Two threads wake each other.* After [`STREAK`](crate::STREAK) pops in a row from the next-up place
+//! 1. *Two threads wake each other.* After [`STREAK`](crate::STREAK) pops in a row from the next-up slot
 //!    woken threads go to the ring until it has been served, and after [`FAMILY_STREAK`] (F) so do all
 //!    others. So of F + 1 pops at least one is not from next-up, roughly; call those turns.
 //! 2. *The local ends are never empty, the global list waits.* When [`TURN`] pops have gone by without
@@ -121,7 +120,7 @@ impl Peer {
     }
 }
 
-/// A worker's own end.
+/// A worker's local end.
 pub(crate) struct TeamMember {
     /// Threads whose timers expired, and that have computed little: they go ahead.
     rested: ring::Owner<RESTED>,
@@ -129,7 +128,7 @@ pub(crate) struct TeamMember {
     ring: ring::Owner<RING>,
     inbox: ring::Owner<INBOX>,
     moves: Moves,
-    /// Pops in a row that the next-up place has served.
+    /// Pops in a row that the next-up slot has served.
     streak: u32,
     turns: Turns,
     shares: Shares,
@@ -145,7 +144,7 @@ pub(crate) struct TeamMember {
     visited: usize,
     /// How many turns each other worker had seen when it was last visited.
     turns_seen: Box<[usize]>,
-    /// State of a xorshift generator, for the first victim of a theft.
+    /// State of a xorshift generator, for the first worker to steal from.
     random: u32,
 }
 
@@ -226,7 +225,7 @@ impl TeamMember {
         self.moves.end();
     }
 
-    /// Moves the newest thread of the ring to the next-up place, if that is `thread`.
+    /// Moves the newest thread of the ring to the next-up slot, if that is `thread`.
     pub(crate) fn expedite(&mut self, thread: NonNull<Metadata>, global: &Global) {
         if self.streak < FAMILY_STREAK && self.ring.newest() == Some(thread) {
             self.moves.begin();
@@ -390,7 +389,7 @@ impl TeamMember {
         let first = self.draw(peers.len());
         let (front, back) = peers.split_at(first);
         let others = || back.iter().chain(front);
-        // What thieves have left of those who have rested, who were to wait for others. Our own ring and
+        // Rested threads whose turn was others', if thieves have left any. Our own ring and
         // inbox are empty, so stealing from ourselves finds nothing else.
         self.rested
             .pop()
@@ -416,8 +415,7 @@ impl TeamMember {
         self.inbox.pop()
     }
 
-    /// Takes half of those who have rested at `peer`, or else of its inbox, or of its ring, into the empty
-    /// inbox.
+    /// Steals half of `peer`'s rested threads, or else of its inbox, or of its ring, into the empty inbox.
     fn steal_from(&mut self, peer: &Peer) -> Option<Runnable> {
         if !peer.has_rings() {
             return None;

@@ -1,9 +1,8 @@
-//! Moves: how a worker that looks for work is not deceived by threads on their way from one place
-//! to another.
+//! Moves: how a worker that looks for work does not miss threads that are being moved.
 //!
 //! **Hazard.** A thief has taken half of a ring and not yet published it in its own; a full ring is
-//! being emptied into the global list. Whoever scans all places at that moment, or passes the new
-//! place before and the old place after, finds nothing, and sleeps beside ready threads (Q3).
+//! being emptied into the global list. A worker that scans all queues at that moment, or scans the
+//! destination before the move and the source after it, finds nothing and sleeps beside ready threads (Q3).
 //!
 //! **Protocol.** Each worker has a counter that only it writes.
 //! - T1: the mover makes it odd.
@@ -11,10 +10,10 @@
 //! - T3: it inserts them elsewhere, with `Release`.
 //! - T4: it makes the counter even, with `Release`.
 //!
-//! `has_work` reads all counters, scans all places, reads all counters again. If one was odd or has
-//! changed, the answer is `true`. Otherwise each move lies wholly before or wholly behind the scan:
+//! `has_work` reads all counters, scans all queues, reads all counters again. If one was odd or has
+//! changed, the answer is `true`. Otherwise each move lies wholly before or wholly after the scan:
 //! if T4 was seen, then so was T3; if T4 was not seen before, then T2 was not seen during the scan,
-//! or T1 would have been seen behind it. A thread that was moved often has a last move before the scan,
+//! or T1 would have been seen after it. A thread that was moved often has a last move before the scan,
 //! since a later move's T2 has acquired the earlier one's T3; there the scan finds it.
 //!
 //! **Cost.** Two plain stores a move. `has_work` pays, and only where it would say `false`.
@@ -34,7 +33,7 @@ pub(crate) struct Moves {
     count: usize,
 }
 
-/// Everybody else's side.
+/// The other workers' side.
 pub(crate) struct Watch(Arc<Padded<AtomicUsize>>);
 
 /// A counter at rest.

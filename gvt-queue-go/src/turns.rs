@@ -1,10 +1,9 @@
-//! When a worker looks beside its usual places: at urgent threads, at threads that have rested, and at the
-//! global list.
+//! When a worker looks beyond its local end: at urgent threads, at rested threads, and at the global list.
 //!
-//! A thread whose timer has expired and that has computed little before
-//! ([`PushKind::Timer`](gvt_traits::PushKind::Timer)) goes ahead of all others but urgent ones, so that it
-//! does not wait for a slice of each thread that computes. Such threads lie in a lane of their own. Urgent
-//! threads lie in the lists of their levels (`levels`), which are a lane to each worker that looks.
+//! A *rested* thread is one whose timer has expired and that has computed little before
+//! ([`PushKind::Timer`](gvt_traits::PushKind::Timer)). It goes ahead of all others but urgent ones, so that
+//! it does not wait for a slice of each thread that computes. Rested threads have a lane of their own. Urgent
+//! threads are in the lists of their levels (`levels`), which are a lane for each worker that looks.
 //!
 //! **Hazard: starvation (Q4).** Sleepers that come back again and again would keep all others from running.
 //! So of [`PAST`] + 1 pops in a row, while others wait, one is not from their lane; of [`URGENT_PAST`] + 1
@@ -195,7 +194,7 @@ mod tests {
             .collect();
         let expected: Vec<bool> = (1..=3 * (PAST + 1)).map(|pop| pop % (PAST + 1) != 0).collect();
         assert_eq!(served, expected);
-        // With nobody else there is no bound, and who comes after others have run begins afresh.
+        // Without others there is no bound; after others have run the count begins afresh.
         assert!((0..3 * PAST).all(|_| turns.count() && turns.serves_rested(false) && {
             turns.look_again(false);
             true

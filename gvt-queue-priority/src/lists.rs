@@ -1,9 +1,9 @@
 //! The global lists: threads from outside, one list a level, and a bitmap of those that are not empty.
 //!
 //! **Protocol.** All four lists lie under one mutex. The bitmap is written under it, so that it is exact: a
-//! bit is set before `push` returns and cleared only when its list is empty. Whoever finds a bit clear takes
-//! no lock. So does whoever asks how many there are: the monitor, which must not wait for a lock under which
-//! a list grows (B6).
+//! bit is set before `push` returns and cleared only when its list is empty. A worker that finds a bit
+//! clear takes no lock. Nor does the monitor, which asks how many there are and must not wait for a lock
+//! under which a list grows (B6).
 //!
 //! **Rejected.** *A lock-free injector a level* (`crossbeam_deque::Injector`): its bit cannot be cleared
 //! without a moment in which it is clear beside a queued thread, which `has_work` must not see (Q3). One by
@@ -34,8 +34,8 @@ impl Lists {
         let result = work(&mut lists);
         let levels = lists.iter().enumerate().filter(|(_, list)| !list.is_empty());
         let levels = levels.fold(0, |levels, (level, _)| levels | 1 << level);
-        // ORDERING O1: Release pairs with the Acquire in `levels`: who sees the bit finds the thread, or that
-        // somebody else has taken it. The runtime fences behind a push (Q6).
+        // ORDERING O1: Release pairs with the Acquire in `levels`: a worker that sees the bit finds the
+        // thread, or that another has taken it. The runtime fences after a push (Q6).
         self.levels.store(levels, Release);
         self.len.store(lists.iter().map(VecDeque::len).sum(), Relaxed);
         result

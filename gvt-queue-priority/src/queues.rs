@@ -1,4 +1,4 @@
-//! The backend: who has which end.
+//! The backend: each worker's local end.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,4 +1,5 @@
-//! A worker's end among several: a deque a level, and bitmaps that tell everybody who has what.
+//! The local end of one worker among several: a deque for each level, and bitmaps that show which worker has
+//! threads of which level.
 //!
 //! ```text
 //!   search, for each level from the most urgent:   own deque ─► global list ─► other workers' deques
@@ -9,13 +10,13 @@
 //! **Protocol.** Only the owner pushes to its deques, and only the owner writes its bits. It sets a level's
 //! bit behind the first push, and takes it back when it has found the deque empty itself. Thieves leave it
 //! alone: a bit may be set beside an empty deque, until the owner's next pop that comes as far as that level,
-//! which costs others a vain look. Critical and High bits are taken back at once, since everybody looks at
+//! which costs others a vain look. Critical and High bits are taken back at once, since all workers look at
 //! these at each pop; the others when the worker turns to Low or finds nothing.
 //!
-//! **Hazard 2: a thread is on its way and nobody sees it.** No thread is ever on its way: threads leave a
-//! deque or list singly, to be run.
+//! **Hazard 2: a thread is being moved and no worker sees it.** No thread is ever being moved: threads leave
+//! a deque or list singly, to be run.
 //!
-//! **Hazard 3: within a level somebody starves (Q4).** At each level every [`TURN`]th pop looks at the global
+//! **Hazard 3: within a level a thread starves (Q4).** At each level every [`TURN`]th pop looks at the global
 //! list first, and every [`PATROL`]th of these at another worker, in rotation. The worker's own deque comes
 //! first in all others.
 //!
@@ -42,7 +43,7 @@ const RACES: usize = 4;
 
 const LOW: usize = Priority::Low as usize;
 
-/// What everybody sees: who has threads of which level.
+/// What all workers see: which of them have threads of which level.
 #[repr(align(128))]
 pub(crate) struct Board {
     /// Bit `worker` of `holders[level]` is set while that worker may have threads of that level.
@@ -57,8 +58,8 @@ impl Board {
 
     #[inline]
     fn holders(&self, level: usize) -> u64 {
-        // ORDERING O2: Acquire pairs with the Release of `announce`: who sees the bit finds the thread, or
-        // that somebody else has taken it.
+        // ORDERING O2: Acquire pairs with the Release of `announce`: a worker that sees the bit finds the
+        // thread, or that somebody else has taken it.
         self.holders[level].load(Acquire)
     }
 
@@ -120,7 +121,7 @@ pub(crate) struct Member<P> {
     patrols: [u32; 4],
     lift: Lift<P>,
     me: usize,
-    /// Who was last robbed.
+    /// The worker that was stolen from last.
     victim: usize,
     /// The most urgent level that this worker may run.
     first: usize,

@@ -9,7 +9,7 @@
 //! **Invariants.**
 //! - **F1**: the heap has an item that is due before the first bucket begins. So the heap's first is the
 //!   earliest of all, and nobody wakes to pour a bucket. What is put here keeps that ([`Far::accepts`]);
-//!   who takes from the heap pours buckets until it holds again ([`Far::begins_ns`]).
+//!   a call that takes from the heap pours buckets until it holds again ([`Far::begins_ns`]).
 //! - **F2**: buckets in use are numbered from `base` to less than `base + BUCKETS`: no two share a place in
 //!   the ring.
 //!

@@ -163,8 +163,8 @@ impl Timers {
 #[repr(align(128))]
 pub(crate) struct Shard {
     timers: Mutex<Timers>,
-    /// How many entries it holds; written under the lock. Relaxed: a gauge, ordered for whoever
-    /// inserted by coherence.
+    /// How many entries it holds; written under the lock. Relaxed: a gauge; coherence
+    /// orders it for the thread that inserted.
     pub(crate) len: AtomicUsize,
     /// Whether the lock's holder is expiring; written under the lock. Relaxed: only a hint on what
     /// to do about a lock that is taken.

@@ -1,4 +1,4 @@
-//! Deadlines in a sorted map a worker: the order of who names no other.
+//! Deadlines in a sorted map for each worker: the default order.
 //!
 //! **Protocol.** An entry goes to the shard of its affinity, so that workers meet only to expire. Under its
 //! lock a shard publishes its earliest deadline and how many it holds, in words that anybody may read (T5,

@@ -43,7 +43,7 @@
 use crate::alarm::Alarm;
 use crate::sync::{AtomicU64, Mutant, Mutex, Ordering::Relaxed, Ordering::SeqCst, fence, mutant};
 
-/// Keeps the alarm early enough for whoever waits.
+/// Keeps the alarm early enough for the worker that waits.
 pub(crate) struct Watch<A> {
     alarm: A,
     /// Inserts below this see to the alarm; 0 while nobody waits. Written under the lock.
@@ -79,7 +79,7 @@ impl<A: Alarm> Watch<A> {
     fn set_earlier(&self, deadline_ns: u64, earliest: impl FnOnce() -> Option<u64>) {
         let mut set_to = self.set_to.lock().unwrap();
         if self.threshold.load(Relaxed) == 0 {
-            // The alarm rings, and whoever waits will look for itself.
+            // The alarm rings, and the worker that waits looks for itself.
             return;
         }
         let wanted = if mutant(Mutant::LaterOverwrites) { Some(deadline_ns) } else { earliest() };
@@ -221,7 +221,7 @@ mod models {
             self.watch.expired(now);
         }
 
-        /// T7: whoever waits is woken by `deadline`.
+        /// T7: the worker that waits is woken by `deadline`.
         fn assert_rings_by(&self, deadline: u64) {
             assert!(self.watch.alarm().0.load(Relaxed) <= deadline, "T7: nobody is woken for {deadline}");
         }

@@ -13,8 +13,8 @@ use crate::wheel::Wheel;
 #[repr(align(128))]
 pub(crate) struct Shard {
     wheel: Mutex<Wheel>,
-    /// How many entries it holds; written under the lock. Relaxed: a gauge, ordered for whoever
-    /// inserted by coherence.
+    /// How many entries it holds; written under the lock. Relaxed: a gauge; coherence
+    /// orders it for the thread that inserted.
     pub(crate) len: AtomicUsize,
     /// Whether the lock's holder is expiring; written under the lock. Relaxed: only a hint on what
     /// to do about a lock that is taken.

@@ -120,7 +120,8 @@ fn lock<L>(ledger: &Mutex<L>) -> MutexGuard<'_, L> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The ledger unless somebody has it, who may be taken off in the middle: for what the monitor calls (B6).
+/// The ledger, unless another thread has it, which may be preempted meanwhile: for what the monitor calls
+/// (B6).
 fn look<L>(ledger: &Mutex<L>) -> Option<MutexGuard<'_, L>> {
     match ledger.try_lock() {
         Ok(guard) => Some(guard),

@@ -1,9 +1,9 @@
-//! The ledger of a ready queue: who is queued, since when, how urgent.
+//! The ledger of a ready queue: which threads are queued, since when, how urgent.
 //!
-//! Checked: Q1, Q5 at every call; Q3, Q8 and strict order (Q4) at calls that are alone; that nobody is passed
-//! over for ever (Q4) by a bound far above what any fair queue needs.
+//! Checked: Q1, Q5 at every call; Q3, Q8 and strict order (Q4) at calls that are alone; that no thread is
+//! passed over for ever (Q4) by a bound far above what any fair queue needs.
 //!
-//! **Hazard.** A thread that was popped may be pushed again by the time its pop is noted. No: whoever pushes
+//! **Hazard.** A thread that was popped may be pushed again by the time its pop is noted. It cannot: pushing
 //! it needs the token, which is handed out after the pop was noted.
 
 use std::collections::{BTreeMap, HashMap};
