@@ -1,5 +1,6 @@
 //! Futures on green threads: running them, and timers for them.
-//! //! | to | names |
+//!
+//! | to | names |
 //! |---|---|
 //! | run a future on the calling thread | [`block_on`] |
 //! | sleep, limit a future's time | [`sleep`], [`sleep_until`], [`timeout`], [`Sleep`], [`Timeout`] |

@@ -87,8 +87,7 @@ impl fmt::Debug for Thread {
 /// With the preemptor [`Sigurg`](crate::Sigurg) neither soundness nor progress needs it: a thread that is
 /// blocked in the kernel loses its worker after about a slice. It saves that slice.
 ///
-/// Outside a runtime it runs
-/// `f` and does nothing else. At the bound on OS threads `f` blocks its worker.
+/// Outside a runtime it runs `f` and does nothing else. At the bound on OS threads `f` blocks its worker.
 ///
 /// Context: a green thread, or an OS thread. `f` runs on one OS thread; this crate's functions work in it as
 /// usual.

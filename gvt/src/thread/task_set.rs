@@ -212,8 +212,7 @@ where
     /// Waits for all threads. Returns their results in the order of spawning, or the first failure; then the
     /// others were cancelled and have ended.
     ///
-    /// Results that [`join_next`](Self::join_next) has returned are not
-    /// among them.
+    /// Results that [`join_next`](Self::join_next) has returned are not among them.
     ///
     /// Context: as [`join_next`](Self::join_next).
     ///

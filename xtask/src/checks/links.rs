@@ -1,6 +1,5 @@
 //! Links in documents that lead into this repository lead somewhere: relative ones, and those by its address,
-//! which README has because its text is also the front page of `gvt`'s documentation, where no file of the
-//! repository lies.
+//! which README has because its text is also `gvt`'s page on crates.io, where no file of the repository lies.
 
 use std::collections::HashSet;
 
