@@ -3,7 +3,7 @@
 //! ```text
 //!   Critical, High           Normal          Low
 //!      │    │                  │              │
-//!      ▼    ▼        rings, next-up slots,   ▼
+//!      ▼    ▼        rings, next-up slots,    ▼
 //!     lists here        global list         list here
 //!
 //!   pop:  1. urgent   2. all that `team` or `solo` shows, for Normal threads   3. Low

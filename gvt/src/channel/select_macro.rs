@@ -59,9 +59,9 @@
 ///     default(Duration::from_secs(30)) => unreachable!("the worker is quicker"),
 /// }
 /// let result = select! {
-/// - `send(sender, message) -> pattern => expression` binds a `Result<(), SendError<T>>`; the message is
-///   evaluated only if the operation was chosen;
-/// - the other arms are below;
+///     join(worker) -> result => result,
+///     cancelled(gvt::current_token().unwrap()) -> () => return,
+/// };
 /// assert!(result.is_ok());
 /// assert_eq!(*watched.borrow(), 7);
 /// # });
