@@ -31,7 +31,7 @@
 /// - `recv(receiver) -> pattern => expression` binds a `Result<T, RecvError>`;
 /// - `send(sender, message) -> pattern => expression` binds a `Result<(), SendError<T>>`; the message is
 ///   evaluated only if the operation was chosen;
-/// - the other arms of a wait are below;
+/// - the other arms are below;
 /// - `default => expression` is taken if no operation is ready at once, `default(timeout) => expression` if
 ///   none becomes ready within a [`Duration`](std::time::Duration). Without `default` the select waits.
 ///

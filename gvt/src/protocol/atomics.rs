@@ -13,7 +13,7 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, 
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 /// The cheap half of an asymmetric fence: a compiler fence only. The other half is a `membarrier` (in models
-/// [`heavy_fence`]), which acts for both.
+/// `heavy_fence`), which acts for both.
 #[inline(always)]
 pub(crate) fn light_fence() {
     // ORDERING: pairs with the `membarrier` of the monitor (`retake` E4); in models with `heavy_fence`.

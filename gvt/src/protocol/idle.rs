@@ -75,9 +75,9 @@ pub(crate) const WORTH_NS: u64 = 10_000;
 
 pub(crate) struct IdleSet {
     sleepers: AtomicU64,
-    /// The state of N1 to N3.
+    /// By [`Class`]: 0, or the searcher's [`Errand`].
     searching: [AtomicU32; 2],
-    /// N1 to N3.
+    /// The state of N1 to N3.
     nap: AtomicU32,
     /// Wake-ups for first children that were in vain, in a row.
     ///

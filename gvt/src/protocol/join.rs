@@ -15,7 +15,7 @@
 //!
 //! **A waiter of another runtime** is woken by a thread that does not keep that runtime alive. The waker uses
 //! the runtime's queue and idle set even after the waiter can run again. So such a waiter leaves only when
-//! **J4** the waker has said that it is done ([`Foreign`]).
+//! **J4** the waker has said that it is done (`joiner::Foreign`).
 //!
 //! **A green waiter of the same runtime** is named by its index in the table and the number of its wait. If
 //! shutdown unwinds it while the end is under way, the end finds that wait over (W3 of `wait`), whatever the
