@@ -236,7 +236,8 @@ impl<W: Waited> Handle for W {
     }
 }
 
-/// An operation of an end that waits in a list of its channel's state: the type, its keyword, and its [`Waited`].
+/// An operation of an end that waits in a list of its channel's state: the type, its keyword, and its
+/// [`Waited`].
 macro_rules! waited {
     (
         $(#[$docs:meta])*
