@@ -24,10 +24,8 @@ use std::time::{Duration, Instant};
 use gvt_traits::WaitReason;
 
 use crate::wait::alarm::Alarm;
-use crate::wait::clock::TimedOut;
-use crate::wait::clock::{deadline_ns, has_passed, now};
-use crate::wait::list::WaitOutcome;
-use crate::wait::list::{List, WaitPolicy, wait};
+use crate::wait::clock::{TimedOut, deadline_ns, has_passed, now};
+use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::Lock;
 
 /// Runs a future on the calling thread, which parks while the future waits.

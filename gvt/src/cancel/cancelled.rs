@@ -42,8 +42,7 @@ use crate::channel::{Ending, Receiver, RecvTimeoutError, Sender, bounded};
 use crate::protocol::user;
 use crate::wait::alarm::Alarm;
 use crate::wait::clock::has_passed;
-use crate::wait::list::Node;
-use crate::wait::list::WaitOutcome;
+use crate::wait::list::{Node, WaitOutcome};
 use crate::wait::lock::Lock;
 
 struct Watch {

@@ -24,8 +24,7 @@ use super::error::{RecvError, SendError};
 use super::select::{Arm, Choice, Handle, Limit, run};
 use super::selected::{Token, Wish};
 use super::{Receiver, Sender};
-use crate::wait::list::Node;
-use crate::wait::list::{List, WaitOutcome};
+use crate::wait::list::{List, Node, WaitOutcome};
 use crate::wait::lock::Lock;
 
 /// The end in an arm.

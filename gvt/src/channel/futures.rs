@@ -13,8 +13,7 @@ use super::{Receiver, Sender};
 use crate::protocol::user;
 use crate::wait::alarm::Alarm;
 use crate::wait::clock::has_passed;
-use crate::wait::list::Seat;
-use crate::wait::list::WaitOutcome;
+use crate::wait::list::{Seat, WaitOutcome};
 
 /// Receives a message; see [`Receiver::recv_async`].
 #[must_use = "a future does nothing unless it is polled"]

@@ -32,8 +32,7 @@ use crate::protocol::shim::{Mutant, is_failing, mutant};
 use crate::protocol::user;
 use crate::wait::clock::{deadline_ns, now};
 use crate::wait::host::give_way;
-use crate::wait::list::Seat;
-use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait};
+use crate::wait::list::{List, Seat, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::{Lock, LockGuard};
 
 /// Sends the one message.

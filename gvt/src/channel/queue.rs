@@ -19,8 +19,7 @@ use super::state::{Met, PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SE
 use crate::wait::clock::{deadline_ns, has_passed};
 use crate::wait::list::{WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::{Lock, LockGuard};
-use crate::wait::wake::Wake;
-use crate::wait::wake::WakeList;
+use crate::wait::wake::{Wake, WakeList};
 
 #[repr(C, align(64))]
 pub(super) struct Channel<T> {

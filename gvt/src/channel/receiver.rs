@@ -17,8 +17,7 @@ use super::select::{Handle, sleep_until};
 use super::selected::{Token, Wish};
 use crate::wait::clock::{has_passed, now};
 use crate::wait::host::give_way;
-use crate::wait::list::Node;
-use crate::wait::list::WaitOutcome;
+use crate::wait::list::{Node, WaitOutcome};
 
 /// The receiving end of a channel. Clones receive from the same channel, each message once; when the last one
 /// is dropped, sending fails.

@@ -26,8 +26,7 @@ use super::selected::{Token, Wish};
 use crate::protocol::shim::is_failing;
 use crate::wait::clock::{deadline_ns, now};
 use crate::wait::host::{OsFlag, draw, give_way};
-use crate::wait::list::WaitOutcome;
-use crate::wait::list::{Claim, Node, SelectWait};
+use crate::wait::list::{Claim, Node, SelectWait, WaitOutcome};
 
 /// One end of a channel as an operation of a select.
 pub trait Handle {

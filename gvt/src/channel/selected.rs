@@ -10,8 +10,7 @@ use super::queue::Channel;
 use super::state::{Met, PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SENDERS, State};
 use crate::protocol::shim::{Mutant, mutant};
 use crate::wait::host::Here;
-use crate::wait::list::Node;
-use crate::wait::list::WaitOutcome;
+use crate::wait::list::{Node, WaitOutcome};
 use crate::wait::wake::WakeList;
 
 /// The reservation of a chosen operation.

@@ -11,8 +11,7 @@ use super::select::Handle;
 use super::selected::{Token, Wish};
 use crate::wait::clock::now;
 use crate::wait::host::give_way;
-use crate::wait::list::Node;
-use crate::wait::list::WaitOutcome;
+use crate::wait::list::{Node, WaitOutcome};
 
 /// The sending end of a channel. Clones send into the same channel; when the last one is dropped, receivers
 /// learn that there will be no more messages.

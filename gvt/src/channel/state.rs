@@ -32,10 +32,8 @@ use std::collections::VecDeque;
 
 use crate::protocol::shim::{Mutant, mutant};
 use crate::wait::host::Here;
-use crate::wait::list::{BOUND, Claim, Waiter};
-use crate::wait::list::{List, WaitOutcome};
-use crate::wait::wake::Wake;
-use crate::wait::wake::WakeList;
+use crate::wait::list::{BOUND, Claim, List, WaitOutcome, Waiter};
+use crate::wait::wake::{Wake, WakeList};
 
 pub(super) const RECEIVERS: u8 = 0;
 pub(super) const SENDERS: u8 = 1;

@@ -37,8 +37,7 @@ use crate::protocol::user;
 use crate::sync::{RwLock, RwLockReadGuard};
 use crate::wait::clock::{deadline_ns, has_passed, now};
 use crate::wait::host::give_way;
-use crate::wait::list::Seat;
-use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait};
+use crate::wait::list::{List, Seat, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::{Lock, LockGuard};
 use crate::wait::wake::WakeList;
 

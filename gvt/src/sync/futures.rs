@@ -13,8 +13,7 @@ use super::raw_mutex::{self, RawMutex};
 use super::semaphore::{self, RawSemaphore, Semaphore, SemaphorePermit};
 use super::{SchedMutex, SchedMutexGuard};
 use crate::protocol::user;
-use crate::wait::list::Seat;
-use crate::wait::list::WaitOutcome;
+use crate::wait::list::{Seat, WaitOutcome};
 
 /// Waits for a raw mutex.
 struct RawLock<'a> {

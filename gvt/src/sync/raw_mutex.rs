@@ -25,12 +25,11 @@ use gvt_traits::WaitReason;
 
 use crate::protocol::shim::Ordering::*;
 use crate::protocol::shim::{AtomicU32, Mutant, mutant};
-use crate::wait::clock;
-use crate::wait::host;
 use crate::wait::host::Here;
 use crate::wait::list::{FRONT, List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::{Lock, LockGuard};
 use crate::wait::wake::WakeList;
+use crate::wait::{clock, host};
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;

@@ -29,13 +29,11 @@ use crate::kernel::worker::joiner::Foreign;
 use crate::kernel::worker::lineage;
 use crate::protocol::join::Waiter;
 use crate::protocol::{join, user};
-use crate::wait::cancelled;
 use crate::wait::clock::now;
 use crate::wait::host::{OsFlag, give_way};
-use crate::wait::list::Node;
-use crate::wait::list::WaitOutcome;
-use crate::wait::park;
+use crate::wait::list::{Node, WaitOutcome};
 use crate::wait::park::Wait;
+use crate::wait::{cancelled, park};
 
 /// Owns the right to a green thread's result.
 ///

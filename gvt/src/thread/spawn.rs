@@ -6,14 +6,11 @@ use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{GvtState, Priority, PushKind, SchedError};
 
-use crate::cancel::token::Extras;
-use crate::cancel::token::{Borrowed, CancellationToken};
+use crate::cancel::token::{Borrowed, CancellationToken, Extras};
 use crate::kernel::thread::id::{self, ID_BATCH};
 use crate::kernel::thread::record::{EntryFn, Outcome, PINNED, REENTRANT, Record, StackChoice, Step};
 use crate::kernel::worker::core::{CoreBase, WorkerBase};
-use crate::kernel::worker::lineage;
-use crate::kernel::worker::section;
-use crate::kernel::worker::tls;
+use crate::kernel::worker::{lineage, section, tls};
 use crate::protocol::user;
 use crate::thread::join_handle::JoinHandle;
 use crate::wait::host::give_way;

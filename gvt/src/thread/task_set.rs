@@ -21,8 +21,7 @@ use crate::channel::{Receiver, Sender, unbounded};
 use crate::protocol::user;
 use crate::thread::join_handle::JoinHandle;
 use crate::thread::{self, Builder};
-use crate::wait::list::Node;
-use crate::wait::list::WaitOutcome;
+use crate::wait::list::{Node, WaitOutcome};
 use crate::wait::park::ShutdownUnwind;
 
 /// The [`reason`](CancellationToken::reason) that the siblings of a failed thread see.

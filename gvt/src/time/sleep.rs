@@ -6,10 +6,9 @@ use gvt_traits::{TimerType, WaitReason};
 
 use crate::kernel::thread::record::SCOPED;
 use crate::kernel::worker::scale::nanoseconds;
-use crate::wait::cancelled;
 use crate::wait::clock::{deadline_ns, has_passed};
-use crate::wait::park;
 use crate::wait::park::Wait;
+use crate::wait::{cancelled, park};
 
 /// Sleeps for at least `duration`; the worker runs other threads meanwhile.
 ///

@@ -6,8 +6,7 @@ use gvt_traits::SchedError;
 
 use crate::cancel::token::CancellationToken;
 use crate::thread::{self, Builder};
-use crate::wait::clock::TimedOut;
-use crate::wait::clock::{has_passed, now};
+use crate::wait::clock::{TimedOut, has_passed, now};
 
 /// Runs `f` on a green thread of its own and waits for its result, at most for `limit`.
 ///

@@ -10,8 +10,7 @@ use gvt_traits::WaitReason;
 
 use crate::kernel::thread::record::SCOPED;
 use crate::kernel::worker::core::WorkerBase;
-use crate::kernel::worker::section;
-use crate::kernel::worker::tls;
+use crate::kernel::worker::{section, tls};
 use crate::wait::cancelled;
 use crate::wait::park::{Wait, WaitWaker};
 

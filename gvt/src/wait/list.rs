@@ -45,9 +45,7 @@ use crate::protocol::shim::{AtomicU8, AtomicU32, Mutant, is_failing, mutant};
 use crate::wait::clock;
 use crate::wait::host::{Green, Here, Inside, OsFlag};
 use crate::wait::lock::{Lock, LockGuard};
-use crate::wait::wake::Wake;
-use crate::wait::wake::WakeList;
-use crate::wait::wake::Waker;
+use crate::wait::wake::{Wake, WakeList, Waker};
 
 /// How a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,9 +6,7 @@ use gvt_traits::{PushKind, TimerEntry, TimerType, WaitReason, WakeTicket, Worker
 
 use crate::kernel::thread::record::{Record, SCOPED, UNWIND};
 use crate::kernel::worker::core::{CoreBase, WorkerBase};
-use crate::kernel::worker::joiner;
-use crate::kernel::worker::section;
-use crate::kernel::worker::tls;
+use crate::kernel::worker::{joiner, section, tls};
 use crate::protocol::wait;
 use crate::protocol::wait::Woken;
 use crate::wait::cancelled;

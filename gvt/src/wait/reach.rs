@@ -40,8 +40,9 @@ impl<T> Reach<T> {
 #[cfg(all(test, loom))]
 mod models {
     use super::*;
-    use crate::protocol::atomics::{AtomicBool, AtomicU32, AtomicU64, check, check_mutant};
-    use crate::protocol::atomics::{Ordering::*, fence};
+    use crate::protocol::atomics::{
+        AtomicBool, AtomicU32, AtomicU64, Ordering::*, check, check_mutant, fence,
+    };
     use crate::protocol::pending::is_pending;
     use crate::protocol::wait::{self, Committed};
     use loom::sync::Arc;

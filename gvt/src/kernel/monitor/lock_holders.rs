@@ -30,8 +30,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use gvt_traits::{GvtState, OsThreadId, Preemptor};
 
-use crate::kernel::worker::core::OsThread;
-use crate::kernel::worker::core::{Core, CoreBase, Parts};
+use crate::kernel::worker::core::{Core, CoreBase, OsThread, Parts};
 use crate::kernel::worker::counters::Counters;
 
 /// Length of a turn.

@@ -22,8 +22,7 @@ use std::time::Duration;
 
 use gvt_traits::{GvtState, Priority, TimerBackend, WaitReason};
 
-use crate::kernel::state::deadlock::DeadlockReport;
-use crate::kernel::state::deadlock::ThreadInfo;
+use crate::kernel::state::deadlock::{DeadlockReport, ThreadInfo};
 use crate::kernel::state::monitor::ASLEEP;
 use crate::kernel::thread::id::ThreadId;
 use crate::kernel::thread::record::Record;

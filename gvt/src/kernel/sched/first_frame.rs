@@ -8,21 +8,16 @@ use std::sync::atomic::Ordering::*;
 
 use gvt_traits::{ContextSwitch, GvtState};
 
-use crate::kernel::sched::enqueue;
 use crate::kernel::sched::pick::pick;
-use crate::kernel::sched::switch;
 use crate::kernel::sched::switch::arrive;
+use crate::kernel::sched::{enqueue, switch};
 use crate::kernel::thread::record::{Record, Step};
-use crate::kernel::worker::core::install;
-use crate::kernel::worker::core::{After, Parts, Worker, WorkerBase};
-use crate::kernel::worker::ending::entry;
-use crate::kernel::worker::ending::let_go;
-use crate::kernel::worker::joiner;
+use crate::kernel::worker::core::{After, Parts, Worker, WorkerBase, install};
+use crate::kernel::worker::ending::{entry, let_go};
 use crate::kernel::worker::lineage::pass_over;
 use crate::kernel::worker::no_unwind::NoUnwind;
 use crate::kernel::worker::references::{credit, release};
-use crate::kernel::worker::section;
-use crate::kernel::worker::tls;
+use crate::kernel::worker::{joiner, section, tls};
 use crate::protocol::join;
 use crate::protocol::join::{Ended, Prepared};
 

@@ -10,8 +10,7 @@ use crate::kernel::sched::own::own;
 use crate::kernel::sched::pick_bound;
 use crate::kernel::sched::wakeup::found;
 use crate::kernel::thread::record::Record;
-use crate::kernel::worker::core::MAINTENANCE;
-use crate::kernel::worker::core::{Parts, Worker};
+use crate::kernel::worker::core::{MAINTENANCE, Parts, Worker};
 
 /// Takes the next thread from the queue.
 ///

@@ -58,18 +58,11 @@ use gvt_traits::{ContextSwitch, GvtState, Registers, StackBounds};
 
 use crate::kernel::sched::switch;
 use crate::kernel::thread::record::{FAST, PINNED, REENTRANT, Record};
-use crate::kernel::worker::binding::here;
-use crate::kernel::worker::binding::is_welcome;
-use crate::kernel::worker::binding::last;
-use crate::kernel::worker::binding::remind;
-use crate::kernel::worker::binding::tagged;
-use crate::kernel::worker::core::OsThread;
-use crate::kernel::worker::core::spare;
-use crate::kernel::worker::core::{After, CoreBase, Parts, Worker, WorkerBase};
+use crate::kernel::worker::binding::{here, is_welcome, last, remind, tagged};
+use crate::kernel::worker::core::{After, CoreBase, OsThread, Parts, Worker, WorkerBase, spare};
 use crate::kernel::worker::counters::Counters;
 use crate::kernel::worker::no_unwind::NoUnwind;
-use crate::kernel::worker::section;
-use crate::kernel::worker::tls;
+use crate::kernel::worker::{section, tls};
 
 /// Where the worker loop takes a picked thread.
 pub(crate) enum Route {

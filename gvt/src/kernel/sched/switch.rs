@@ -31,13 +31,10 @@ use crate::kernel::sched::enqueue::push_here;
 use crate::kernel::sched::maintenance::maintain;
 use crate::kernel::sched::pick::pick;
 use crate::kernel::thread::record::Record;
-use crate::kernel::worker::binding;
-use crate::kernel::worker::core::install;
-use crate::kernel::worker::core::{After, Departed, Parts, Worker, WorkerBase};
+use crate::kernel::worker::core::{After, Departed, Parts, Worker, WorkerBase, install};
 use crate::kernel::worker::ending::refuse;
-use crate::kernel::worker::handoff;
 use crate::kernel::worker::no_unwind::NoUnwind;
-use crate::kernel::worker::tls;
+use crate::kernel::worker::{binding, handoff, tls};
 use crate::protocol::wait;
 use crate::protocol::wait::Committed;
 

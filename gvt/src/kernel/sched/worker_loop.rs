@@ -12,9 +12,7 @@ use gvt_traits::ContextSwitch;
 use crate::kernel::sched::pinned;
 use crate::kernel::sched::switch::{run_after, target, target_slow};
 use crate::kernel::worker::binding::remind;
-use crate::kernel::worker::core::OsThread;
-use crate::kernel::worker::core::spare;
-use crate::kernel::worker::core::{Parts, Worker, WorkerBase};
+use crate::kernel::worker::core::{OsThread, Parts, Worker, WorkerBase, spare};
 use crate::kernel::worker::no_unwind::NoUnwind;
 use crate::kernel::worker::tls;
 

@@ -10,9 +10,8 @@ use crate::kernel::thread::table::MOST_GVTHREADS;
 use crate::kernel::worker::core::CoreBase;
 use crate::os::flag::OsFlag;
 use crate::protocol::join::{FOREIGN, GREEN, OS, PLACE_MASK, TAG, TASK, Waiter};
-use crate::protocol::user;
-use crate::protocol::wait;
 use crate::protocol::wait::Woken;
+use crate::protocol::{user, wait};
 
 const _: () = assert!(MOST_GVTHREADS as u64 * 2 <= PLACE_MASK + 1, "places fit, caches included");
 
