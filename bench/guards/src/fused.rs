@@ -25,6 +25,11 @@ const MOST: f64 = 1.02;
 /// The operations that are compared; they run on the default parts.
 const COMPARED: [&str; 5] = ["yield-1", "yield-2", "yield-100", "spawn-join", "spawn-batch"];
 
+/// Where the entries of the table are.
+const SCHED: &str = "crate::kernel::sched";
+/// The type of the parts, written out.
+const FUSED: &str = "crate::runtime::runtime::Fused";
+
 const PARTS: &str = "GoQueue, HeapTimer, Sigurg, X86_64, MmapSlots";
 
 /// Compares; `false` if the generic build takes too much.
@@ -89,7 +94,7 @@ fn write(root: &Path, fused: &Path) -> Result<usize, String> {
     fs::create_dir_all(fused).map_err(say("target/fused"))?;
     fs::write(fused.join("Cargo.toml"), workspace).map_err(say("Cargo.toml"))?;
     fs::copy(root.join("Cargo.lock"), fused.join("Cargo.lock")).map_err(say("Cargo.lock"))?;
-    let table = read(&root.join("gvt/src/kernel/sched/switch.rs"))?;
+    let table = read(&root.join("gvt/src/kernel/sched/calls.rs"))?;
     let mut calls = 0;
     copy(&root.join("bench/guards"), &fused.join("guards"), &mut |_, text| Ok(text))?;
     copy(&root.join("gvt"), &fused.join("gvt"), &mut |path, text| fuse(path, text, &table, &mut calls))?;
@@ -124,7 +129,7 @@ fn fuse(path: &Path, mut text: String, table: &str, calls: &mut usize) -> Result
     if path.ends_with("src/lib.rs") {
         text = text.replace("#![doc = include_str!(\"../../README.md\")]", "#![doc = \"A fused copy.\"]");
     }
-    if path.ends_with("src/runtime.rs") {
+    if path.ends_with("src/runtime/runtime.rs") {
         text += &format!("\npub(crate) type Fused = Assembly<{PARTS}>;\n");
         text = text.replace("struct Assembly<", "pub(crate) struct Assembly<");
     }
@@ -132,7 +137,7 @@ fn fuse(path: &Path, mut text: String, table: &str, calls: &mut usize) -> Result
         text = text.replace("\nunsafe fn ", "\npub(crate) unsafe fn ");
         text = text.replace("\npub(super) unsafe fn ", "\npub(crate) unsafe fn ");
     }
-    // `(worker.vtable.park)(worker)` becomes `crate::sched::schedule::park::<Fused>(worker)`.
+    // `(worker.vtable.park)(worker)` becomes `crate::kernel::sched::leave::park::<Fused>(worker)`.
     while let Some(at) = text.find(".vtable.") {
         let rest = &text[at + ".vtable.".len()..];
         let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
@@ -147,21 +152,21 @@ fn fuse(path: &Path, mut text: String, table: &str, calls: &mut usize) -> Result
             + 2;
         let end = at + ".vtable.".len() + name.len() + 1;
         let target = target_of(table, &name)?;
-        text.replace_range(begin..end, &format!("crate::sched::{target}::<crate::runtime::Fused>"));
+        text.replace_range(begin..end, &format!("{SCHED}::{target}::<{FUSED}>"));
         *calls += 1;
     }
     Ok(text)
 }
 
-/// Where the table's entry `name` leads, as `schedule.rs` says where it fills the table: its module and
+/// Where the table's entry `name` leads, as `calls.rs` says where it fills the table: its module and
 /// function.
 fn target_of(table: &str, name: &str) -> Result<String, String> {
     let entry = format!("        {name}: ");
     let target = table.lines().find_map(|line| line.strip_prefix(&entry)?.strip_suffix("::<P>,"));
     match target {
         Some(target) if target.contains("::") => Ok(target.to_owned()),
-        Some(target) => Ok(format!("schedule::{target}")),
-        None => Err(format!("the table of functions in schedule.rs has no `{name}`: has it changed?")),
+        Some(target) => Ok(format!("calls::{target}")),
+        None => Err(format!("the table of functions in calls.rs has no `{name}`: has it changed?")),
     }
 }
 
@@ -195,13 +200,13 @@ mod tests {
         let source = copy.join("gvt/src");
         let mut found = 0;
         let mut look = |_: &Path, text: String| {
-            for call in text.split("crate::sched::").skip(1) {
-                let Some((target, _)) = call.split_once("::<crate::runtime::Fused>") else { continue };
+            for call in text.split(&format!("{SCHED}::")).skip(1) {
+                let Some((target, _)) = call.split_once(&format!("::<{FUSED}>")) else { continue };
                 let Some((module, function)) = target.split_once("::") else { continue };
                 if target.contains(|c: char| c.is_whitespace()) {
                     continue;
                 }
-                let text = fs::read_to_string(source.join(format!("sched/{module}.rs"))).unwrap();
+                let text = fs::read_to_string(source.join(format!("kernel/sched/{module}.rs"))).unwrap();
                 assert!(text.contains(&format!("\npub(crate) unsafe fn {function}<P: Parts>(")), "{target}");
                 found += 1;
             }
