@@ -5,8 +5,8 @@
 //!
 //! **Evidence.** loom `models::*`; mutant `CountBlind` (E1 without a read-modify-write) fails.
 
-use crate::protocol::shim::Ordering::*;
-use crate::protocol::shim::{AtomicBool, AtomicUsize, Mutant, is_failing, mutant};
+use crate::protocol::atomics::Ordering::*;
+use crate::protocol::atomics::{AtomicBool, AtomicUsize, Mutant, is_failing, mutant};
 use std::ptr::NonNull;
 
 pub(super) struct Shared<C> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use loom::thread;
 
 use super::*;
-use crate::protocol::shim::{Mutant, check, check_mutant};
+use crate::protocol::atomics::{Mutant, check, check_mutant};
 
 /// Explores with a limited number of involuntary switches a run.
 fn explore(model: impl Fn() + Sync + Send + 'static) {

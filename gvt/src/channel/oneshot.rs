@@ -28,7 +28,7 @@ use gvt_traits::WaitReason;
 use super::arms::{On, Operation, Waited, waited};
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use super::selected::Token;
-use crate::protocol::shim::{Mutant, is_failing, mutant};
+use crate::protocol::atomics::{Mutant, is_failing, mutant};
 use crate::protocol::user;
 use crate::wait::clock::{deadline_ns, now};
 use crate::wait::host::give_way;

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use gvt_traits::WaitReason;
 
 use super::selected::{Token, Wish};
-use crate::protocol::shim::is_failing;
+use crate::protocol::atomics::is_failing;
 use crate::wait::clock::{deadline_ns, now};
 use crate::wait::host::{OsFlag, draw, give_way};
 use crate::wait::list::{Claim, Node, SelectWait, WaitOutcome};

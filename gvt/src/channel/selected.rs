@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::error::*;
 use super::queue::Channel;
 use super::state::{Met, PROMISED, RECEIVE_WATCHERS, RECEIVERS, SEND_WATCHERS, SENDERS, State};
-use crate::protocol::shim::{Mutant, mutant};
+use crate::protocol::atomics::{Mutant, mutant};
 use crate::wait::host::Here;
 use crate::wait::list::{Node, WaitOutcome};
 use crate::wait::wake::WakeList;

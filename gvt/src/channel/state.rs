@@ -30,7 +30,7 @@
 
 use std::collections::VecDeque;
 
-use crate::protocol::shim::{Mutant, mutant};
+use crate::protocol::atomics::{Mutant, mutant};
 use crate::wait::host::Here;
 use crate::wait::list::{BOUND, Claim, List, WaitOutcome, Waiter};
 use crate::wait::wake::{Wake, WakeList};

@@ -1,4 +1,4 @@
-//! The atomics of the scheduler's protocols, and the faults (*mutants*) that their models plant.
+//! The atomics of all protocols, and the faults (*mutants*) that their models plant.
 //!
 //! Under `--cfg loom` the atomics are loom's and a model can ask for a mutant: a protocol with one step left
 //! out. In every other build [`mutant`] is constant `false` and its code vanishes.
@@ -7,10 +7,26 @@
 //! that models can pass loom's.
 
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use std::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use loom::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
+
+/// A constructor that is `const` except in models: loom's atomics have no constant constructors.
+macro_rules! const_fn {
+    ($(#[$attribute:meta])* $visible:vis const fn $($rest:tt)*) => {
+        #[cfg(not(loom))]
+        $(#[$attribute])*
+        $visible const fn $($rest)*
+        #[cfg(loom)]
+        $(#[$attribute])*
+        $visible fn $($rest)*
+    };
+}
 
 /// The cheap half of an asymmetric fence: a compiler fence only. The other half is a `membarrier` (in models
 /// `heavy_fence`), which acts for both.
@@ -40,6 +56,13 @@ pub(crate) fn yield_os_thread() {
     loom::thread::yield_now();
 }
 
+/// Whether a model has failed and its objects are gone: destructors then leave them alone. Always `false`
+/// outside models.
+#[inline(always)]
+pub(crate) fn is_failing() -> bool {
+    cfg!(loom) && std::thread::panicking()
+}
+
 /// A step of a protocol that a model leaves out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(dead_code, reason = "read under loom only")]
@@ -47,79 +70,109 @@ pub(crate) enum Mutant {
     /// `wait`: W2 by a plain store.
     CommitBlind = 1,
     /// `wait`: W3 without looking at the number.
-    WakeAnyNumber = 2,
+    WakeAnyNumber,
     /// `idle`: no fence between a push and the look at sleepers.
-    NoPushFence = 3,
+    NoPushFence,
     /// `idle`: no second look for work after announcing sleep.
-    NoRescan = 4,
+    NoRescan,
     /// `idle`: a searcher that found work does not look for more.
-    NoChain = 5,
+    NoChain,
     /// `join`: the waiter is stored, not exchanged.
-    JoinBlind = 6,
+    JoinBlind,
     /// `parker`: sleeps without looking for a notification.
-    ParkBlind = 7,
+    ParkBlind,
     /// `idle`: one `searching` for both classes.
-    OneSearcher = 8,
+    OneSearcher,
     /// `retake`: no E2.
-    EnterBlind = 9,
+    EnterBlind,
     /// `retake`: no E4.
-    NoBarrier = 10,
+    NoBarrier,
     /// `retake`: E5 before E3.
-    DepthFirst = 11,
+    DepthFirst,
     /// `retake`: E2 and E6 without Acquire and Release.
-    RelaxedDecision = 12,
+    RelaxedDecision,
     /// `mailbox`: A1 without Release.
-    PushRelaxed = 13,
+    PushRelaxed,
     /// `mailbox`: A1 without Acquire.
-    DrainRelaxed = 14,
+    DrainRelaxed,
     /// `mailbox`: A2 by a load and a store.
-    ClaimBlind = 15,
+    TakeBlind,
     /// `mailbox`: A3 without its second half.
-    NoSecondLook = 16,
+    NoSecondLook,
     /// `mailbox`: A4, the taking first.
-    HomeLast = 17,
+    HomeLast,
     /// `links`: no L2.
-    PassUncounted = 18,
+    PassUncounted,
     /// `links`: no L7.
-    LookOnce = 19,
+    LookOnce,
     /// `names`: no N3.
-    ReadBlind = 20,
+    ReadBlind,
     /// `names`: no M2.
-    FreeBlind = 21,
+    FreeBlind,
     /// `join`: J5 without the number.
-    JoinAnyWait = 22,
+    JoinAnyWait,
     /// `request`: N2 the other way round.
-    LookFirst = 23,
+    LookFirst,
     /// `turn`: V3 without looking.
-    GiveBlind = 24,
+    GiveBlind,
     /// `turn`: V5 leaves it waiting.
-    FreedomStays = 25,
+    FreedomStays,
     /// `idle`: no N3.
-    NapForgotten = 26,
+    NapForgotten,
     /// `idle`: N3 without becoming the searcher.
-    NapAlone = 27,
+    NapAlone,
     /// `links`: no L0.
-    CopyUncounted = 40,
+    CopyUncounted,
     /// `idle`: no W1.
-    WakeUncounted = 41,
+    WakeUncounted,
     /// `idle`: W3 before W2.
-    SleepersFirst = 42,
+    SleepersFirst,
     /// `idle`: W1 and W4 without fences.
-    WakeUnfenced = 43,
+    WakeUnfenced,
     /// `settlers`: Z1 without the count.
-    SettleUncounted = 44,
+    SettleUncounted,
     /// `settlers`: Z2 looks before it has the list.
-    LookUnlocked = 45,
+    LookUnlocked,
     /// `settlers`: no Z4.
-    HeldSilently = 46,
+    HeldSilently,
     /// `settlers`: Z4 without a fence.
-    HeldUnfenced = 47,
+    HeldUnfenced,
     /// `reach`: parks without the fence.
-    ReachUnfenced = 48,
+    ReachUnfenced,
     /// `reach`: parks without a look.
-    ReachUnseen = 49,
+    ReachUnseen,
     /// `reach`: ends a wait after the lock.
-    ReachUnlocked = 50,
+    ReachUnlocked,
+    /// `list`: N5 by a plain store.
+    ClaimBlind,
+    /// `list`: N1 without an outcome.
+    NoOutcome,
+    /// `list`: N4 without waiting for the flag.
+    LeaveUnfired,
+    /// `channel::select`: S2 without the look.
+    EnlistBlind,
+    /// `channel::state`: R2 lets nobody in.
+    LetNobodyIn,
+    /// `channel::state`: R4 does not count what was picked.
+    PickUncounted,
+    /// `channel::ends`: E1 by a load and a store.
+    CountBlind,
+    /// `raw_mutex`: U1 marks with HELD.
+    UncontendedMark,
+    /// `raw_mutex`: U2 frees without a look at the list.
+    UnlockBlind,
+    /// `condvar`: C2 before C1.
+    UnlockFirst,
+    /// `semaphore`: G3 without a look at WAITING.
+    ReleaseBlind,
+    /// `wait_group`: H2 looks before it has the lock.
+    WaitBlind,
+    /// `channel::oneshot`: H2 wakes nobody.
+    CloseSilently,
+    /// `unjoined`: takes a handle by a load and a store.
+    TakeHandleBlind,
+    /// `unjoined`: a thread looks for itself before it publishes its result.
+    LeaveFirst,
 }
 
 #[cfg(not(loom))]

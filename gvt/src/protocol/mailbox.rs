@@ -13,7 +13,7 @@
 //!
 //! Pushing allocates nothing, takes no lock and loops only while others push, so signal handlers may do it.
 //!
-//! **Evidence.** loom `arrival_meets_return`; mutants `PushRelaxed`, `DrainRelaxed` (A1), `ClaimBlind` (A2),
+//! **Evidence.** loom `arrival_meets_return`; mutants `PushRelaxed`, `DrainRelaxed` (A1), `TakeBlind` (A2),
 //! `NoSecondLook` (A3) and `HomeLast` (A4 in the wrong order) fail it. No model can miss A4's fence: both
 //! sides end with a read-modify-write, which in loom, as on x86, reads the newest value.
 
@@ -95,7 +95,7 @@ impl<T: Linked> Door<T> {
 
     /// A2: whether the owner was at home; the caller must then pass it a worker.
     pub(crate) fn claim(&self) -> bool {
-        if mutant(Mutant::ClaimBlind) {
+        if mutant(Mutant::TakeBlind) {
             let was = self.at_home.load(SeqCst);
             self.at_home.store(false, SeqCst);
             return was;
@@ -237,8 +237,8 @@ mod models {
     }
 
     #[test]
-    fn mutant_claim_blind() {
-        check_mutant(Mutant::ClaimBlind, arrival_meets_return);
+    fn mutant_take_blind() {
+        check_mutant(Mutant::TakeBlind, arrival_meets_return);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!
 //! | file | mechanism |
 //! |---|---|
-//! | `atomics`, `shim` | atomics, or loom's; the faults that models plant |
+//! | `atomics` | atomics, or loom's; the faults that models plant |
 //! | `wait`, `join` | one wait and its wake-up; a thread's end and its joiner |
 //! | `idle`, `parker` | which workers sleep; where |
 //! | `retake` | taking the worker from an OS thread that is outside the runtime |
@@ -17,9 +17,8 @@
 //! | `user` | calls of users' code |
 
 #[macro_use]
-pub(crate) mod shim;
-
 pub(crate) mod atomics;
+
 pub(crate) mod idle;
 pub(crate) mod join;
 pub(crate) mod links;

@@ -20,7 +20,7 @@
 
 use std::ptr;
 
-use crate::protocol::shim::{AtomicBool, AtomicPtr, AtomicUsize, Mutant, Ordering::*, mutant};
+use crate::protocol::atomics::{AtomicBool, AtomicPtr, AtomicUsize, Mutant, Ordering::*, mutant};
 
 /// Handles that a scope keeps; a node of a tree rarely has more children.
 const SLOTS: usize = if cfg!(loom) { 2 } else { 16 };
@@ -88,7 +88,7 @@ impl Slots {
 #[cfg(all(test, loom))]
 mod models {
     use super::*;
-    use crate::protocol::shim::{check, check_mutant};
+    use crate::protocol::atomics::{check, check_mutant};
     use loom::sync::{Arc, Mutex};
 
     fn handle() -> *mut () {

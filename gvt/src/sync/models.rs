@@ -10,7 +10,7 @@ use super::raw_condvar::{Notified, RawCondvar};
 use super::raw_mutex::RawMutex;
 use super::semaphore::RawSemaphore;
 use super::wait_group::WaitGroup;
-use crate::protocol::shim::{Mutant, check, check_mutant};
+use crate::protocol::atomics::{Mutant, check, check_mutant};
 
 fn explore(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();

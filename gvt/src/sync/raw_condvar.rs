@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use gvt_traits::WaitReason;
 
-use crate::protocol::shim::Ordering::*;
-use crate::protocol::shim::{AtomicBool, Mutant, mutant};
+use crate::protocol::atomics::Ordering::*;
+use crate::protocol::atomics::{AtomicBool, Mutant, mutant};
 use crate::wait::clock::deadline_ns;
 use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait_then};
 use crate::wait::lock::Lock;

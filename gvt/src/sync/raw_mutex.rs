@@ -23,8 +23,8 @@
 
 use gvt_traits::WaitReason;
 
-use crate::protocol::shim::Ordering::*;
-use crate::protocol::shim::{AtomicU32, Mutant, mutant};
+use crate::protocol::atomics::Ordering::*;
+use crate::protocol::atomics::{AtomicU32, Mutant, mutant};
 use crate::wait::host::Here;
 use crate::wait::list::{FRONT, List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::{Lock, LockGuard};

@@ -23,8 +23,8 @@ use gvt_traits::WaitReason;
 
 use super::owner::Owner;
 use super::poison::{Before, Poison};
-use crate::protocol::shim::AtomicU32;
-use crate::protocol::shim::Ordering::*;
+use crate::protocol::atomics::AtomicU32;
+use crate::protocol::atomics::Ordering::*;
 use crate::wait::host::{Here, give_way};
 use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::Lock;

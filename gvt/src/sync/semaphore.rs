@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use gvt_traits::WaitReason;
 
-use crate::protocol::shim::Ordering::*;
-use crate::protocol::shim::{AtomicUsize, Mutant, mutant};
+use crate::protocol::atomics::Ordering::*;
+use crate::protocol::atomics::{AtomicUsize, Mutant, mutant};
 use crate::wait::clock::{deadline_ns, has_passed, now};
 use crate::wait::host::{Here, give_way};
 use crate::wait::list::{List, Node, WaitOutcome, WaitPolicy, wait};

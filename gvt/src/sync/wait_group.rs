@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use gvt_traits::WaitReason;
 
-use crate::protocol::shim::Ordering::*;
-use crate::protocol::shim::{AtomicUsize, Mutant, mutant};
+use crate::protocol::atomics::Ordering::*;
+use crate::protocol::atomics::{AtomicUsize, Mutant, mutant};
 use crate::wait::host::give_way;
 use crate::wait::list::{List, WaitOutcome, WaitPolicy, wait};
 use crate::wait::lock::Lock;

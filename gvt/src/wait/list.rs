@@ -40,8 +40,8 @@ use gvt_traits::WaitReason;
 pub(crate) use crate::wait::seat::Seat;
 pub(crate) use crate::wait::select_wait::SelectWait;
 
-use crate::protocol::shim::Ordering::*;
-use crate::protocol::shim::{AtomicU8, AtomicU32, Mutant, is_failing, mutant};
+use crate::protocol::atomics::Ordering::*;
+use crate::protocol::atomics::{AtomicU8, AtomicU32, Mutant, is_failing, mutant};
 use crate::wait::clock;
 use crate::wait::host::{Green, Here, Inside, OsFlag};
 use crate::wait::lock::{Lock, LockGuard};
