@@ -472,6 +472,17 @@ fn a_child_that_is_waited_for_at_once_wakes_nobody() {
     );
 }
 
+/// Spawns a child and computes, without a call of the runtime, until another worker has run it.
+fn compute_until_a_child_has_run() {
+    let ran = Arc::new(AtomicBool::new(false));
+    let theirs = ran.clone();
+    let child = spawn(move |_| theirs.store(true, SeqCst));
+    while !ran.load(SeqCst) {
+        std::hint::spin_loop();
+    }
+    child.join().unwrap();
+}
+
 /// A child whose spawner computes is run by another worker, though many that were waited for at once have
 /// woken workers in vain, and though no monitor looks; so are the children of several.
 #[rstest]
@@ -483,13 +494,7 @@ fn a_child_is_run_elsewhere_after_many_that_were_waited_for(#[values(1, 2)] spaw
     let spawner = |_: &CancellationToken| {
         for _ in 0..20 {
             (0..5_000).for_each(|_| spawn(|_| ()).join().unwrap());
-            let ran = Arc::new(AtomicBool::new(false));
-            let theirs = ran.clone();
-            let child = spawn(move |_| theirs.store(true, SeqCst));
-            while !ran.load(SeqCst) {
-                std::hint::spin_loop();
-            }
-            child.join().unwrap();
+            compute_until_a_child_has_run();
         }
     };
     let handles: Vec<_> = (0..spawners).map(|_| runtime.handle().spawn(spawner)).collect();
@@ -504,13 +509,7 @@ fn a_child_of_one_that_computes_is_run_elsewhere() {
     runtime.block_on(|| {
         for _ in 0..50 {
             (0..100).for_each(|_| spawn(|_| ()).join().unwrap());
-            let ran = Arc::new(AtomicBool::new(false));
-            let theirs = ran.clone();
-            let child = spawn(move |_| theirs.store(true, SeqCst));
-            while !ran.load(SeqCst) {
-                std::hint::spin_loop();
-            }
-            child.join().unwrap();
+            compute_until_a_child_has_run();
         }
     });
 }
